@@ -1,0 +1,140 @@
+"""What travels between rooms: one image's `Prompt` and `Sample`, a `Batch` of them, and the model's answer."""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What SAM is told about one image; all fields empty means no prompt.
+
+    The leading dimension ``N`` counts the masks that are asked for, one for each box or group of points.
+
+    Attributes:
+        boxes: ``(N, 4)`` XYXY pixels.
+        points: ``(N, P, 2)`` XY pixels.
+        point_labels: ``(N, P)``, 1 foreground, 0 background, -1 padding.
+        mask_inputs: ``(N, 1, h, w)`` mask logits of an earlier answer, at a quarter of the encoder's input side.
+    """
+
+    boxes: Tensor | None = None
+    points: Tensor | None = None
+    point_labels: Tensor | None = None
+    mask_inputs: Tensor | None = None
+
+    def __len__(self) -> int:
+        given = next((value for value in self.tensors if value is not None), None)
+        return 1 if given is None else given.shape[0]
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """The four fields in order."""
+        return self.boxes, self.points, self.point_labels, self.mask_inputs
+
+    @property
+    def structure(self) -> tuple[Any, ...]:
+        """Equal for prompts that can be decoded in one batch."""
+        return tuple(None if value is None else tuple(value.shape) for value in self.tensors)
+
+    def scaled(self, x: float, y: float) -> Self:
+        """The same prompt in an image whose width is ``x`` and height ``y`` times as large."""
+        boxes = None if self.boxes is None else self.boxes * self.boxes.new_tensor([x, y, x, y])
+        points = None if self.points is None else self.points * self.points.new_tensor([x, y])
+        return replace(self, boxes=boxes, points=points)
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> Self:
+        """A copy on another device."""
+        moved = [None if value is None else value.to(device, **kwargs) for value in self.tensors]
+        names = ("boxes", "points", "point_labels", "mask_inputs")
+        return replace(self, **dict(zip(names, moved, strict=True)))
+
+
+class Sample(NamedTuple):
+    """One image as the data room hands it out.
+
+    Attributes:
+        index: Position in the data set.
+        name: Relative path without extension.
+        pixel_values: ``(3, S, S)`` normalised input.
+        target: ``(K, H, W)`` bool ground truth at original size, or None when there is none.
+        prompt: In pixels of the original image.
+        original_size: ``(H, W)``.
+    """
+
+    index: int
+    name: str
+    pixel_values: Tensor
+    target: Tensor | None
+    prompt: Prompt
+    original_size: Size
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples side by side; only ``pixel_values`` is stacked, as the originals differ in size."""
+
+    indices: list[int]
+    names: list[str]
+    pixel_values: Tensor
+    targets: list[Tensor]
+    prompts: list[Prompt]
+    original_sizes: list[Size]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @classmethod
+    def collate(cls, samples: list[Sample]) -> Self:
+        """Stack samples; targets stay a list, empty where there is no ground truth."""
+        return cls(
+            indices=[sample.index for sample in samples],
+            names=[sample.name for sample in samples],
+            pixel_values=torch.stack([sample.pixel_values for sample in samples]),
+            targets=[sample.target for sample in samples if sample.target is not None],
+            prompts=[sample.prompt for sample in samples],
+            original_sizes=[sample.original_size for sample in samples],
+        )
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> Self:
+        """A copy on another device."""
+        return replace(
+            self,
+            pixel_values=self.pixel_values.to(device, **kwargs),
+            targets=[target.to(device, **kwargs) for target in self.targets],
+            prompts=[prompt.to(device, **kwargs) for prompt in self.prompts],
+        )
+
+
+class Output(NamedTuple):
+    """SAM's answer.
+
+    Attributes:
+        mask_logits: For each image ``(N, h, w)`` low-resolution logits (``(N * 3, h, w)`` with multimask output).
+        iou_scores: For each image the predicted quality, ``(N,)`` (or ``(N * 3,)``).
+    """
+
+    mask_logits: list[Tensor]
+    iou_scores: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Masks for one image at its original size.
+
+    Attributes:
+        masks: ``(N, H, W)`` bool.
+        probabilities: ``(N, H, W)`` float32 from 0 to 1.
+        iou_scores: ``(N,)`` predicted quality of each mask.
+        mask_logits: ``(N, h, w)`` low-resolution logits, usable as `Prompt.mask_inputs`.
+    """
+
+    masks: Tensor
+    probabilities: Tensor
+    iou_scores: Tensor
+    mask_logits: Tensor

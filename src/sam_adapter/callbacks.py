@@ -1,0 +1,195 @@
+"""What happens beside the training loop: keep the best adapter, write metrics.csv, stop cleanly on Ctrl-C."""
+
+import csv
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from .checkpoint import save_adapter
+
+log = logging.getLogger(__name__)
+
+
+class AdapterKeeper(Callback):
+    """Writes the adapter whenever the validation score improves, or after every epoch without validation.
+
+    Args:
+        folder: Where the adapter goes.
+        monitor: Name of the validation score, None without validation.
+        mode: ``max`` if more is better, else ``min``.
+    """
+
+    def __init__(self, folder: Path, monitor: str | None, mode: str) -> None:
+        self.folder = folder
+        self.monitor = monitor
+        self.mode = mode
+        self.best: float | None = None
+        self.scores: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far, for resuming."""
+        return {"best": self.best, "scores": self.scores}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the best score of before."""
+        self.best, self.scores = state_dict["best"], state_dict["scores"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the adapter if it is better."""
+        if self.monitor is None or trainer.sanity_checking:
+            return
+        value = float(trainer.callback_metrics[self.monitor])
+        better = self.best is None or (value > self.best if self.mode == "max" else value < self.best)
+        if better:
+            self.best = value
+            self.scores = validation_scores(trainer)
+            self.write(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Without validation the latest is kept."""
+        if self.monitor is None:
+            self.write(trainer, pl_module)
+
+    def write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the adapter, once for all processes."""
+        if trainer.is_global_zero:
+            save_adapter(self.folder, pl_module.segmenter, scores=self.scores)  # type: ignore[arg-type]
+
+
+class GracefulStop(Callback):
+    """On Ctrl-C (or SIGTERM) finish the step, write last.ckpt and, if there is none yet, the adapter; then stop.
+
+    A second Ctrl-C stops at once.
+
+    Args:
+        checkpoint: Where last.ckpt goes.
+        keeper: Writes the adapter.
+    """
+
+    def __init__(self, checkpoint: Path, keeper: AdapterKeeper) -> None:
+        self.checkpoint = checkpoint
+        self.keeper = keeper
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop listening."""
+        self._restore()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The first safe moment after the signal."""
+        self._stop_if_asked(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """During validation nothing needs to be saved, so every batch is safe."""
+        self._stop_if_asked(trainer, save=False)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            self._restore()
+            raise KeyboardInterrupt
+        self.asked = True
+        log.warning("Stopping after this step; once more to stop at once.")
+
+    def _stop_if_asked(self, trainer: Trainer, *, save: bool = True) -> None:
+        # All processes stop at the same step, whichever of them got the signal.
+        if not trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+            return
+        if save:
+            trainer.save_checkpoint(self.checkpoint)
+        if not (self.keeper.folder / "adapter_config.json").exists():
+            self.keeper.write(trainer, trainer.lightning_module)
+        if trainer.is_global_zero:
+            log.warning("Stopped. '--resume true' goes on from %s.", self.checkpoint)
+        self._restore()
+        raise KeyboardInterrupt
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+class MetricsTable(Callback):
+    """Writes one row an epoch to a CSV file and keeps the rows of before when a run is continued.
+
+    Args:
+        path: The file.
+    """
+
+    COLUMNS = (
+        "epoch",
+        "step",
+        "lr",
+        "train_loss",
+        "train_iou",
+        "val_loss",
+        "val_iou",
+        "val_dice",
+        "val_mae",
+        "val_ber",
+    )
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._began = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row; rows of a run that went further before it was resumed are replaced."""
+        if not trainer.is_global_zero:
+            return
+        scores = trainer.callback_metrics
+        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        for name in self.COLUMNS[3:]:
+            row[name] = float(scores[name]) if name in scores else ""
+        row["seconds"] = round(time.perf_counter() - self._began, 3)
+        before = [old for old in read_metrics(self.path) if int(old["epoch"]) < trainer.current_epoch]
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=[*self.COLUMNS, "seconds"])
+            writer.writeheader()
+            writer.writerows([*before, row])
+        os.replace(partial, self.path)
+        shown = [f"{name.replace('_', ' ')} {row[name]:.4f}" for name in self.COLUMNS[3:] if row[name] != ""]
+        log.info(
+            "epoch %d of %d: %s (%.1f s)",
+            row["epoch"] + 1,
+            trainer.max_epochs,
+            ", ".join(shown),
+            row["seconds"],
+        )
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Rows of a metrics.csv; none if there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def validation_scores(trainer: Trainer) -> dict[str, float]:
+    """The latest validation scores by name without ``val_``."""
+    found = trainer.callback_metrics
+    return {name.removeprefix("val_"): float(found[name]) for name in sorted(found) if name.startswith("val_")}

@@ -1,0 +1,199 @@
+"""The command line: options come from the dataclasses in `config`, work is done elsewhere."""
+
+import difflib
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from . import __version__
+from .config import CheckConfig, ConvertConfig, EvaluateConfig, PredictConfig, TrainConfig
+from .errors import ConfigError, SamAdapterError
+from .options import Config
+
+COMMANDS: dict[str, type[Config]] = {
+    "check": CheckConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "convert": ConvertConfig,
+}
+
+
+class Parser(ArgumentParser):
+    """A parser whose options are shown with dashes, and that suggests what a wrong one may have meant."""
+
+    def format_help(self) -> str:
+        """Help with ``--val-images`` instead of ``--val_images``; both are accepted."""
+        return re.sub(r"--[a-z][a-z_]+", lambda match: match[0].replace("_", "-"), super().format_help())
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """One clear sentence, exit status 2."""
+        known = [name.lstrip("-") for action in self._actions for name in action.option_strings]
+        hints = []
+        for word in re.findall(r"--([a-z_]+)", message if "nrecognized" in message else ""):
+            if close := difflib.get_close_matches(word, known, n=1):
+                hints.append(f"Did you mean --{close[0].replace('_', '-')}?")
+        text = re.sub(r"--[a-z][a-z_]+", lambda match: match[0].replace("_", "-"), message.strip())
+        print(f"sam-adapter: error: {text} {' '.join(hints)}".rstrip(), file=sys.stderr)
+        print(f"'{self.prog} --help' shows the options.", file=sys.stderr)
+        sys.exit(2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; errors a user can mend are printed without a traceback, exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] not in COMMANDS:
+        _no_command(arguments)
+    name = arguments[0]
+    config = parse(name, arguments[1:])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _quiet_libraries()
+    try:
+        RUN[name](config)
+    except SamAdapterError as error:
+        print(f"sam-adapter: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("sam-adapter: stopped.", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(command: str, arguments: list[str]) -> Config:
+    """Command line to configuration.
+
+    Args:
+        command: One of `COMMANDS`.
+        arguments: What follows it.
+    """
+    kind = COMMANDS[command]
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = Parser(prog=f"sam-adapter {command}", description=(kind.__doc__ or "").strip(), allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of these options.")
+    parser.add_class_arguments(kind, as_group=False)
+    flags = {field.name for field in fields(kind) if field.type is bool}
+    namespace = parser.parse_args(_with_flags([_underscored(argument) for argument in arguments], flags))
+    values = {field.name: namespace[field.name] for field in fields(kind)}
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        parser.error("\n".join(error.problems))
+
+
+def _underscored(argument: str) -> str:
+    """``--val-images=x`` → ``--val_images=x``; values stay as they are."""
+    name, equals, value = argument.partition("=")
+    return (f"--{name[2:].replace('-', '_')}" if name.startswith("--") else name) + equals + value
+
+
+def _with_flags(arguments: list[str], flags: set[str]) -> list[str]:
+    """``--resume`` alone means ``--resume true``."""
+    result = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        result.append(argument)
+        if argument.removeprefix("--") in flags and following.startswith("--"):
+            result.append("true")
+    return result
+
+
+def _no_command(arguments: list[str]) -> NoReturn:
+    if arguments[:1] == ["--version"]:
+        print(f"sam-adapter {__version__}")
+        sys.exit(0)
+    lines = [
+        "usage: sam-adapter COMMAND [options]",
+        "",
+        "Teach Segment Anything (SAM) to see what it misses.",
+        "",
+    ]
+    lines += [f"  {name:<10}{(kind.__doc__ or '').strip().splitlines()[0]}" for name, kind in COMMANDS.items()]
+    lines += ["", "'sam-adapter COMMAND --help' shows the options of a command."]
+    asked = arguments[:1] in ([], ["--help"], ["-h"])
+    if not asked:
+        close = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        print(f"sam-adapter: error: there is no command '{arguments[0]}'.{hint}", file=sys.stderr)
+    print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
+    sys.exit(0 if asked else 2)
+
+
+def _check(config: CheckConfig) -> None:
+    from .data.inspection import inspect
+
+    found = inspect(config, _progress("checked"))
+    print(found.report())
+    if found.faults:
+        sys.exit(1)
+
+
+def _train(config: TrainConfig) -> None:
+    from .training import train
+
+    result = train(config)
+    scores = "".join(f", {name} {value:.4f}" for name, value in result.scores.items())
+    print(f"Adapter: {result.adapter}{scores}")
+
+
+def _evaluate(config: EvaluateConfig) -> None:
+    from .evaluation import evaluate
+
+    result = evaluate(config, _progress("scored"))
+    rows = {"adapter" if config.adapter else "frozen": result}
+    if "frozen" in result:
+        rows["frozen"] = result["frozen"]
+    print(f"{result['images']} images, prompt {result['prompt']}")
+    print(f"{'':<10}{'IoU':>8}{'Dice':>8}{'MAE':>8}{'BER %':>8}")
+    for name, row in rows.items():
+        print(f"{name:<10}{row['iou']:>8.4f}{row['dice']:>8.4f}{row['mae']:>8.4f}{row['ber']:>8.2f}")
+    print(f"Written: {config.output}")
+
+
+def _predict(config: PredictConfig) -> None:
+    from .prediction import predict
+
+    written = predict(config, _progress("predicted"))
+    print(f"{len(written)} pictures. Written: {config.output}")
+
+
+def _convert(config: ConvertConfig) -> None:
+    from .convert import convert
+
+    segmenter = convert(config)
+    base = segmenter.backbone.identity
+    print(f"Adapter: {config.output}, base {base.name} (SHA-256 {base.sha256[:12]}...), prompt {segmenter.prompt}")
+
+
+RUN: dict[str, Callable[[Any], None]] = {
+    "check": _check,
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "convert": _convert,
+}
+
+
+def _progress(word: str) -> Callable[[int, int], None] | None:
+    """A counter on one line, if somebody is watching."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        print(f"\r{word} {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _quiet_libraries() -> None:
+    """Keep what libraries say to their developers away from users."""
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,224 @@
+"""The whole configuration of each command as one flat, validated dataclass.
+
+The string under an attribute is its only documentation: it becomes the text of ``--help``. Nothing here imports torch,
+so that the command line answers at once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .errors import ConfigError
+from .options import (
+    ALL_PARTS,
+    AdapterOptions,
+    Config,
+    DataOptions,
+    MachineOptions,
+    Method,
+    Monitor,
+    Part,
+    PromptOptions,
+    Resize,
+    Save,
+    at_least,
+    parse_loss,
+    within,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig(DataOptions):
+    """Look at every image and mask and report all faults together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
+    """Train an adapter for a SAM on a folder of images and masks."""
+
+    model: str
+    """Base SAM: a Hugging Face id or folder, 'vit_b', 'vit_l', 'vit_h', or one of Meta's .pth files."""
+    output: Path
+    """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv."""
+    val_images: Path | None = None
+    """Folder of validation images; without it a fraction of the training images is held out."""
+    val_masks: Path | None = None
+    """Folder of validation masks."""
+    val_fraction: float = 0.1
+    """Fraction held out for validation when there is no validation folder; 0 trains without validation."""
+    empty_masks: Literal["no_prompt", "skip"] = "no_prompt"
+    """Images whose mask is empty: train on them without a prompt, or leave them out."""
+    augment: str = "default"
+    """'default' (flips, quarter turns, shift-scale-rotate), 'flip', 'none', or an albumentations pipeline file
+    (.yaml or .json)."""
+    image_size: int | None = None
+    """Side of the square the encoder sees, a multiple of the patch size; without it the base model's own."""
+    resize: Resize = "pad"
+    """'pad': longest side to the image size, zeros at the right and bottom, as SAM does. 'squash': both sides, as
+    the paper does."""
+    method: Method = "sam_adapter"
+    """What is added and trained: the SAM-Adapter, parts of SAM as they are, or all of SAM."""
+    parts: tuple[Part, ...] | None = None
+    """Parts of SAM that are trained themselves; without it the mask decoder, or all with method full. '[]' trains
+    the adapter alone."""
+    loss: str = "bce+iou"
+    """Weighted sum of bce, balanced_bce, iou and dice, for example '0.5*bce+dice'."""
+    epochs: int = 20
+    """Passes over the training images."""
+    batch_size: int = 2
+    """Images a step and device."""
+    accumulate: int = 1
+    """Steps whose gradients are summed before the optimiser acts."""
+    lr: float = 2e-4
+    """Highest learning rate (AdamW)."""
+    weight_decay: float = 0.01
+    """Weight decay; biases and norms have none."""
+    warmup: float = 0.05
+    """Fraction of all optimiser steps over which the rate rises from zero; then it falls as a cosine."""
+    clip: float | None = None
+    """Clip the gradient's norm to this."""
+    gradient_checkpointing: bool = False
+    """Recompute each encoder block in the backward pass: far less memory, about a third more time."""
+    monitor: Monitor = "iou"
+    """Validation score by which the best adapter is kept."""
+    patience: int = 0
+    """Stop after this many epochs without a better score; 0 never stops early."""
+    devices: int = 1
+    """Number of devices, or of CPU processes; more than one trains with DistributedDataParallel."""
+    nodes: int = 1
+    """Number of machines."""
+    strategy: str = "auto"
+    """A Lightning strategy; 'auto' takes ddp for several devices."""
+    logger: Literal["csv", "wandb", "tensorboard"] = "csv"
+    """Where scores go beside metrics.csv."""
+    project: str = "sam-adapter"
+    """Project name for Weights & Biases."""
+    run_name: str | None = None
+    """Name of the run for the logger; without it the output folder's name."""
+    resume: bool = False
+    """Go on from output/last.ckpt with everything restored."""
+    overwrite: bool = False
+    """Start anew in an output folder that already holds a run."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        try:
+            parse_loss(self.loss)
+            loss_problem = None
+        except ConfigError as error:
+            loss_problem = str(error)
+        both = (self.val_images is None) == (self.val_masks is None)
+        parts = trained_parts(self.method, self.parts)
+        return [
+            *super().problems(),
+            loss_problem,
+            None if both else "val_images and val_masks: give both or neither.",
+            None if parts or self.method == "sam_adapter" else f"parts: method {self.method} would train nothing.",
+            None
+            if self.method != "full" or set(parts) == set(ALL_PARTS)
+            else "parts: method full trains all of SAM; choose parts with method decoder.",
+            "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
+            within("val_fraction", self.val_fraction, 0, 0.9),
+            within("warmup", self.warmup, 0, 1),
+            *(at_least(name, getattr(self, name), 1) for name in ("epochs", "batch_size", "accumulate")),
+            *(at_least(name, getattr(self, name), 1) for name in ("devices", "nodes")),
+            *(at_least(name, getattr(self, name), 0) for name in ("patience", "weight_decay")),
+            None if self.lr > 0 else f"lr: expected a positive number, got {self.lr}.",
+            None if (self.clip or 1) > 0 else f"clip: expected a positive number, got {self.clip}.",
+        ]
+
+
+def trained_parts(method: Method, parts: tuple[Part, ...] | None) -> tuple[Part, ...]:
+    """Parts of SAM that a method trains, with the method's default filled in."""
+    if parts is None:
+        return ALL_PARTS if method == "full" else ("mask_decoder",)
+    return tuple(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice(Config):
+    """A trained adapter, or a SAM as it is."""
+
+    adapter: Path | None = None
+    """Adapter folder that 'train' or 'convert' wrote."""
+    model: str | None = None
+    """Base SAM (see train); with an adapter, where its base lies now."""
+    image_size: int | None = None
+    """With a base model alone: side of the square the encoder sees; an adapter carries its own."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        return [
+            *super().problems(),
+            "adapter or model: one of them is needed." if self.adapter is None and self.model is None else None,
+            "image_size: the adapter carries its own; leave it out."
+            if self.adapter is not None and self.image_size is not None
+            else None,
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
+    """Score an adapter, or a SAM as it is, on a folder of images and masks."""
+
+    output: Path
+    """Folder for metrics.json, per_image.csv and prompts.json."""
+    with_frozen: bool = False
+    """Also score the adapter's base SAM without the adapter, under the same prompts."""
+    batch_size: int = 1
+    """Images a step."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        return [
+            *super().problems(),
+            at_least("batch_size", self.batch_size, 1),
+            "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(MachineOptions, ModelChoice):
+    """Make masks for pictures that have no ground truth."""
+
+    input: str
+    """A picture, a folder (searched with the folders inside it), or a pattern such as 'photos/*.jpg' in quotes."""
+    output: Path
+    """Folder for masks/, overlays/ and probabilities/."""
+    prompts: Path | None = None
+    """JSON file: file name to {"box": [x1, y1, x2, y2]} or {"points": [[x, y]], "labels": [1]} in pixels of the
+    picture."""
+    save: str = "masks,overlays"
+    """What to write, separated by commas: masks, overlays, probabilities."""
+    threshold: float | None = None
+    """Probability above which a pixel is foreground; without it the adapter's own, or 0.5."""
+    batch_size: int = 1
+    """Pictures a step."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        choices = Save.__args__
+        wrong = [name for name in self.saved if name not in choices]
+        return [
+            *super().problems(),
+            f"save: expected some of {','.join(choices)}, got '{self.save}'." if wrong else None,
+            None if self.threshold is None else within("threshold", self.threshold, 0, 1),
+            at_least("batch_size", self.batch_size, 1),
+        ]
+
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """The kinds of files to write."""
+        return tuple(name.strip() for name in self.save.split(",") if name.strip())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig(Config):
+    """Turn the weights of the two existing implementations into an adapter folder."""
+
+    base: str
+    """The SAM that they were trained on, as for 'train --model'."""
+    adapter: Path
+    """A .pth (or .safetensors) file of the paper's authors or of the second implementation."""
+    output: Path
+    """The adapter folder to write."""

@@ -1,0 +1,148 @@
+"""The data of a training run: inspect, split, and hand out loaders."""
+
+import logging
+from typing import Any
+
+import lightning
+import numpy as np
+from torch.utils.data import DataLoader
+
+from ..batch import Sample
+from ..config import TrainConfig
+from ..errors import DataError
+from ..options import DataOptions
+from .augmentation import Augmentation
+from .dataset import PairDataset, prompt_maker
+from .inspection import Inspection, inspect
+from .loading import ResumableLoader, scoring_loader, training_loader, worker_count
+from .sources import Record
+from .transforms import Preprocessing
+
+log = logging.getLogger(__name__)
+
+
+def split(records: list[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Hold out a random part of the pairs; the same for the same names and seed.
+
+    Returns:
+        Training and validation records; at least one of each unless the fraction is 0.
+
+    Raises:
+        DataError: If there are too few pairs to hold one out.
+    """
+    if fraction == 0:
+        return records, []
+    if len(records) < 2:
+        raise DataError("one pair cannot be split; give --val-images and --val-masks, or --val-fraction 0.")
+    order = np.random.default_rng(seed).permutation(len(records))
+    held_out = set(order[: min(max(round(len(records) * fraction), 1), len(records) - 1)].tolist())
+    kept = [record for index, record in enumerate(records) if index not in held_out]
+    return kept, [records[index] for index in sorted(held_out)]
+
+
+class PairDataModule(lightning.LightningDataModule):
+    """Training and validation pairs.
+
+    Everything that can be wrong with the files is found here, before a model is loaded.
+
+    Args:
+        config: Folders, split and prompts.
+
+    Raises:
+        DataError: With all faulty files, unless they are to be skipped.
+        ConfigError: If a folder is missing.
+    """
+
+    train_set: PairDataset
+    val_set: PairDataset | None
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.augmentation = Augmentation(config.augment)
+        found = self._inspected(config)
+        records = self._without_empty(found, found.usable(config))
+        if config.val_images is not None and config.val_masks is not None:
+            options = DataOptions(
+                images=config.val_images,
+                masks=config.val_masks,
+                mask_pattern=config.mask_pattern,
+                mask_rule=config.mask_rule,
+                faulty=config.faulty,
+            )
+            self.train_records = records
+            self.val_records = self._inspected(options).usable(options)
+        else:
+            self.train_records, self.val_records = split(records, config.val_fraction, config.seed)
+        log.info("%d training pairs, %d validation pairs", len(self.train_records), len(self.val_records))
+
+    def prepare(self, preprocessing: Preprocessing) -> None:
+        """Make the data sets, once it is known what input the model takes."""
+        config = self.config
+        self.train_set = PairDataset(
+            self.train_records,
+            preprocessing,
+            prompt_maker(config, training=True),
+            mask_rule=config.mask_rule,
+            augmentation=self.augmentation,
+            seed=config.seed,
+        )
+        self.val_set = None
+        if self.val_records:
+            maker = prompt_maker(config, training=False)
+            self.val_set = PairDataset(
+                self.val_records, preprocessing, maker, mask_rule=config.mask_rule, seed=config.seed
+            )
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled batches of this process."""
+        processes, rank, workers, pin = self._place()
+        return training_loader(
+            self.train_set,
+            batch_size=self.config.batch_size,
+            workers=workers,
+            processes=processes,
+            rank=rank,
+            seed=self.config.seed,
+            pin=pin,
+        )
+
+    def val_dataloader(self) -> DataLoader[Sample] | list[Any]:
+        """Validation batches of this process."""
+        if self.val_set is None:
+            return []
+        processes, rank, workers, pin = self._place()
+        return scoring_loader(
+            self.val_set,
+            batch_size=self.config.batch_size,
+            workers=workers,
+            processes=processes,
+            rank=rank,
+            pin=pin,
+        )
+
+    def _place(self) -> tuple[int, int, int, bool]:
+        trainer = self.trainer
+        assert trainer is not None
+        here = max(trainer.world_size // max(trainer.num_nodes, 1), 1)
+        workers = worker_count(self.config.workers, processes=here)
+        return trainer.world_size, trainer.global_rank, workers, trainer.strategy.root_device.type == "cuda"
+
+    def _inspected(self, options: DataOptions) -> Inspection:
+        found = inspect(options)
+        if found.faults and options.faulty == "skip":
+            log.warning("Faulty files are left out.\n%s", found.report())
+        return found
+
+    def _without_empty(self, found: Inspection, records: list[Record]) -> list[Record]:
+        if not found.empty:
+            return records
+        if self.config.empty_masks == "no_prompt":
+            log.info("%d training masks are empty; they are trained on without a prompt", len(found.empty))
+            return records
+        empty = set(found.empty)
+        kept = [record for record in records if record.name not in empty]
+        log.info("%d training masks are empty; they are left out", len(empty))
+        if not kept:
+            raise DataError("all masks are empty and '--empty-masks skip' leaves nothing to train on.")
+        return kept

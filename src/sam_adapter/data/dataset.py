@@ -1,0 +1,119 @@
+"""Data sets that hand out samples: pairs with ground truth, and pictures without."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ..batch import Prompt, Sample
+from ..errors import DataError
+from ..options import MaskRule, PromptOptions
+from ..prompts import PromptMaker
+from .augmentation import Augmentation
+from .reading import read_image, read_mask
+from .sources import Record
+from .transforms import Preprocessing
+
+
+def prompt_maker(options: PromptOptions, *, training: bool) -> PromptMaker:
+    """The prompts that a configuration asks for."""
+    return PromptMaker(
+        kind=options.prompt,
+        box_scale=options.box_scale,
+        box_jitter=options.box_jitter,
+        positive_points=options.positive_points,
+        negative_points=options.negative_points,
+        training=training,
+    )
+
+
+class PairDataset(Dataset[Sample]):
+    """Images with masks.
+
+    Items are asked for by index or, in training, by ``(epoch, index)``: everything random about a sample follows from
+    seed, epoch and index, whichever process makes it, so an interrupted run can be continued exactly.
+
+    Args:
+        records: The pairs.
+        preprocessing: Picture to encoder input.
+        prompt_maker: Mask to prompt.
+        mask_rule: Mask values to foreground.
+        augmentation: Changes image and mask together; None for evaluation.
+        seed: Seed of everything random.
+    """
+
+    def __init__(
+        self,
+        records: list[Record],
+        preprocessing: Preprocessing,
+        prompt_maker: PromptMaker,
+        *,
+        mask_rule: MaskRule = "auto",
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.records = records
+        self.preprocessing = preprocessing
+        self.prompt_maker = prompt_maker
+        self.mask_rule: MaskRule = mask_rule
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """Read, augment and preprocess one pair, and make its prompt."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        record = self.records[index]
+        rng = np.random.default_rng([self.seed, epoch, index])
+        image = read_image(record.image)
+        mask, _ = read_mask(record.mask, self.mask_rule)
+        if image.shape[:2] != mask.shape:
+            raise DataError(
+                f"mask {record.mask} is {mask.shape[1]}x{mask.shape[0]} but its image is "
+                f"{image.shape[1]}x{image.shape[0]}; masks must match. 'sam-adapter check' lists all such files."
+            )
+        if self.augmentation is not None:
+            image, mask = self.augmentation(image, mask, seed=int(rng.integers(2**31)))
+        return Sample(
+            index=index,
+            name=record.name,
+            pixel_values=self.preprocessing.pixel_values(image),
+            target=torch.from_numpy(mask)[None],
+            prompt=self.prompt_maker(mask, rng),
+            original_size=(mask.shape[0], mask.shape[1]),
+        )
+
+
+class PictureDataset(Dataset[Sample]):
+    """Pictures without ground truth.
+
+    Args:
+        paths: The files.
+        preprocessing: Picture to encoder input.
+        prompt_for: File to prompt in pixels of the picture.
+    """
+
+    def __init__(self, paths: list[Path], preprocessing: Preprocessing, prompt_for: Callable[[Path], Prompt]) -> None:
+        self.paths = paths
+        self.preprocessing = preprocessing
+        self.prompt_for = prompt_for
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read and preprocess one picture."""
+        path = self.paths[index]
+        image = read_image(path)
+        return Sample(
+            index=index,
+            name=str(path),
+            pixel_values=self.preprocessing.pixel_values(image),
+            target=None,
+            prompt=self.prompt_for(path),
+            original_size=(image.shape[0], image.shape[1]),
+        )

@@ -1,0 +1,107 @@
+"""Loaders that deal samples out to processes in a reproducible order and can go on in the middle of an epoch."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from ..batch import Batch, Sample
+
+
+class EpochSampler(DistributedSampler):
+    """A distributed sampler, for one process too, that yields ``(epoch, index)`` and can skip what was done.
+
+    With W processes, step n of all of them together sees the samples that one process sees with a W times larger
+    batch.
+    """
+
+    skip = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Pairs of epoch and index for this process."""
+        for position, index in enumerate(super().__iter__()):
+            if position >= self.skip:
+                yield self.epoch, index
+
+
+class ResumableLoader(DataLoader[Sample]):
+    """A loader that knows how many batches of the epoch it has given, and can start after them."""
+
+    batches_done = 0
+    _start_after = 0
+
+    def __iter__(self) -> Any:
+        """Batches of this epoch, the first time after `load_state_dict` from where it was."""
+        sampler = self.sampler
+        assert isinstance(sampler, EpochSampler)
+        assert self.batch_size is not None
+        sampler.skip = self._start_after * self.batch_size
+        self.batches_done, self._start_after = self._start_after, 0
+        for batch in super().__iter__():
+            self.batches_done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The number of batches given in this epoch."""
+        return {"batches_done": self.batches_done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Start the next epoch after the batches already given; a finished epoch starts anew."""
+        self._start_after = state["batches_done"] % len(self)
+
+
+def training_loader(
+    dataset: Dataset[Sample],
+    *,
+    batch_size: int,
+    workers: int,
+    processes: int,
+    rank: int,
+    seed: int,
+    pin: bool,
+) -> ResumableLoader:
+    """Shuffled batches for one of several processes; all get the same number of them."""
+    sampler = EpochSampler(dataset, num_replicas=processes, rank=rank, shuffle=True, seed=seed)
+    return ResumableLoader(dataset, sampler=sampler, **_options(batch_size, workers, pin))
+
+
+def scoring_loader(
+    dataset: Dataset[Sample],
+    *,
+    batch_size: int,
+    workers: int,
+    processes: int = 1,
+    rank: int = 0,
+    pin: bool = False,
+) -> DataLoader[Sample]:
+    """Batches in order; several processes may see the first images twice, which the metrics take out again."""
+    sampler = DistributedSampler(dataset, num_replicas=processes, rank=rank, shuffle=False)
+    return DataLoader(dataset, sampler=sampler, **_options(batch_size, workers, pin))
+
+
+def worker_count(workers: int, *, processes: int = 1) -> int:
+    """Reading processes for each training process: the number asked for or, for -1, by the cores."""
+    if workers >= 0:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min(cores // processes, 8) - 1, 0)
+
+
+def _options(batch_size: int, workers: int, pin: bool) -> dict[str, Any]:
+    return {
+        "batch_size": batch_size,
+        "num_workers": workers,
+        "collate_fn": Batch.collate,
+        "persistent_workers": workers > 0,
+        "pin_memory": pin,
+        "worker_init_fn": _one_thread if workers > 0 else None,
+    }
+
+
+def _one_thread(_: int) -> None:
+    """Workers share the cores with the trainer: no threads of their own."""
+    import cv2
+
+    cv2.setNumThreads(0)

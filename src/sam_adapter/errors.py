@@ -1,0 +1,25 @@
+"""The errors a user can cause; each says what was expected, what came, where, and what to do."""
+
+
+class SamAdapterError(Exception):
+    """Base of all errors that the command line prints without a traceback."""
+
+
+class ConfigError(SamAdapterError):
+    """An option, or a combination of options, that cannot work.
+
+    Args:
+        problems: One sentence each; all of them are reported together.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class DataError(SamAdapterError):
+    """An image, a mask or a prompt that cannot be used."""
+
+
+class CheckpointError(SamAdapterError):
+    """Weights that cannot be read, or that do not belong to the model they were given to."""

@@ -1,0 +1,62 @@
+"""Methods of adaptation: what each adds to a SAM and which parts of it are trained; everything else stays frozen."""
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from .backbones import SamBackbone
+from .nn.sam_adapter import AdapterSettings, SamAdapter
+from .options import Method, Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """A method with everything that defines it; stored with the weights.
+
+    Attributes:
+        name: ``sam_adapter``, ``decoder`` or ``full``; ``none`` is SAM as it is.
+        parts: Parts of SAM that are trained themselves.
+        adapter: Settings of the SAM-Adapter, for the method that has one.
+        carried: Names of frozen tensors that differ from the base and are saved too (imported checkpoints only).
+    """
+
+    name: Method | str = "none"
+    parts: tuple[Part, ...] = ()
+    adapter: AdapterSettings | None = None
+    carried: tuple[str, ...] = field(default=())
+
+
+def apply_method(settings: MethodSettings, backbone: SamBackbone) -> SamAdapter | None:
+    """Freeze a backbone but for the parts that a method trains, and make what the method adds.
+
+    Args:
+        settings: The method.
+        backbone: Changed in place: ``requires_grad`` of its parameters.
+
+    Returns:
+        The module that the method adds, if it adds one.
+    """
+    backbone.requires_grad_(False)
+    for part in settings.parts:
+        backbone.part(part).requires_grad_(True)
+    # SAM's random Fourier features are constants in Meta's code; a parameter only in name.
+    backbone.sam.shared_image_embedding.requires_grad_(False)
+    if settings.adapter is None:
+        return None
+    return SamAdapter(
+        settings.adapter,
+        hidden_size=backbone.hidden_size,
+        depth=backbone.depth,
+        patch_size=backbone.patch_size,
+    )
+
+
+def parameter_table(backbone: SamBackbone, adapter: nn.Module | None) -> list[tuple[str, int, int]]:
+    """Rows of (part, parameters, trained parameters), the adapter first and a total last."""
+    named: list[tuple[str, nn.Module]] = [] if adapter is None else [("adapter", adapter)]
+    named += [(part, backbone.part(part)) for part in ("image_encoder", "prompt_encoder", "mask_decoder")]
+    rows = []
+    for name, module in named:
+        parameters = list(module.parameters())
+        rows.append((name, sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)))
+    return [*rows, ("total", sum(row[1] for row in rows), sum(row[2] for row in rows))]

@@ -1,0 +1,171 @@
+"""SamSegmenter: backbone + method + preprocessing, from a batch of pictures and prompts to mask logits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from .backbones import SamBackbone, load_backbone
+from .batch import Batch, Output, Prompt, Size
+from .config import TrainConfig, trained_parts
+from .data.transforms import Preprocessing
+from .errors import CheckpointError
+from .methods import MethodSettings, apply_method, parameter_table
+from .nn.sam_adapter import AdapterSettings
+from .options import AdapterOptions
+
+
+class SamSegmenter(nn.Module):
+    """A SAM with a method of adaptation applied.
+
+    Args:
+        backbone: The base model; its frozen state is set by the method.
+        method: What is added and trained.
+        preprocessing: How pictures become the encoder's input; its size must be the backbone's.
+        prompt: Kind of prompt it was trained with, for the user's information.
+        threshold: Probability above which a pixel is foreground.
+    """
+
+    def __init__(
+        self,
+        backbone: SamBackbone,
+        method: MethodSettings,
+        preprocessing: Preprocessing,
+        *,
+        prompt: str = "box",
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        assert preprocessing.image_size == backbone.image_size
+        self.backbone = backbone
+        self.method = method
+        self.preprocessing = preprocessing
+        self.prompt = prompt
+        self.threshold = threshold
+        self.adapter = apply_method(method, backbone)
+        self.train(False)
+
+    @classmethod
+    def from_config(cls, config: TrainConfig) -> Self:
+        """A segmenter ready to be trained.
+
+        Raises:
+            CheckpointError: If the base model cannot be loaded.
+            ConfigError: If the image size does not fit it.
+        """
+        backbone = load_backbone(config.model, image_size=config.image_size)
+        backbone.gradient_checkpointing = config.gradient_checkpointing
+        method = MethodSettings(
+            name=config.method,
+            parts=trained_parts(config.method, config.parts),
+            adapter=adapter_settings(config, backbone.hidden_size) if config.method == "sam_adapter" else None,
+        )
+        preprocessing = Preprocessing(image_size=backbone.image_size, resize=config.resize)
+        return cls(backbone, method, preprocessing, prompt=config.prompt)
+
+    @classmethod
+    def frozen(cls, model: str, *, preprocessing: Preprocessing | None = None, image_size: int | None = None) -> Self:
+        """A SAM as it is, with an adapter's preprocessing or SAM's own."""
+        backbone = load_backbone(model, image_size=preprocessing.image_size if preprocessing else image_size)
+        return cls(backbone, MethodSettings(), preprocessing or Preprocessing(image_size=backbone.image_size))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Image embeddings ``(B, D, h, w)`` of normalised input ``(B, 3, S, S)``."""
+        return self.backbone.encode(pixel_values, self.adapter)
+
+    def decode(
+        self,
+        image_embeddings: Tensor,
+        prompts: Sequence[Prompt],
+        original_sizes: Sequence[Size],
+        *,
+        multimask: bool = False,
+    ) -> Output:
+        """Answer prompts, one for each image and in pixels of the original picture."""
+        scaled = [
+            self.preprocessing.prompt_to_input(prompt, size)
+            for prompt, size in zip(prompts, original_sizes, strict=True)
+        ]
+        return self.backbone.decode(image_embeddings, scaled, multimask=multimask)
+
+    def forward(self, batch: Batch) -> Output:
+        """Low-resolution logits and predicted quality for every image of a batch."""
+        return self.decode(self.encode(batch.pixel_values), batch.prompts, batch.original_sizes)
+
+    def full_logits(self, output: Output, original_sizes: Sequence[Size]) -> list[Tensor]:
+        """Logits ``(N, H, W)`` in float32 at each picture's original size."""
+        return [
+            self.preprocessing.to_original_size(logits, size)
+            for logits, size in zip(output.mask_logits, original_sizes, strict=True)
+        ]
+
+    def train(self, mode: bool = True) -> Self:
+        """Put into training mode only what is trained; frozen parts stay in eval mode."""
+        super().train(False)
+        self.training = mode
+        if mode:
+            for module in [self.adapter, *(self.backbone.part(part) for part in self.method.parts)]:
+                if module is not None:
+                    module.train()
+        return self
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What an adapter file holds: every trained tensor, and frozen ones that an import carried along."""
+        own = {name: p for name, p in self.named_parameters() if p.requires_grad or name in self.method.carried}
+        return {name: parameter.detach() for name, parameter in own.items()}
+
+    @torch.no_grad()
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `trained_state` gave, strictly.
+
+        Raises:
+            CheckpointError: If a tensor is missing, unknown or of another shape.
+        """
+        own = self.trained_state()
+        wrong = [f"'{name}' is missing" for name in sorted(own.keys() - state.keys())]
+        wrong += [f"'{name}' is unknown" for name in sorted(state.keys() - own.keys())]
+        wrong += [
+            f"'{name}' has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & state.keys())
+            if state[name].shape != own[name].shape
+        ]
+        if wrong:
+            more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+            raise CheckpointError(
+                f"the weights do not fit the method '{self.method.name}': {'; '.join(wrong[:8])}{more}."
+            )
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+    def parameter_table(self) -> list[tuple[str, int, int]]:
+        """Rows of (part, parameters, trained parameters)."""
+        return parameter_table(self.backbone, self.adapter)
+
+
+def adapter_settings(options: AdapterOptions, hidden_size: int) -> AdapterSettings:
+    """The preset's settings with the user's changes.
+
+    Args:
+        options: Preset and changes.
+        hidden_size: Channels of the encoder, on which the paper's widths depend.
+    """
+    paper = options.preset == "paper"
+    neck_prompt = not paper if options.neck_prompt is None else options.neck_prompt
+    return AdapterSettings(
+        tune_dim=options.tune_dim or (max(hidden_size // 32, 1) if paper else 192),
+        hidden_dim=options.hidden_dim or (max(hidden_size // 32, 1) if paper else 32),
+        high_frequency_rate=options.high_frequency_rate,
+        embedding_from=options.embedding_from or ("before_position" if paper else "after_position"),
+        neck_prompt=neck_prompt,
+        activation=options.activation,
+        use_high_frequency=options.use_high_frequency,
+        use_embedding=options.use_embedding,
+        share_up=options.share_up,
+        adapter_init=options.adapter_init or ("paper" if paper else "default"),
+    )

@@ -1,0 +1,138 @@
+"""SAM-Adapter: a tensor for every encoder block, made from the image's patch embedding and its high frequencies.
+
+After Chen et al., *SAM-Adapter: Adapting Segment Anything in Underperformed Scenes* (ICCV-W 2023).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .high_frequency import high_frequency
+
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSettings:
+    """Everything that defines a `SamAdapter` apart from the encoder it belongs to; stored with its weights.
+
+    ``misread_embedding`` is for checkpoints of the paper's authors alone: their code reads the channels-last patch
+    embedding as if it were channels-first, so each token gets a mixture of positions and channels, and their weights
+    were trained on that.
+    """
+
+    tune_dim: int
+    hidden_dim: int
+    high_frequency_rate: float = 0.25
+    embedding_from: Literal["before_position", "after_position"] = "after_position"
+    neck_prompt: bool = True
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    use_high_frequency: bool = True
+    use_embedding: bool = True
+    share_up: bool = True
+    adapter_init: Literal["default", "paper", "zero"] = "default"
+    misread_embedding: bool = False
+
+
+class SamAdapter(nn.Module):
+    """The side path: ``adapter_prompt_i = up(activation(down_i(high_frequency + embedding)))``.
+
+    Args:
+        settings: Widths, inputs and sharing.
+        hidden_size: Channels C of the encoder.
+        depth: Number of encoder blocks.
+        patch_size: Side of a patch in pixels.
+    """
+
+    def __init__(self, settings: AdapterSettings, *, hidden_size: int, depth: int, patch_size: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.patch_size = patch_size
+        tune, hidden = settings.tune_dim, settings.hidden_dim
+        prompts = depth + settings.neck_prompt
+        if settings.use_high_frequency:
+            self.high_frequency_tune = nn.Linear(3 * patch_size**2, tune)
+        if settings.use_embedding:
+            self.embedding_tune = nn.Linear(hidden_size, tune)
+        self.down = nn.ModuleList(nn.Linear(tune, hidden) for _ in range(prompts))
+        self.activation = ACTIVATIONS[settings.activation]()
+        if settings.share_up:
+            self.shared_up = nn.Linear(hidden, hidden_size)
+        else:
+            self.up = nn.ModuleList(nn.Linear(hidden, hidden_size) for _ in range(prompts))
+        self._initialise()
+
+    def features(self, pixel_values: Tensor, patch_embedding: Tensor, positioned: Tensor) -> Tensor:
+        """What all prompts are made from.
+
+        Args:
+            pixel_values: Normalised input ``(B, 3, S, S)``.
+            patch_embedding: ``(B, H, W, C)`` before the position embedding.
+            positioned: ``(B, H, W, C)`` after it.
+
+        Returns:
+            ``(B, H, W, T)``.
+        """
+        features: Tensor | None = None
+        if self.settings.use_embedding:
+            before = self.settings.embedding_from == "before_position"
+            embedding = patch_embedding if before else positioned
+            if self.settings.misread_embedding:
+                batch, height, width, channels = embedding.shape
+                embedding = embedding.reshape(batch, channels, height * width).transpose(1, 2)
+                embedding = embedding.reshape(batch, height, width, channels)
+            features = self.embedding_tune(embedding)
+        if self.settings.use_high_frequency:
+            rate = self.settings.high_frequency_rate
+            tokens = patches(high_frequency(pixel_values, rate), self.patch_size)  # (B, H, W, 3*P*P)
+            tuned = self.high_frequency_tune(tokens)
+            features = tuned if features is None else features + tuned
+        assert features is not None
+        return features
+
+    def prompt(self, features: Tensor, block: int) -> Tensor:
+        """The adapter prompt that enters a block; ``block == depth`` is the one before the neck.
+
+        Args:
+            features: ``(B, H, W, T)`` from `features`.
+            block: Index of the block.
+
+        Returns:
+            ``(B, H, W, C)``.
+        """
+        up = self.shared_up if self.settings.share_up else self.up[block]
+        return up(self.activation(self.down[block](features)))
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        if self.settings.adapter_init == "paper":
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.trunc_normal_(module.weight, std=0.02)
+                    nn.init.zeros_(module.bias)
+            if self.settings.use_high_frequency:
+                # The paper's layer is a convolution, initialised by its fan-out.
+                fan_out = self.patch_size**2 * self.settings.tune_dim
+                nn.init.normal_(self.high_frequency_tune.weight, std=(2 / fan_out) ** 0.5)
+        elif self.settings.adapter_init == "zero":
+            for up in [self.shared_up] if self.settings.share_up else self.up:
+                assert isinstance(up, nn.Linear)
+                nn.init.zeros_(up.weight)
+                nn.init.zeros_(up.bias)
+
+
+def patches(image: Tensor, size: int) -> Tensor:
+    """Cut an image into flattened patches.
+
+    Args:
+        image: ``(B, C, S, S)`` with ``S`` a multiple of ``size``.
+        size: Side of a patch in pixels.
+
+    Returns:
+        ``(B, S/size, S/size, C*size*size)``, each patch in the order channel, row, column.
+    """
+    batch, channels, height, width = image.shape
+    grid = image.reshape(batch, channels, height // size, size, width // size, size)
+    return grid.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (B, H, W, C*size*size)

@@ -1,0 +1,226 @@
+"""The building blocks of configurations: how one is checked, written and read, and groups of options.
+
+The string under an attribute is its only documentation: it becomes the text of ``--help``. Nothing here imports
+torch, so that the command line answers at once.
+"""
+
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+
+from .errors import ConfigError
+
+Method = Literal["sam_adapter", "decoder", "full"]
+Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
+PromptKind = Literal["box", "points", "none", "mixed"]
+MaskRule = Literal["auto", "nonzero", "half"]
+Resize = Literal["pad", "squash"]
+Monitor = Literal["iou", "dice", "mae", "ber", "loss"]
+Save = Literal["masks", "overlays", "probabilities"]
+
+LOSSES = ("bce", "balanced_bce", "iou", "dice")
+ALL_PARTS: tuple[Part, ...] = ("mask_decoder", "prompt_encoder", "image_encoder")
+
+
+def parse_loss(text: str) -> dict[str, float]:
+    """Read a weighted sum of losses.
+
+    Args:
+        text: For example ``"bce+iou"`` or ``"0.5*bce + 2*dice"``.
+
+    Returns:
+        Loss name to weight, in the order written.
+
+    Raises:
+        ConfigError: If a term is not ``[weight*]name`` with a known name.
+    """
+    terms: dict[str, float] = {}
+    for term in text.split("+"):
+        match = re.fullmatch(r"\s*(?:([0-9.]+(?:e-?[0-9]+)?)\s*\*\s*)?([a-z_]+)\s*", term)
+        if match is None or match[2] not in LOSSES:
+            raise ConfigError(
+                f"loss '{text}': '{term.strip()}' is not a loss. Write a sum of {', '.join(LOSSES)}, each with an "
+                "optional weight, for example 'bce+iou' or '0.5*bce+dice'."
+            )
+        terms[match[2]] = terms.get(match[2], 0.0) + float(match[1] or 1.0)
+    return terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What every configuration can do: check itself, be written and be read."""
+
+    def __post_init__(self) -> None:
+        if problems := [problem for problem in self.problems() if problem]:
+            raise ConfigError(*problems)
+
+    def problems(self) -> list[str | None]:
+        """All that is wrong with the values, a sentence each."""
+        return []
+
+    def to_yaml(self) -> str:
+        """This configuration as YAML that ``--config`` reads."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, Path):
+                return str(value)
+            return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+        values = {name: plain(value) for name, value in asdict(self).items()}
+        return yaml.safe_dump(values, sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, path: Path | str, **changes: Any) -> Self:
+        """Read a configuration written by `to_yaml`.
+
+        Args:
+            path: The YAML file.
+            changes: Values that replace those of the file.
+
+        Raises:
+            ConfigError: If the file has a key that this configuration does not know, or a wrong value.
+        """
+        values = yaml.safe_load(Path(path).read_text()) or {}
+        known = {field.name: str(field.type) for field in fields(cls)}
+        if unknown := sorted(set(values) - set(known)):
+            raise ConfigError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+        for name, value in values.items():
+            if "Path" in known[name] and isinstance(value, str):
+                values[name] = Path(value)
+        return cls(**{**values, **changes})
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with some values changed."""
+        return replace(self, **changes)
+
+
+def at_least(name: str, value: float, least: float) -> str | None:
+    """The problem of a value that is too small, if it is."""
+    return f"{name}: expected at least {least}, got {value}." if value < least else None
+
+
+def within(name: str, value: float, low: float, high: float) -> str | None:
+    """The problem of a value outside its range, if it is."""
+    return f"{name}: expected a value from {low} to {high}, got {value}." if not low <= value <= high else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Config):
+    """A folder of images and a folder of masks."""
+
+    images: Path
+    """Folder of images; folders inside it are searched too."""
+    masks: Path
+    """Folder of masks, paired with the images by path and stem."""
+    mask_pattern: str = "{stem}"
+    """How a mask is named after its image, for example '{stem}_mask'."""
+    mask_rule: MaskRule = "auto"
+    """How mask values become foreground: 'auto' decides by file (see 'sam-adapter check'), 'nonzero' takes all but 0,
+    'half' takes what is above half of the largest value the format can hold."""
+    faulty: Literal["stop", "skip"] = "stop"
+    """What to do when files are faulty: stop and list all of them, or leave them out and say so."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        return [
+            *super().problems(),
+            None
+            if "{stem}" in self.mask_pattern
+            else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions(Config):
+    """Prompts that are made from the ground truth."""
+
+    prompt: PromptKind = "box"
+    """Prompt given to SAM: the mask's box, points, none, or one of the three drawn for each sample."""
+    box_scale: float = 1.0
+    """Enlarge the box about its centre by this factor."""
+    box_jitter: float = 0.0
+    """Training only: move each side of the box at random by up to this fraction of the box's side."""
+    positive_points: int = 1
+    """Points drawn inside the mask when the prompt is points."""
+    negative_points: int = 0
+    """Points drawn outside the mask when the prompt is points."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        return [
+            *super().problems(),
+            within("box_scale", self.box_scale, 0.1, 10),
+            within("box_jitter", self.box_jitter, 0, 0.5),
+            at_least("positive_points", self.positive_points, 1),
+            at_least("negative_points", self.negative_points, 0),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions(Config):
+    """Where and how the arithmetic is done."""
+
+    precision: str = "auto"
+    """'32', 'bf16-mixed', '16-mixed', or 'auto': bf16-mixed on GPUs that have it, 32 elsewhere."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Kind of device."""
+    workers: int = -1
+    """Processes that read data; -1 takes one a core, at most 8, less one for the trainer."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        choices = ("auto", "32", "bf16-mixed", "16-mixed")
+        known = self.precision in choices
+        return [
+            *super().problems(),
+            None if known else f"precision: expected one of {', '.join(choices)}, got '{self.precision}'.",
+            at_least("workers", self.workers, -1),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterOptions(Config):
+    """The SAM-Adapter itself; what is not given comes from the preset."""
+
+    preset: Literal["wide", "paper"] = "wide"
+    """'wide': T 192, R 32, embedding after the position embedding, a last prompt before the neck. 'paper': T and R
+    hidden_size / 32, embedding before the position embedding, no prompt before the neck, the paper's
+    initialisation."""
+    tune_dim: int | None = None
+    """T, the width of the summed high-frequency and embedding features."""
+    hidden_dim: int | None = None
+    """R, the width between a block's own down projection and the shared up projection."""
+    high_frequency_rate: float = 0.25
+    """Share of the spectrum's area, around zero frequency, that the high-pass removes."""
+    embedding_from: Literal["before_position", "after_position"] | None = None
+    """Read the patch embedding before or after the position embedding is added."""
+    neck_prompt: bool | None = None
+    """Add one more adapter prompt after the last block, before the neck."""
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    """Activation between the down and the up projection."""
+    use_high_frequency: bool = True
+    """Feed the high-frequency part of the image."""
+    use_embedding: bool = True
+    """Feed the patch embedding."""
+    share_up: bool = True
+    """Share one up projection between all blocks, or give each block its own."""
+    adapter_init: Literal["default", "paper", "zero"] | None = None
+    """Initial weights: PyTorch's, the paper's, or PyTorch's with the up projection at zero, which starts as plain
+    SAM."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        return [
+            *super().problems(),
+            None
+            if self.use_high_frequency or self.use_embedding
+            else "use_high_frequency and use_embedding: at least one input must stay on.",
+            within("high_frequency_rate", self.high_frequency_rate, 0, 1),
+            at_least("tune_dim", self.tune_dim or 1, 1),
+            at_least("hidden_dim", self.hidden_dim or 1, 1),
+        ]

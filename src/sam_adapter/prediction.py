@@ -1,0 +1,311 @@
+"""Masks for pictures without ground truth: encode once, answer many prompts; or whole folders."""
+
+import glob
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .batch import Batch, Prediction, Prompt, Size
+from .checkpoint import load
+from .config import PredictConfig
+from .data.dataset import PictureDataset
+from .data.loading import worker_count
+from .data.reading import image_size, read_image
+from .data.sources import list_pictures
+from .errors import ConfigError, DataError
+from .model import SamSegmenter
+from .runtime import autocast, pick_device
+
+log = logging.getLogger(__name__)
+
+OVERLAY_COLOUR = (255, 106, 0)
+
+
+class Predictor:
+    """Encodes a picture once and answers any number of prompts about it.
+
+    Args:
+        segmenter: From `load`.
+        device: Where to compute; None takes a GPU if there is one.
+        precision: ``auto``, ``32``, ``bf16-mixed`` or ``16-mixed``.
+    """
+
+    def __init__(
+        self, segmenter: SamSegmenter, *, device: torch.device | str | None = None, precision: str = "auto"
+    ) -> None:
+        self.device = pick_device("auto") if device is None else torch.device(device)
+        self.segmenter = segmenter.to(self.device).train(False)
+        self.precision = precision
+        self._embeddings: Tensor | None = None
+        self._size: Size = (0, 0)
+
+    @torch.inference_mode()
+    def set_image(self, image: np.ndarray | Image.Image | Path | str) -> None:
+        """Encode a picture.
+
+        Args:
+            image: A file, a Pillow image, or ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            DataError: If it is neither.
+        """
+        if isinstance(image, str | Path):
+            image = read_image(image)
+        pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}.")
+        self._size = (pixels.shape[0], pixels.shape[1])
+        pixel_values = self.segmenter.preprocessing.pixel_values(pixels)[None].to(self.device)
+        with autocast(self.device, self.precision):
+            self._embeddings = self.segmenter.encode(pixel_values)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        *,
+        box: Sequence[float] | np.ndarray | None = None,
+        points: Sequence[Sequence[float]] | np.ndarray | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+        mask_input: Tensor | None = None,
+        multimask: bool = False,
+        threshold: float | None = None,
+    ) -> Prediction:
+        """Answer one prompt about the picture; without any argument, the prompt-free mask.
+
+        Args:
+            box: ``(4,)`` XYXY pixels of the picture, or ``(N, 4)`` for N masks.
+            points: ``(P, 2)`` XY pixels of the picture.
+            labels: ``(P,)``, 1 foreground, 0 background; all foreground if left out.
+            mask_input: `Prediction.mask_logits` ``(1, h, w)`` of an earlier answer.
+            multimask: Three masks for each prompt, for prompts that can mean several things.
+            threshold: Probability above which a pixel is foreground; None takes the segmenter's.
+
+        Returns:
+            Masks at the picture's size, on the CPU.
+
+        Raises:
+            DataError: If no image was set, or a prompt has a wrong shape or lies outside the picture.
+        """
+        if self._embeddings is None:
+            raise DataError("predict: no image yet; call set_image first.")
+        prompt = make_prompt(box=box, points=points, labels=labels, mask_input=mask_input, size=self._size)
+        with autocast(self.device, self.precision):
+            output = self.segmenter.decode(
+                self._embeddings, [prompt.to(self.device)], [self._size], multimask=multimask
+            )
+        logits = self.segmenter.full_logits(output, [self._size])[0]
+        return _prediction(
+            output.mask_logits[0],
+            output.iou_scores[0],
+            logits,
+            self.segmenter.threshold if threshold is None else threshold,
+        )
+
+
+def make_prompt(
+    *,
+    box: Any = None,
+    points: Any = None,
+    labels: Any = None,
+    mask_input: Tensor | None = None,
+    size: Size,
+) -> Prompt:
+    """Check a user's prompt against the picture's size; see `Predictor.predict` for the arguments.
+
+    Raises:
+        DataError: If a shape is wrong, or a coordinate is not in the picture.
+    """
+    boxes = point_tensor = label_tensor = None
+    if box is not None:
+        boxes = _coordinates("box", box, 4, size)
+        if (boxes[:, 2:] <= boxes[:, :2]).any():
+            raise DataError(f"box: expected x1 < x2 and y1 < y2, got {boxes.tolist()}.")
+    if points is not None:
+        point_tensor = _coordinates("points", points, 2, size)[None]  # (1, P, 2)
+        given = [1] * point_tensor.shape[1] if labels is None else list(labels)
+        if len(given) != point_tensor.shape[1] or any(label not in (0, 1) for label in given):
+            raise DataError(f"labels: expected {point_tensor.shape[1]} values, each 0 or 1, got {given}.")
+        label_tensor = torch.tensor([given])
+    elif labels is not None:
+        raise DataError("labels: given without points.")
+    if boxes is not None and point_tensor is not None and len(boxes) != 1:
+        raise DataError(f"box and points: with points expected one box, got {len(boxes)}.")
+    masks = None if mask_input is None else mask_input.reshape(-1, 1, *mask_input.shape[-2:]).float()
+    return Prompt(boxes=boxes, points=point_tensor, point_labels=label_tensor, mask_inputs=masks)
+
+
+def _coordinates(name: str, values: Any, columns: int, size: Size) -> Tensor:
+    try:
+        array = np.atleast_2d(np.asarray(values, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: expected numbers, got {values!r}.") from error
+    if array.ndim != 2 or array.shape[1] != columns or not len(array):
+        raise DataError(f"{name}: expected rows of {columns} numbers, got {values!r}.")
+    height, width = size
+    x, y = array[:, 0::2], array[:, 1::2]
+    if not np.isfinite(array).all() or x.min() < 0 or y.min() < 0 or x.max() > width or y.max() > height:
+        raise DataError(f"{name}: {array.tolist()} is not inside the picture of {width}x{height} pixels.")
+    return torch.from_numpy(array)
+
+
+def _prediction(mask_logits: Tensor, iou_scores: Tensor, logits: Tensor, threshold: float) -> Prediction:
+    probabilities = logits.sigmoid().cpu()
+    return Prediction(
+        masks=probabilities > threshold,
+        probabilities=probabilities,
+        iou_scores=iou_scores.float().cpu(),
+        mask_logits=mask_logits.float().cpu(),
+    )
+
+
+@torch.inference_mode()
+def predict(config: PredictConfig, progress: Callable[[int, int], None] | None = None) -> list[Path]:
+    """Predict as configured; every name, prompt and option is checked before the model is loaded.
+
+    Args:
+        config: What to predict with what.
+        progress: Called with (pictures done, pictures in all).
+
+    Returns:
+        The mask files (or the first kind that is saved), in the order of the pictures.
+
+    Raises:
+        ConfigError: If there is no picture, or two would be written to one name.
+        DataError: If a picture cannot be read or a prompt does not fit it.
+        CheckpointError: If the adapter or the base cannot be loaded.
+    """
+    pictures = find_pictures(config.input)
+    prompts = _read_prompts(config.prompts, pictures) if config.prompts else {}
+    segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
+    device = pick_device(config.accelerator)
+    segmenter = segmenter.to(device).train(False)
+    threshold = segmenter.threshold if config.threshold is None else config.threshold
+    paths = [path for path, _ in pictures]
+    dataset = PictureDataset(paths, segmenter.preprocessing, lambda path: prompts.get(path, Prompt()))
+    workers = min(worker_count(config.workers), len(paths) // 4)
+    loader = DataLoader(dataset, batch_size=config.batch_size, num_workers=workers, collate_fn=Batch.collate)
+    written: list[Path] = []
+    batch: Batch
+    for batch in loader:
+        batch = batch.to(device)
+        with autocast(device, config.precision):
+            output = segmenter(batch)
+        logits = segmenter.full_logits(output, batch.original_sizes)
+        for index, mask_logits, scores, full in zip(batch.indices, *output, logits, strict=True):
+            path, name = pictures[index]
+            prediction = _prediction(mask_logits, scores, full, threshold)
+            written.append(_write(prediction, path, name, config))
+            if progress is not None:
+                progress(len(written), len(paths))
+    return written
+
+
+def find_pictures(source: str) -> list[tuple[Path, str]]:
+    """Pictures that a file name, folder or pattern means, each with the name its results get.
+
+    Raises:
+        ConfigError: If there are none, or two would get the same name.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = [(file, file.relative_to(path).with_suffix("").as_posix()) for file in list_pictures(path)[0]]
+    elif path.is_file():
+        found = [(path, path.stem)]
+    else:
+        files = sorted(Path(file) for file in glob.glob(source, recursive=True) if Path(file).is_file())
+        found = [(file, file.stem) for file in files]
+    if not found:
+        raise ConfigError(f"input: there is no picture at '{source}'. Give a file, a folder, or a pattern in quotes.")
+    names: dict[str, Path] = {}
+    for file, name in found:
+        if name in names:
+            raise ConfigError(f"input: '{names[name]}' and '{file}' would both be written as '{name}.png'; rename one.")
+        names[name] = file
+    return found
+
+
+def _read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Prompt]:
+    """Prompts by picture, checked against the pictures' sizes; all problems are reported together."""
+    try:
+        entries = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(f"prompts: there is no file '{path}'.") from error
+    except ValueError as error:
+        raise ConfigError(f"prompts: '{path}' is not JSON ({error}).") from error
+    if not isinstance(entries, dict):
+        raise ConfigError(f"prompts: '{path}' should map file names to prompts.")
+    by_name = {f"{name}{file.suffix}": file for file, name in pictures}
+    by_name |= {file.name: file for file, _ in pictures if file.name not in by_name}
+    prompts: dict[Path, Prompt] = {}
+    problems = []
+    for name, entry in entries.items():
+        if name not in by_name:
+            problems.append(f"prompts: '{name}' is not among the pictures.")
+            continue
+        try:
+            prompts[by_name[name]] = _prompt_from_entry(entry, image_size(by_name[name]))
+        except DataError as error:
+            problems.append(f"prompts: '{name}': {error}")
+    if problems:
+        raise ConfigError(*problems)
+    return prompts
+
+
+def _prompt_from_entry(entry: Any, size: Size) -> Prompt:
+    known = {"box", "points", "labels"}
+    if not isinstance(entry, Mapping) or not entry or set(entry) - known:
+        raise DataError(f"expected {{'box': [x1, y1, x2, y2]}} or {{'points': [[x, y]], 'labels': [1]}}, got {entry}.")
+    prompt = make_prompt(**entry, size=size)
+    if len(prompt) != 1:
+        raise DataError(f"box: expected one box for a picture, got {len(prompt)}.")
+    return prompt
+
+
+def _write(prediction: Prediction, picture: Path, name: str, config: PredictConfig) -> Path:
+    mask = prediction.masks[0].numpy()
+    made = {
+        "masks": lambda: Image.fromarray(mask.astype(np.uint8) * 255),
+        "overlays": lambda: Image.fromarray(overlay(read_image(picture), mask)),
+        "probabilities": lambda: Image.fromarray(
+            np.round(prediction.probabilities[0].numpy().astype(np.float64) * 65535).astype(np.uint16)
+        ),
+    }
+    files = []
+    for kind in config.saved:
+        file = config.output / kind / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        made[kind]().save(partial, format="PNG")
+        os.replace(partial, file)
+        files.append(file)
+    return files[0]
+
+
+def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The picture with the mask tinted and its outline drawn.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        mask: ``(H, W)`` bool.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    import cv2
+
+    colour = np.array(OVERLAY_COLOUR, dtype=np.float32)
+    drawn = image.astype(np.float32)
+    drawn[mask] = 0.6 * drawn[mask] + 0.4 * colour
+    result = drawn.round().astype(np.uint8)
+    thickness = max(round(max(mask.shape) / 400), 1)
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(result, outlines, -1, OVERLAY_COLOUR, thickness))

@@ -1,0 +1,86 @@
+"""Small random SAMs of the real architecture, and folders of pictures made on the spot."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+SHARED = Path(os.environ.get("SAM_ADAPTER_SHARED", Path(__file__).parents[2] / "shared"))
+GOLDEN = SHARED / "golden"
+DATA = SHARED / "data"
+
+
+def random_sam(image_size: int = 64, *, hidden_size: int = 32, depth: int = 2, seed: int = 0):
+    """A SAM of the real architecture with random weights of sensible size."""
+    from transformers import (
+        SamConfig,
+        SamMaskDecoderConfig,
+        SamModel,
+        SamPromptEncoderConfig,
+        SamVisionConfig,
+    )
+
+    torch.manual_seed(seed)
+    config = SamConfig(
+        vision_config=SamVisionConfig(
+            hidden_size=hidden_size,
+            num_hidden_layers=depth,
+            num_attention_heads=4,
+            image_size=image_size,
+            output_channels=32,
+            num_pos_feats=16,
+            window_size=3,
+            global_attn_indexes=[depth - 1],
+            mlp_dim=64,
+        ),
+        prompt_encoder_config=SamPromptEncoderConfig(hidden_size=32, image_size=image_size),
+        mask_decoder_config=SamMaskDecoderConfig(
+            hidden_size=32, mlp_dim=64, num_attention_heads=4, iou_head_hidden_dim=32, layer_norm_eps=1e-5
+        ),
+    )
+    sam = SamModel(config)
+    with torch.no_grad():
+        for parameter in sam.vision_encoder.parameters():
+            parameter.normal_(std=0.1)
+        for parameter in sam.mask_decoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        sam.shared_image_embedding.positional_embedding.normal_(std=1.0)
+    return sam
+
+
+@pytest.fixture(scope="session")
+def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("sam")
+    random_sam().save_pretrained(folder)
+    return str(folder)
+
+
+def write_pairs(folder: Path, count: int = 6, *, seed: int = 0, size: tuple[int, int] = (48, 60)) -> Path:
+    """Bright ellipses on noise; ``folder/images`` and ``folder/masks``."""
+    rng = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / "masks").mkdir(exist_ok=True)
+    for index in range(count):
+        height, width = size[0] + 4 * (index % 3), size[1] + 8 * (index % 2)
+        rows, columns = np.mgrid[:height, :width]
+        y, x = rng.uniform(0.35, 0.65, 2) * (height, width)
+        mask = ((rows - y) / (0.25 * height)) ** 2 + ((columns - x) / (0.2 * width)) ** 2 < 1
+        image = rng.integers(0, 120, (height, width, 3)) + mask[..., None] * 100
+        Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"img_{index:02}.png")
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"img_{index:02}.png")
+    return folder
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_pairs(tmp_path / "pairs")
+
+
+def needs_shared(path: Path):
+    return pytest.mark.skipif(not path.exists(), reason=f"reference material {path.name} is not here")

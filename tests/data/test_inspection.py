@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import write_pairs
+from sam_adapter.config import CheckConfig
+from sam_adapter.data.inspection import inspect
+from sam_adapter.data.sources import list_pairs
+from sam_adapter.errors import ConfigError, DataError
+
+
+def plant_twelve_faults(folder: Path) -> list[str]:
+    """Twelve files with faults among good ones; returns their names."""
+    images, masks = folder / "images", folder / "masks"
+    write_pairs(folder, 16)
+    (masks / "img_00.png").unlink()
+    (masks / "img_01.png").unlink()
+    (images / "img_02.png").unlink()
+    (images / "img_03.png").unlink()
+    Image.new("L", (9, 9), 255).save(masks / "img_04.png")
+    Image.open(masks / "img_05.png").transpose(Image.Transpose.ROTATE_90).save(masks / "img_05.png")
+    whole = (images / "img_06.png").read_bytes()
+    (images / "img_06.png").write_bytes(whole[: len(whole) // 2])
+    (images / "img_07.png").write_bytes(b"not a picture at all")
+    (masks / "img_08.png").write_bytes((masks / "img_08.png").read_bytes()[:60])
+    size = Image.open(masks / "img_09.png").size
+    Image.fromarray(np.random.default_rng(0).integers(0, 4, size[::-1]).astype(np.uint8)).save(masks / "img_09.png")
+    Image.fromarray(np.full(size[::-1], 77, np.uint8)).save(masks / "img_10.png")
+    Image.open(images / "img_11.png").convert("RGB").save(images / "img_11.jpg")
+    return [f"img_{index:02}." for index in range(12)]
+
+
+def test_twelve_planted_faults_are_all_named_in_one_report(tmp_path: Path):
+    names = plant_twelve_faults(tmp_path)
+    options = CheckConfig(images=tmp_path / "images", masks=tmp_path / "masks")
+    found = inspect(options)
+    report = found.report()
+    assert len(found.faults) == 12
+    assert all(name in report for name in names)
+    assert {fault.kind for fault in found.faults} == {
+        "image without mask",
+        "mask without image",
+        "duplicate stem",
+        "size mismatch",
+        "unreadable image",
+        "unreadable mask",
+        "mask not binary",
+    }
+    assert [record.name for record in found.records] == ["img_12", "img_13", "img_14", "img_15"]
+    with pytest.raises(DataError) as error:
+        found.usable(options)
+    assert all(name in str(error.value) for name in names)
+    assert len(found.usable(options.but(faulty="skip"))) == 4
+
+
+def test_empty_masks_are_counted_not_faults(pairs: Path):
+    path = pairs / "masks" / "img_03.png"
+    Image.new("L", Image.open(path).size).save(path)
+    found = inspect(CheckConfig(images=pairs / "images", masks=pairs / "masks"))
+    assert found.empty == ["img_03"]
+    assert not found.faults
+    assert found.rules == {"two values 0/255": 5, "empty": 1}
+
+
+def test_nested_folders_patterns_and_contents_without_extension(tmp_path: Path):
+    write_pairs(tmp_path / "flat", 3)
+    for name in ("img_00", "img_01", "img_02"):
+        for kind, target in (("images", f"a/b/{name}"), ("masks", f"a/b/{name}_mask.png")):
+            moved = tmp_path / "nested" / kind / target
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "flat" / kind / f"{name}.png").rename(moved)  # the images lose their extension
+    (tmp_path / "nested/images/a/notes.txt").write_text("hello")
+    (tmp_path / "nested/images/a/.DS_Store").write_text("hidden")
+    listing = list_pairs(tmp_path / "nested/images", tmp_path / "nested/masks", "{stem}_mask")
+    assert [record.name for record in listing.records] == ["a/b/img_00", "a/b/img_01", "a/b/img_02"]
+    assert listing.ignored == 1
+
+
+def test_images_and_masks_in_one_folder(tmp_path: Path):
+    write_pairs(tmp_path, 2)
+    together = tmp_path / "together"
+    together.mkdir()
+    for name in ("img_00", "img_01"):
+        (tmp_path / "images" / f"{name}.png").rename(together / f"{name}.png")
+        (tmp_path / "masks" / f"{name}.png").rename(together / f"{name}_label.png")
+    listing = list_pairs(together, together, "{stem}_label")
+    assert [record.name for record in listing.records] == ["img_00", "img_01"]
+    assert not listing.images_without_mask
+
+
+def test_pairs_go_by_name_not_by_order(tmp_path: Path):
+    write_pairs(tmp_path, 3)
+    (tmp_path / "masks/img_00.png").unlink()
+    listing = list_pairs(tmp_path / "images", tmp_path / "masks")
+    assert all(record.image.stem == record.mask.stem for record in listing.records)
+    assert [path.name for path in listing.images_without_mask] == ["img_00.png"]
+
+
+@pytest.mark.parametrize("folder", ["missing", "empty"])
+def test_wrong_folders(tmp_path: Path, pairs: Path, folder: str):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"images: .*(not a folder|no pictures)"):
+        list_pairs(tmp_path / folder, pairs / "masks")

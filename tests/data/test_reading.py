@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import DATA, needs_shared
+from sam_adapter.config import CheckConfig
+from sam_adapter.data.inspection import inspect
+from sam_adapter.data.reading import image_size, read_image, read_mask
+from sam_adapter.errors import DataError
+
+
+def saved(path: Path, image: Image.Image, **options) -> Path:
+    image.save(path, **options)
+    return path
+
+
+GRADIENT = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+
+
+def test_grey_palette_and_alpha_become_rgb(tmp_path: Path):
+    grey = Image.fromarray(GRADIENT)
+    for mode in ("L", "P", "RGBA", "LA", "RGB"):
+        pixels = read_image(saved(tmp_path / f"{mode}.png", grey.convert(mode)))
+        assert pixels.shape == (4, 6, 3)
+        assert np.array_equal(pixels[..., 0], GRADIENT), mode
+
+
+def test_alpha_is_dropped_not_composited(tmp_path: Path):
+    rgba = np.full((4, 4, 4), 200, np.uint8)
+    rgba[..., 3] = 0
+    assert (read_image(saved(tmp_path / "a.png", Image.fromarray(rgba))) == 200).all()
+
+
+@pytest.mark.parametrize(("largest", "bits"), [(200, 8), (4095, 12), (3000, 12), (65535, 16)])
+def test_16_bit_is_scaled_by_its_depth(tmp_path: Path, largest: int, bits: int):
+    values = np.linspace(0, largest, 24).astype(np.uint16).reshape(4, 6)
+    pixels = read_image(saved(tmp_path / "deep.png", Image.fromarray(values)))
+    assert np.array_equal(pixels[..., 0], np.round(values * (255 / (2**bits - 1))).astype(np.uint8))
+
+
+def test_floating_point(tmp_path: Path):
+    values = np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6)
+    pixels = read_image(saved(tmp_path / "f.tif", Image.fromarray(values)))
+    assert pixels.min() == 0
+    assert pixels.max() == 255
+
+
+def test_exif_rotation(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter to the right
+    path = saved(tmp_path / "turned.png", Image.fromarray(GRADIENT), exif=exif)
+    assert np.array_equal(read_image(path)[..., 0], np.rot90(GRADIENT, -1))
+    assert image_size(path) == (6, 4)
+
+
+def mask(path: Path, values, mode: str | None = None) -> Path:
+    return saved(path, Image.fromarray(np.asarray(values, dtype=np.uint8)).convert(mode or "L"))
+
+
+TRUTH = np.array([[0, 0, 1], [0, 1, 1]], dtype=bool)
+
+
+def test_masks_of_every_kind(tmp_path: Path):
+    edges = np.zeros((20, 20), np.uint8)
+    edges[5:15, 5:15] = 255
+    edges[4, 5:15] = 100
+    palette = Image.fromarray(TRUTH.astype(np.uint8)).convert("P")
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    inverted = Image.fromarray((~TRUTH).astype(np.uint8)).convert("P")
+    inverted.putpalette([255, 255, 255, 0, 0, 0])
+    files = {
+        "two values 0/1": mask(tmp_path / "01.png", TRUTH),
+        "two values 0/255": mask(tmp_path / "0255.png", TRUTH * 255),
+        "two colours, the brighter": saved(tmp_path / "p.png", palette),
+    }
+    for rule, path in files.items():
+        values, applied = read_mask(path)
+        assert applied == rule
+        assert np.array_equal(values, TRUTH), rule
+    assert np.array_equal(read_mask(saved(tmp_path / "q.png", inverted))[0], TRUTH)
+    assert np.array_equal(read_mask(saved(tmp_path / "1.png", Image.fromarray(TRUTH)))[0], TRUTH)
+    deep = Image.fromarray(TRUTH.astype(np.uint16) * 65535)
+    assert np.array_equal(read_mask(saved(tmp_path / "16.png", deep))[0], TRUTH)
+    values, applied = read_mask(mask(tmp_path / "edges.png", edges))
+    assert applied == "grey edges, cut at half"
+    assert values.sum() == 100
+
+
+@pytest.mark.parametrize(("value", "filled"), [(0, False), (1, True), (255, True)])
+def test_masks_of_one_value(tmp_path: Path, value: int, filled: bool):
+    values, applied = read_mask(mask(tmp_path / "one.png", np.full((3, 3), value)))
+    assert values.all() == filled
+    assert applied == ("full" if filled else "empty")
+
+
+def test_class_indices_are_not_binary_but_can_be_asked_for(tmp_path: Path):
+    path = mask(tmp_path / "classes.png", [[0, 1], [2, 3]])
+    with pytest.raises(DataError, match=r"not binary.*0, 1, 2, 3.*nonzero"):
+        read_mask(path)
+    assert read_mask(path, "nonzero")[0].tolist() == [[False, True], [True, True]]
+    assert not read_mask(path, "half")[0].any()
+
+
+@needs_shared(DATA / "odd_files")
+def test_odd_files_all_load():
+    folder = DATA / "odd_files"
+    found = inspect(CheckConfig(images=folder / "images", masks=folder / "masks"))
+    assert len(found.records) == 7
+    assert not found.faults
+    assert found.rules["grey edges, cut at half"] == 4
+    assert found.rules["two colours, the brighter"] == 1
+    # The rotated photograph was turned: its upper left corner is the stored picture's lower right one.
+    stored = np.asarray(Image.open(folder / "images/exif_rotated_180.jpg"))
+    assert np.array_equal(read_image(folder / "images/exif_rotated_180.jpg"), stored[::-1, ::-1])

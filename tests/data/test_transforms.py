@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import albumentations as alb
+import numpy as np
+import pytest
+import torch
+
+from sam_adapter.batch import Prompt
+from sam_adapter.data.augmentation import Augmentation
+from sam_adapter.data.transforms import Preprocessing
+from sam_adapter.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"),
+    [
+        ((480, 640), (768, 1024)),
+        ((1536, 1000), (1024, 667)),
+        ((200, 300), (683, 1024)),
+        ((1, 3000), (1, 1024)),
+    ],
+)
+def test_longest_side_as_in_sams_predictor(original: tuple[int, int], expected: tuple[int, int]):
+    assert Preprocessing(image_size=1024).input_size(original) == expected
+    assert Preprocessing(image_size=1024, resize="squash").input_size(original) == (1024, 1024)
+
+
+def test_padding_is_zero_after_normalising_and_lies_right_and_bottom():
+    values = Preprocessing(image_size=64).pixel_values(np.full((20, 40, 3), 255, np.uint8))
+    assert values.shape == (3, 64, 64)
+    assert (values[:, :32] != 0).all()
+    assert not values[:, 32:].any()
+    assert values[0, 0, 0].item() == pytest.approx((255 - 123.675) / 58.395, abs=1e-6)
+
+
+@pytest.mark.parametrize("resize", ["pad", "squash"])
+@pytest.mark.parametrize("size", [(48, 80), (100, 37), (64, 64), (1, 9)])
+def test_a_mask_survives_the_way_there_and_back(resize, size: tuple[int, int]):
+    preprocessing = Preprocessing(image_size=256, resize=resize)
+    _, columns = np.mgrid[: size[0], : size[1]]
+    half = (columns >= size[1] / 2).astype(np.uint8)
+    pixels = preprocessing.pixel_values(np.repeat(half[..., None] * 255, 3, axis=2))
+    back = preprocessing.to_original_size(pixels[:1], size)[0]
+    # 0 and 255 lie on both sides of the middle after normalisation
+    assert ((back > 0.2).numpy() == half.astype(bool)).mean() > 0.98
+    assert back.shape == size
+
+
+def test_prompts_follow_the_picture():
+    prompt = Prompt(
+        boxes=torch.tensor([[10.0, 20, 30, 40]]),
+        points=torch.tensor([[[5.0, 6.0]]]),
+        point_labels=torch.tensor([[1]]),
+    )
+    scaled = Preprocessing(image_size=100).prompt_to_input(prompt, (50, 25))
+    assert scaled.boxes is not None
+    assert scaled.points is not None
+    assert scaled.boxes.tolist() == [[20, 40, 60, 80]]
+    assert scaled.points.tolist() == [[[10, 12]]]
+    assert prompt.boxes is not None
+    assert prompt.boxes.tolist() == [[10, 20, 30, 40]]
+
+
+def picture_and_mask() -> tuple[np.ndarray, np.ndarray]:
+    mask = np.zeros((40, 60), bool)
+    mask[5:15, 10:30] = True
+    return np.repeat(mask[..., None] * np.uint8(200), 3, axis=2), mask
+
+
+def test_augmentation_moves_image_and_mask_together_and_follows_the_seed():
+    image, mask = picture_and_mask()
+    augmentation = Augmentation("default")
+    results = [augmentation(image, mask, seed=seed) for seed in range(60)]
+    changed = 0
+    for new_image, new_mask in results:
+        assert new_image.shape[:2] == new_mask.shape
+        assert ((new_image[..., 0] > 100) == new_mask).mean() > 0.97
+        changed += new_mask.shape != mask.shape or not np.array_equal(new_mask, mask)
+    assert 15 < changed < 45  # p 0.5
+    again = augmentation(image, mask, seed=3)
+    assert np.array_equal(again[0], results[3][0])
+
+
+def test_no_augmentation_and_a_pipeline_from_a_file(tmp_path: Path):
+    image, mask = picture_and_mask()
+    assert Augmentation("none")(image, mask, seed=0)[0] is image
+    alb.save(alb.Compose([alb.VerticalFlip(p=1)]), tmp_path / "flip.yaml", data_format="yaml")
+    flipped = Augmentation(str(tmp_path / "flip.yaml"))(image, mask, seed=0)
+    assert np.array_equal(flipped[1], mask[::-1])
+
+
+@pytest.mark.parametrize("name", ["defualt", "missing.yaml"])
+def test_unknown_augmentation(name: str):
+    with pytest.raises(ConfigError, match="augment: expected one of default, flip, none"):
+        Augmentation(name)
+
+
+def test_a_file_that_is_no_pipeline(tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text("a: 1")
+    with pytest.raises(ConfigError, match="not a pipeline"):
+        Augmentation(str(tmp_path / "bad.yaml"))

@@ -1,0 +1,120 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sam_adapter import cli
+from sam_adapter.config import EvaluateConfig, PredictConfig, TrainConfig
+from sam_adapter.errors import ConfigError
+
+TRAIN = ["--images", "i", "--masks", "m", "--model", "vit_b", "--output", "o"]
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys, contextlib\nfrom sam_adapter import cli\n"
+        "with contextlib.suppress(SystemExit): cli.main(['--help'])\n"
+        "with contextlib.suppress(SystemExit): cli.main(['train', '--help'])\n"
+        "assert not {'torch', 'transformers', 'lightning', 'cv2'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(f"  {name}" in shown for name in cli.COMMANDS)
+    assert "--val-fraction" in shown
+    assert "Fraction held out" in shown
+
+
+def test_options_dashes_flags_and_files(tmp_path: Path):
+    config = cli.parse("train", [*TRAIN, "--batch-size", "4", "--val_fraction=0.3", "--resume", "--parts", "[]"])
+    assert isinstance(config, TrainConfig)
+    assert (config.batch_size, config.val_fraction, config.resume, config.parts) == (4, 0.3, True, ())
+    (tmp_path / "c.yaml").write_text(config.but(epochs=7, val_images=Path("v"), val_masks=Path("w")).to_yaml())
+    again = cli.parse("train", ["--config", str(tmp_path / "c.yaml"), "--lr", "0.1"])
+    assert again == config.but(epochs=7, lr=0.1, val_images=Path("v"), val_masks=Path("w"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*TRAIN, "--epoch", "3"], "--epoch"),
+        ([*TRAIN, "--promt", "box"], "Did you mean --prompt?"),
+        (TRAIN[2:], "images"),
+        ([*TRAIN, "--epochs", "many"], "epochs"),
+        ([*TRAIN, "--epochs", "0", "--lr", "-1"], "lr: expected a positive number"),
+        ([*TRAIN, "--prompt", "circle"], "prompt"),
+        ([*TRAIN, "--config", "missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_wrong_options_exit_with_2_and_name_the_option(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_wrong_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["trian"])
+    assert stop.value.code == 2
+    assert "Did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_all_problems_of_a_configuration_at_once():
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(
+            images=Path("i"),
+            masks=Path("m"),
+            model="m",
+            output=Path("o"),
+            loss="x",
+            epochs=0,
+            val_images=Path("v"),
+        )
+    assert len(error.value.problems) == 3
+    with pytest.raises(ConfigError, match="adapter or model"):
+        PredictConfig(input="x", output=Path("o"))
+    with pytest.raises(ConfigError, match="with_frozen: needs an adapter"):
+        EvaluateConfig(images=Path("i"), masks=Path("m"), model="m", output=Path("o"), with_frozen=True)
+
+
+def test_unknown_key_in_a_file(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("images: i\nmasks: m\nmodel: m\noutput: o\nepoch: 3\n")
+    with pytest.raises(ConfigError, match="unknown keys epoch"):
+        TrainConfig.from_yaml(tmp_path / "c.yaml")
+    with pytest.raises(SystemExit):
+        cli.parse("train", ["--config", str(tmp_path / "c.yaml")])
+
+
+def test_check_prints_the_report_and_fails_on_faults(pairs: Path, capsys: pytest.CaptureFixture[str]):
+    folders = ["--images", str(pairs / "images"), "--masks", str(pairs / "masks")]
+    cli.main(["check", *folders])
+    assert "6 good pairs, 0 faults" in capsys.readouterr().out
+    (pairs / "masks/img_00.png").unlink()
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["check", *folders])
+    assert stop.value.code == 1
+    assert "img_00.png" in capsys.readouterr().out
+
+
+def test_train_evaluate_predict_from_the_command_line(
+    pairs: Path, sam_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folders = ["--images", str(pairs / "images"), "--masks", str(pairs / "masks")]
+    machine = ["--accelerator", "cpu", "--workers", "0"]
+    run = tmp_path / "run"
+    cli.main(["train", *folders, *machine, "--model", sam_folder, "--output", str(run), "--epochs", "1"])
+    adapter = ["--adapter", str(run / "adapter")]
+    cli.main(["evaluate", *folders, *machine, *adapter, "--output", str(tmp_path / "e"), "--with-frozen"])
+    cli.main(["predict", *machine, *adapter, "--input", str(pairs / "images"), "--output", str(tmp_path / "p")])
+    shown = capsys.readouterr().out
+    assert "frozen" in shown
+    assert len(list((tmp_path / "p/masks").iterdir())) == len(list((tmp_path / "p/overlays").iterdir())) == 6
+
+
+def test_a_users_error_has_no_traceback(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["predict", "--adapter", str(tmp_path), "--input", str(pairs / "images"), "--output", "o"])
+    assert stop.value.code == 2
+    assert "adapter_config.json" in capsys.readouterr().err

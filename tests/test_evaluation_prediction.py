@@ -1,0 +1,184 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import write_pairs
+from sam_adapter import EvaluateConfig, PredictConfig, Predictor, TrainConfig, evaluate, load, predict, train
+from sam_adapter.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> tuple[Path, Path]:
+    """Pairs, and an adapter trained on them until its masks mean something."""
+    folder = tmp_path_factory.mktemp("trained")
+    pairs = write_pairs(folder / "pairs", 8)
+    result = train(
+        TrainConfig(
+            images=pairs / "images",
+            masks=pairs / "masks",
+            model=sam_folder,
+            output=folder / "run",
+            epochs=25,
+            lr=3e-3,
+            prompt="mixed",
+            workers=0,
+            accelerator="cpu",
+        )
+    )
+    return pairs, result.adapter
+
+
+def evaluation(pairs: Path, adapter: Path, output: Path, **changes) -> EvaluateConfig:
+    values = {
+        "images": pairs / "images",
+        "masks": pairs / "masks",
+        "adapter": adapter,
+        "output": output,
+        **changes,
+    }
+    return EvaluateConfig(workers=0, accelerator="cpu", **values)
+
+
+@pytest.mark.parametrize("prompt", ["box", "points", "none"])
+def test_metrics_are_those_of_the_masks_that_predict_writes(trained, tmp_path: Path, prompt: str):
+    pairs, adapter = trained
+    result = evaluate(evaluation(pairs, adapter, tmp_path / "scores", prompt=prompt, negative_points=1))
+    predict(
+        PredictConfig(
+            adapter=adapter,
+            input=str(pairs / "images"),
+            prompts=tmp_path / "scores/prompts.json",
+            output=tmp_path / "out",
+            save="masks,overlays,probabilities",
+            accelerator="cpu",
+            workers=0,
+        )
+    )
+    ious, dices, errors = [], [], []
+    for path in sorted((pairs / "masks").iterdir()):
+        truth = np.asarray(Image.open(path)) > 0
+        mask = np.asarray(Image.open(tmp_path / "out/masks" / path.name))
+        assert set(np.unique(mask)) <= {0, 255}
+        assert mask.shape == truth.shape
+        inter, total = (truth & (mask > 0)).sum(), truth.sum() + (mask > 0).sum()
+        ious.append((inter + 1e-3) / (total - inter + 1e-3))
+        dices.append((2 * inter + 1e-3) / (total + 1e-3))
+        probabilities = np.asarray(Image.open(tmp_path / "out/probabilities" / path.name)).astype(np.float64) / 65535
+        assert np.array_equal(probabilities > 0.5, mask > 0)
+        errors.append(np.abs(probabilities - truth).mean())
+        assert Image.open(tmp_path / "out/overlays" / path.name).size == truth.shape[::-1]
+    assert 0 < result["iou"] < 1
+    assert result["iou"] == pytest.approx(np.mean(ious), abs=1e-9)
+    assert result["dice"] == pytest.approx(np.mean(dices), abs=1e-9)
+    assert result["mae"] == pytest.approx(np.mean(errors), abs=1e-5)
+
+
+def test_what_evaluate_writes(trained, tmp_path: Path):
+    pairs, adapter = trained
+    result = evaluate(evaluation(pairs, adapter, tmp_path, with_frozen=True, batch_size=3))
+    assert json.loads((tmp_path / "metrics.json").read_text()) == result
+    assert result["images"] == 8
+    assert result["prompt"] == "box"
+    assert result["iou"] > result["frozen"]["iou"]
+    rows = list(csv.DictReader((tmp_path / "per_image.csv").open()))
+    assert [row["name"] for row in rows] == [f"img_{index:02}" for index in range(8)]
+    assert np.mean([float(row["iou"]) for row in rows]) == pytest.approx(result["iou"])
+    alone = evaluate(evaluation(pairs, adapter, tmp_path / "alone", batch_size=1))
+    assert alone["iou"] == pytest.approx(result["iou"], abs=1e-3)
+
+
+def test_frozen_row_is_the_base_on_its_own(trained, sam_folder: str, tmp_path: Path):
+    pairs, adapter = trained
+    both = evaluate(evaluation(pairs, adapter, tmp_path / "a", with_frozen=True))
+    alone = evaluate(evaluation(pairs, None, tmp_path / "b", model=sam_folder))  # type: ignore[arg-type]
+    assert both["frozen"]["iou"] == pytest.approx(alone["iou"])
+    assert alone["method"] == "none"
+
+
+def test_predictor_answers_like_the_command(trained, tmp_path: Path):
+    pairs, adapter = trained
+    picture = pairs / "images/img_01.png"
+    predictor = Predictor(load(adapter), device="cpu")
+    with pytest.raises(DataError, match="call set_image first"):
+        predictor.predict()
+    predictor.set_image(picture)
+    (tmp_path / "p.json").write_text(json.dumps({"img_01.png": {"box": [10, 10, 40, 40]}}))
+    predict(
+        PredictConfig(
+            adapter=adapter,
+            input=str(picture),
+            prompts=tmp_path / "p.json",
+            output=tmp_path,
+            accelerator="cpu",
+            workers=0,
+        )
+    )
+    answer = predictor.predict(box=[10, 10, 40, 40])
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "masks/img_01.png")) > 0, answer.masks[0].numpy())
+    several = predictor.predict(box=np.array([[10, 10, 40, 40], [5, 5, 20, 20]]))
+    assert several.masks.shape[0] == several.iou_scores.shape[0] == 2
+    torch.testing.assert_close(several.probabilities[0], answer.probabilities[0], rtol=1e-4, atol=1e-5)
+    assert predictor.predict(points=[[20, 20]], multimask=True).masks.shape[0] == 3
+    refined = predictor.predict(points=[[20, 20], [3, 3]], labels=[1, 0], mask_input=answer.mask_logits)
+    assert refined.masks.shape == answer.masks.shape
+    assert predictor.predict(threshold=0.0).masks.all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"box": [1, 2, 3]}, "box: expected rows of 4"),
+        ({"box": [30, 10, 10, 40]}, "x1 < x2"),
+        ({"box": [0, 0, 900, 40]}, "not inside the picture"),
+        ({"points": [[1, 2]], "labels": [2]}, "labels: expected 1 values"),
+        ({"labels": [1]}, "labels: given without points"),
+        ({"points": "here"}, "points: expected numbers"),
+    ],
+)
+def test_wrong_prompts_are_explained(trained, arguments: dict, message: str):
+    predictor = Predictor(load(trained[1]), device="cpu")
+    predictor.set_image(np.zeros((48, 60, 3), np.uint8))
+    with pytest.raises(DataError, match=message):
+        predictor.predict(**arguments)
+
+
+def test_all_problems_of_a_prompt_file_are_reported_before_work(trained, tmp_path: Path):
+    pairs, adapter = trained
+    entries = {
+        "nobody.png": {"box": [0, 0, 1, 1]},
+        "img_00.png": {"bocks": 1},
+        "img_01.png": {"box": [0, 0, 999, 1]},
+    }
+    (tmp_path / "p.json").write_text(json.dumps(entries))
+    options = {"input": str(pairs / "images"), "output": tmp_path / "out", "accelerator": "cpu"}
+    with pytest.raises(ConfigError) as error:
+        predict(PredictConfig(adapter=adapter, prompts=tmp_path / "p.json", **options))
+    for name in entries:
+        assert name in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_inputs_of_predict(trained, tmp_path: Path):
+    pairs, adapter = trained
+    deep = tmp_path / "in/a/b"
+    deep.mkdir(parents=True)
+    Image.open(pairs / "images/img_00.png").save(deep / "x.png")
+    Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60) * 27).save(tmp_path / "in/deep16.tif")
+    options = {"adapter": adapter, "accelerator": "cpu", "workers": 0, "save": "masks"}
+    written = predict(PredictConfig(input=str(tmp_path / "in"), output=tmp_path / "out", **options))
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in written] == [
+        "masks/a/b/x.png",
+        "masks/deep16.png",
+    ]
+    written = predict(PredictConfig(input=str(pairs / "images/*_0[01].png"), output=tmp_path / "glob", **options))
+    assert [path.name for path in written] == ["img_00.png", "img_01.png"]
+    Image.open(deep / "x.png").convert("RGB").save(deep / "x.jpg")
+    with pytest.raises(ConfigError, match="would both be written as"):
+        predict(PredictConfig(input=str(tmp_path / "in"), output=tmp_path / "out", **options))
+    with pytest.raises(ConfigError, match="there is no picture"):
+        predict(PredictConfig(input=str(tmp_path / "nowhere"), output=tmp_path / "out", **options))

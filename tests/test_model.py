@@ -1,0 +1,229 @@
+"""The contract every method keeps, and SAM's behaviour around it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import SamModel
+
+from conftest import random_sam
+from sam_adapter.backbones import load_backbone
+from sam_adapter.backbones.sam import tensors_sha256
+from sam_adapter.batch import Batch, Prompt
+from sam_adapter.checkpoint import load, save_adapter
+from sam_adapter.config import TrainConfig
+from sam_adapter.errors import CheckpointError, ConfigError
+from sam_adapter.losses import weighted_loss
+from sam_adapter.model import SamSegmenter
+
+METHODS = {
+    "wide": {},
+    "paper": {"preset": "paper"},
+    "adapter alone": {"parts": ()},
+    "decoder": {"method": "decoder"},
+    "encoder and prompt encoder": {"method": "decoder", "parts": ("image_encoder", "prompt_encoder")},
+    "full": {"method": "full"},
+}
+
+BOX = Prompt(boxes=torch.tensor([[10.0, 12, 40, 44]]))
+POINTS = Prompt(points=torch.tensor([[[20.0, 20], [5, 5]]]), point_labels=torch.tensor([[1, 0]]))
+
+
+def config(model: str, **changes) -> TrainConfig:
+    values = {"images": Path("i"), "masks": Path("m"), "model": model, "output": Path("o"), **changes}
+    return TrainConfig(**values)
+
+
+def example_batch(prompts: list[Prompt], size: int = 64) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    sizes = [(48 + 4 * index, 60) for index in range(len(prompts))]
+    return Batch(
+        indices=list(range(len(prompts))),
+        names=[str(index) for index in range(len(prompts))],
+        pixel_values=torch.randn(len(prompts), 3, size, size, generator=generator),
+        targets=[torch.rand(1, *size, generator=generator) > 0.5 for size in sizes],
+        prompts=prompts,
+        original_sizes=sizes,
+    )
+
+
+def logits_of(segmenter: SamSegmenter, batch: Batch) -> list[Tensor]:
+    return segmenter.full_logits(segmenter(batch), batch.original_sizes)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_contract(name: str, sam_folder: str, tmp_path: Path):
+    segmenter = SamSegmenter.from_config(config(sam_folder, **METHODS[name]))
+    batch = example_batch([BOX, POINTS, Prompt()])
+    declared = {n for n, parameter in segmenter.named_parameters() if parameter.requires_grad}
+    assert declared
+    before = {n: parameter.detach().clone() for n, parameter in segmenter.named_parameters()}
+    segmenter.train()
+    optimizer = torch.optim.AdamW([p for p in segmenter.parameters() if p.requires_grad], lr=1e-2)
+    weighted_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
+    optimizer.step()
+
+    changed = {n for n, p in segmenter.named_parameters() if not torch.equal(p, before[n])}
+    assert changed <= declared
+    assert all(p.grad is None for n, p in segmenter.named_parameters() if n not in declared)
+    prefixes = {"wide": {"adapter", "mask_decoder"}, "adapter alone": {"adapter"}}.get(name)
+    if prefixes:
+        assert {n.removeprefix("backbone.sam.").split(".")[0] for n in changed} == prefixes
+    assert "backbone.sam.shared_image_embedding.positional_embedding" not in declared
+
+    segmenter.train(False)
+    save_adapter(tmp_path / "adapter", segmenter)
+    again = load(tmp_path / "adapter", model=sam_folder)
+    with torch.no_grad():
+        for one, other in zip(logits_of(segmenter, batch), logits_of(again, batch), strict=True):
+            assert torch.equal(one, other)
+    assert set(again.trained_state()) == declared
+
+
+def test_without_a_method_it_is_transformers_sam(sam_folder: str):
+    segmenter = SamSegmenter.frozen(sam_folder)
+    batch = example_batch([BOX, BOX])
+    with torch.no_grad():
+        ours = segmenter(batch)
+        scaled = [
+            segmenter.preprocessing.prompt_to_input(prompt, size).boxes
+            for prompt, size in zip(batch.prompts, batch.original_sizes, strict=True)
+        ]
+        boxes = torch.stack([box for box in scaled if box is not None])
+        sam = SamModel.from_pretrained(sam_folder)
+        theirs = sam(pixel_values=batch.pixel_values, input_boxes=boxes, multimask_output=False)
+    for index in (0, 1):
+        torch.testing.assert_close(ours.mask_logits[index], theirs.pred_masks[index, 0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.iou_scores[index], theirs.iou_scores[index, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_of_different_prompts_equals_one_by_one(sam_folder: str):
+    segmenter = SamSegmenter.from_config(config(sam_folder))
+    batch = example_batch([BOX, POINTS, Prompt(), BOX])
+    with torch.no_grad():
+        embeddings = segmenter.encode(batch.pixel_values)
+        together = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
+        for index in range(4):
+            alone = segmenter.decode(
+                embeddings[index : index + 1], [batch.prompts[index]], [batch.original_sizes[index]]
+            )
+            torch.testing.assert_close(together.mask_logits[index], alone.mask_logits[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(together.iou_scores[index], alone.iou_scores[0], rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_parts_stay_in_eval_mode(sam_folder: str):
+    segmenter = SamSegmenter.from_config(config(sam_folder)).train()
+    assert segmenter.adapter is not None
+    assert segmenter.adapter.training
+    assert segmenter.backbone.part("mask_decoder").training
+    assert not segmenter.backbone.part("image_encoder").training
+    assert not any(module.training for module in segmenter.backbone.part("prompt_encoder").modules())
+
+
+@pytest.mark.parametrize("size", [16, 32, 48, 96, 128])
+def test_any_multiple_of_the_patch_size(sam_folder: str, size: int):
+    segmenter = SamSegmenter.from_config(config(sam_folder, image_size=size))
+    batch = example_batch([BOX, Prompt()], size)
+    for logits, original in zip(logits_of(segmenter, batch), batch.original_sizes, strict=True):
+        assert logits.shape == (1, *original)
+        assert torch.isfinite(logits).all()
+
+
+def test_resized_tables_are_interpolated_and_the_identity_stays(sam_folder: str):
+    native, larger = load_backbone(sam_folder), load_backbone(sam_folder, image_size=96)
+    assert native.identity.sha256 == larger.identity.sha256
+    table, resized = (b.sam.vision_encoder.pos_embed for b in (native, larger))
+    assert table is not None
+    assert resized is not None
+    assert resized.shape == (1, 6, 6, 32)
+    assert abs(table.mean() - resized.mean()) < 0.02
+    assert dict(larger.sam.named_parameters())["vision_encoder.layers.1.attn.rel_pos_h"].shape == (11, 8)
+    assert dict(larger.sam.named_parameters())["vision_encoder.layers.0.attn.rel_pos_h"].shape == (5, 8)
+
+
+def test_wrong_image_size_names_the_nearest(sam_folder: str):
+    with pytest.raises(ConfigError, match="multiple of the model's patch size 16, got 100; the nearest are 96 and 112"):
+        load_backbone(sam_folder, image_size=100)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(sam_folder: str):
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        segmenter = SamSegmenter.from_config(config(sam_folder, gradient_checkpointing=checkpointing))
+        batch = example_batch([BOX, Prompt()])
+        weighted_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
+        assert segmenter.adapter is not None
+        gradients.append([p.grad for p in segmenter.adapter.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_another_base_is_refused_with_both_hashes(sam_folder: str, tmp_path: Path):
+    segmenter = SamSegmenter.from_config(config(sam_folder))
+    save_adapter(tmp_path / "adapter", segmenter)
+    random_sam(seed=1).save_pretrained(tmp_path / "other")
+    other = load_backbone(str(tmp_path / "other")).identity.sha256
+    with pytest.raises(CheckpointError) as error:
+        load(tmp_path / "adapter", model=str(tmp_path / "other"))
+    assert segmenter.backbone.identity.sha256 in str(error.value)
+    assert other in str(error.value)
+
+
+def test_wrong_tensors_are_named(sam_folder: str):
+    segmenter = SamSegmenter.from_config(config(sam_folder))
+    state = dict(segmenter.trained_state())
+    state["adapter.extra"] = state.pop("adapter.shared_up.bias")
+    state["adapter.down.0.bias"] = torch.zeros(3)
+    with pytest.raises(CheckpointError) as error:
+        segmenter.load_trained_state(state)
+    for part in (
+        "'adapter.shared_up.bias' is missing",
+        "'adapter.extra' is unknown",
+        "'adapter.down.0.bias' has shape",
+    ):
+        assert part in str(error.value)
+
+
+def test_damaged_adapter_folders(sam_folder: str, tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"has no adapter_config\.json"):
+        load(tmp_path)
+    save_adapter(tmp_path / "a", SamSegmenter.from_config(config(sam_folder)))
+    weights = tmp_path / "a" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load(tmp_path / "a", model=sam_folder)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("missing.pth", "no file or folder"),
+        ("./nowhere", "no file or folder"),
+        ("vitb", "neither a file, a folder"),
+        ("vit_b", "put them into one folder"),
+    ],
+)
+def test_missing_models_say_what_to_do(model: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=message):
+        load_backbone(model)
+
+
+def test_files_that_are_no_sam(tmp_path: Path):
+    torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="not a SAM checkpoint"):
+        load_backbone(str(tmp_path / "other.pth"))
+    torch.save({"code": print}, tmp_path / "code.pth")
+    with pytest.raises(CheckpointError, match="tensors only"):
+        load_backbone(str(tmp_path / "code.pth"))
+
+
+def test_the_digest_sees_every_value(sam_folder: str):
+    sam = load_backbone(sam_folder).sam
+    before = tensors_sha256(sam)
+    with torch.no_grad():
+        sam.mask_decoder.iou_token.weight[0, 0] += 1e-3
+    assert tensors_sha256(sam) != before

@@ -1,0 +1,75 @@
+import cv2
+import numpy as np
+import pytest
+
+from sam_adapter.errors import DataError
+from sam_adapter.prompts import PromptMaker, box_from_mask, innermost_point, jitter_box
+
+
+def rectangle(top: int, left: int, bottom: int, right: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def test_box_is_the_bounding_rectangle():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = np.zeros((50, 70), np.uint8)
+        cv2.circle(mask, (int(rng.integers(15, 50)), int(rng.integers(15, 35))), 9, 1, -1)
+        x, y, width, height = cv2.boundingRect(mask)
+        assert box_from_mask(mask).tolist() == [x, y, x + width, y + height]
+
+
+def test_box_is_clipped_to_the_last_pixel_and_scaled_about_its_centre():
+    assert box_from_mask(np.ones((40, 60))).tolist() == [0, 0, 59, 39]
+    assert box_from_mask(rectangle(10, 20, 20, 40), scale=1.5).tolist() == [15, 7.5, 45, 22.5]
+    assert box_from_mask(rectangle(0, 0, 20, 40), scale=2).tolist() == [0, 0, 59, 30]
+
+
+def test_empty_mask_has_no_box_and_gets_no_prompt():
+    with pytest.raises(DataError, match="empty mask"):
+        box_from_mask(np.zeros((4, 4)))
+    for kind in ("box", "points", "mixed"):
+        prompt = PromptMaker(kind=kind)(np.zeros((4, 4), bool), np.random.default_rng(0))
+        assert all(value is None for value in prompt.tensors)
+
+
+def test_jitter_stays_inside_and_close():
+    rng = np.random.default_rng(0)
+    box = np.array([10, 10, 30, 20], np.float32)
+    for _ in range(200):
+        moved = jitter_box(box, 0.2, (40, 60), rng)
+        assert np.abs(moved - box)[[0, 2]].max() <= 4.001
+        assert np.abs(moved - box)[[1, 3]].max() <= 2.001
+        assert moved[2] > moved[0] >= 0
+        assert moved[3] > moved[1] >= 0
+
+
+def test_points_lie_where_their_labels_say():
+    mask = rectangle(10, 20, 20, 40)
+    for training in (True, False):
+        maker = PromptMaker(kind="points", positive_points=3, negative_points=2, training=training)
+        prompt = maker(mask, np.random.default_rng(1))
+        assert prompt.points is not None
+        assert prompt.point_labels is not None
+        assert prompt.points.shape == (1, 5, 2)
+        assert prompt.point_labels.tolist() == [[1, 1, 1, 0, 0]]
+        for (x, y), label in zip(prompt.points[0].long().tolist(), prompt.point_labels[0].tolist(), strict=True):
+            assert mask[y, x] == bool(label)
+
+
+def test_first_point_of_evaluation_is_the_innermost_one():
+    mask = rectangle(10, 10, 31, 31)
+    mask |= rectangle(10, 40, 12, 60)
+    assert innermost_point(mask).tolist() == [[20, 20]]
+
+
+def test_mixed_draws_all_three():
+    rng = np.random.default_rng(0)
+    maker = PromptMaker(kind="mixed", training=True)
+    prompts = [maker(rectangle(10, 20, 20, 40), rng) for _ in range(300)]
+    boxes = sum(prompt.boxes is not None for prompt in prompts)
+    points = sum(prompt.points is not None for prompt in prompts)
+    assert 70 < boxes < 130
+    assert 70 < points < 130

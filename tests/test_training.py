@@ -1,0 +1,234 @@
+"""Real runs on small random SAMs: what is written, resuming, several processes, Ctrl-C."""
+
+import csv
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from conftest import write_pairs
+from sam_adapter import TrainConfig, load, train
+from sam_adapter.data.datamodule import split
+from sam_adapter.data.sources import Record
+from sam_adapter.errors import CheckpointError, ConfigError, DataError
+from sam_adapter.training import decay_groups
+
+
+def config(pairs: Path, model: str, output: Path, **changes) -> TrainConfig:
+    values = {
+        "images": pairs / "images",
+        "masks": pairs / "masks",
+        "model": model,
+        "output": output,
+        "epochs": 2,
+        "lr": 1e-3,
+        "workers": 0,
+        "accelerator": "cpu",
+        **changes,
+    }
+    return TrainConfig(**values)
+
+
+def command(run: TrainConfig, *more: str) -> list[str]:
+    """The same run as a command line."""
+    path = run.output.with_suffix(".yaml")
+    path.write_text(run.to_yaml())
+    return [sys.executable, "-m", "sam_adapter", "train", "--config", str(path), *more]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "adapter" / "adapter_model.safetensors")
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    path = run / "metrics.csv"
+    return list(csv.DictReader(path.open())) if path.exists() else []
+
+
+def test_a_run_writes_what_it_promises_and_learns(pairs: Path, sam_folder: str, tmp_path: Path):
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=12, prompt="mixed", val_fraction=0.2, lr=3e-3)
+    result = train(run)
+    written = {path.relative_to(run.output).as_posix() for path in run.output.rglob("*") if path.is_file()}
+    assert written == {
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "config.yaml",
+        "last.ckpt",
+        "metrics.csv",
+    }
+    table = rows(run.output)
+    assert [int(row["epoch"]) for row in table] == list(range(12))
+    assert float(table[-1]["train_loss"]) < 0.8 * float(table[0]["train_loss"])
+    best = max(float(row["val_iou"]) for row in table)
+    assert result.scores["iou"] == pytest.approx(best)
+    description = json.loads((run.output / "adapter/adapter_config.json").read_text())
+    assert description["scores"]["iou"] == pytest.approx(best)
+    assert TrainConfig.from_yaml(run.output / "config.yaml") == run
+    segmenter = load(run.output / "adapter")
+    assert segmenter.method.name == "sam_adapter"
+    # The checkpoint holds what is trained and no copy of the base.
+    state = torch.load(run.output / "last.ckpt", weights_only=False)["state_dict"]
+    assert set(state) == set(segmenter.trained_state())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "decoder", "prompt": "points", "negative_points": 2, "val_fraction": 0.0},
+        {"method": "full", "prompt": "none", "resize": "squash", "loss": "balanced_bce+dice", "clip": 1.0},
+        {"preset": "paper", "image_size": 96, "accumulate": 2, "precision": "bf16-mixed", "monitor": "mae"},
+        {
+            "parts": (),
+            "gradient_checkpointing": True,
+            "patience": 1,
+            "logger": "tensorboard",
+            "augment": "flip",
+        },
+    ],
+)
+def test_other_settings_run(pairs: Path, sam_folder: str, tmp_path: Path, changes: dict):
+    result = train(config(pairs, sam_folder, tmp_path / "run", **changes))
+    assert (result.adapter / "adapter_model.safetensors").is_file()
+    assert len(rows(tmp_path / "run")) >= 1
+    if changes.get("logger") == "tensorboard":
+        assert list((tmp_path / "run").rglob("events.out.*"))
+
+
+def test_learning_rate_warms_up_and_falls_to_zero_over_the_real_steps(pairs: Path, sam_folder: str, tmp_path: Path):
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=5, warmup=0.2, val_fraction=0.0, lr=1e-2)
+    train(run)
+    rates = [float(row["lr"]) for row in rows(run.output)]
+    assert rates[0] == pytest.approx(1e-2)  # three of fifteen steps rise
+    assert all(late < early for early, late in itertools.pairwise(rates))
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_no_decay_on_biases_and_norms(sam_folder: str, pairs: Path, tmp_path: Path):
+    from sam_adapter.model import SamSegmenter
+
+    segmenter = SamSegmenter.from_config(config(pairs, sam_folder, tmp_path))
+    names = {id(parameter): name for name, parameter in segmenter.named_parameters()}
+    decayed, plain = ([names[id(p)] for p in group] for group in decay_groups(segmenter))
+    assert "adapter.down.0.weight" in decayed
+    assert "adapter.down.0.bias" in plain
+    assert "backbone.sam.mask_decoder.transformer.layers.0.layer_norm1.weight" in plain
+    assert "backbone.sam.mask_decoder.upscale_layer_norm.weight" in plain
+    assert len(decayed) + len(plain) == len(segmenter.trained_state())
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> TrainConfig:
+    """An uninterrupted run, with everything random switched on."""
+    folder = tmp_path_factory.mktemp("long")
+    pairs = write_pairs(folder / "pairs", 40)
+    run = config(pairs, sam_folder, folder / "whole", epochs=4, batch_size=1, prompt="mixed", box_jitter=0.1)
+    train(run)
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
+    long_run: TrainConfig, tmp_path: Path, number: signal.Signals
+):
+    run = long_run.but(output=tmp_path / "cut")
+    process = subprocess.Popen(command(run), stderr=subprocess.PIPE, text=True)
+    waited = 0.0
+    while not rows(run.output) and process.poll() is None and waited < 120:
+        time.sleep(0.05)
+        waited += 0.05
+    time.sleep(0.2)
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode != 0, messages
+    done = rows(run.output)
+    assert 1 <= len(done) < 4, "the run was over before it was interrupted"
+    assert (run.output / "last.ckpt").is_file()
+    load(run.output / "adapter")  # usable at once
+    if number == signal.SIGINT:
+        assert "goes on from" in messages
+        assert "Traceback" not in messages
+    train(run.but(resume=True))
+    whole = weights(long_run.output)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(run.output).items())
+    assert [row["val_iou"] for row in rows(run.output)] == [row["val_iou"] for row in rows(long_run.output)]
+
+
+def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, sam_folder: str):
+    pairs = write_pairs(tmp_path / "pairs", 10)
+    options = {"epochs": 1, "val_fraction": 0.0, "augment": "none", "prompt": "mixed", "warmup": 0.0}
+    one = config(pairs, sam_folder, tmp_path / "one", batch_size=2, **options)
+    two = config(pairs, sam_folder, tmp_path / "two", batch_size=1, devices=2, **options)
+    train(one)
+    subprocess.run(command(two), check=True, capture_output=True, timeout=300)
+    # After five steps: weights, and the optimiser's running mean of the gradients.
+    ours, theirs = (torch.load(run.output / "last.ckpt", weights_only=False) for run in (one, two))
+    assert ours["global_step"] == theirs["global_step"] == 5
+    for name, tensor in ours["state_dict"].items():
+        assert relative(theirs["state_dict"][name], tensor) < 1e-5, name
+    states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (ours, theirs)]
+    assert states[0].keys() == states[1].keys()
+    means = [torch.cat([state[key]["exp_avg"].flatten() for key in sorted(state)]) for state in states]
+    assert relative(means[1], means[0]) < 1e-5
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs).norm() / theirs.norm().clamp(min=1e-12)).item()
+
+
+def test_empty_masks_are_trained_on_or_left_out(pairs: Path, sam_folder: str, tmp_path: Path):
+    for path in (pairs / "masks").iterdir():
+        Image.new("L", Image.open(path).size).save(path)
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=1)
+    train(run)
+    assert len(rows(run.output)) == 1
+    with pytest.raises(DataError, match="leaves nothing to train on"):
+        train(run.but(output=tmp_path / "other", empty_masks="skip"))
+
+
+def test_an_output_folder_is_not_written_over(pairs: Path, sam_folder: str, tmp_path: Path):
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=1)
+    with pytest.raises(ConfigError, match="resume: there is no"):
+        train(run.but(resume=True))
+    train(run)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(run)
+    with pytest.raises(ConfigError, match="prompt: was box, is none"):
+        train(run.but(resume=True, prompt="none"))
+    train(run.but(overwrite=True))
+
+
+def test_a_run_is_not_continued_on_another_base(pairs: Path, sam_folder: str, tmp_path: Path):
+    import shutil
+
+    from conftest import random_sam
+
+    shutil.copytree(sam_folder, tmp_path / "base")
+    run = config(pairs, str(tmp_path / "base"), tmp_path / "run", epochs=1)
+    train(run)
+    random_sam(seed=5).save_pretrained(tmp_path / "base")
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        train(run.but(resume=True, epochs=2))
+
+
+def test_faults_are_found_before_the_model_is_loaded(pairs: Path, tmp_path: Path):
+    (pairs / "masks/img_00.png").unlink()
+    with pytest.raises(DataError, match="image without mask"):
+        train(config(pairs, "no-such-model", tmp_path / "run"))
+
+
+def test_split_is_by_name_and_seed():
+    records = [Record(str(index), Path(f"{index}.png"), Path(f"{index}.png")) for index in range(20)]
+    kept, held = split(records, 0.25, seed=0)
+    assert len(held) == 5
+    assert sorted(r.name for r in kept + held) == sorted(r.name for r in records)
+    assert split(records, 0.25, seed=0)[1] == held
+    assert split(records, 0.25, seed=1)[1] != held
+    assert split(records, 0, seed=0) == (records, [])
