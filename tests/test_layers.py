@@ -6,13 +6,13 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "sam_adapter"
 
 LAYERS = [
-    ["errors", "options", "config", "batch"],
+    ["errors", "processes", "options", "config", "batch"],
     ["nn", "prompts", "losses", "metrics", "runtime"],
     ["data.reading", "data.sources", "data.transforms", "data.augmentation"],
     ["data.inspection", "data.dataset", "data.loading", "data.datamodule", "backbones", "methods"],
     ["model", "checkpoint", "convert"],
-    ["training", "callbacks", "evaluation", "prediction"],
-    ["report", "demo", "app", "cli", "__main__", "__init__"],
+    ["training", "callbacks", "curves", "evaluation", "prediction", "report"],
+    ["demo", "app", "cli", "__main__", "__init__"],
 ]
 """Lowest first; modules of one layer or folder may import each other."""
 
@@ -22,6 +22,7 @@ ROOMS = {
     "lightning": {"training", "callbacks", "data"},
     "albumentations": {"data"},
     "wandb": {"training"},
+    "matplotlib": {"curves"},
     "jsonargparse": {"cli"},
 }
 

@@ -61,6 +61,7 @@ def test_a_run_writes_what_it_promises_and_learns(pairs: Path, sam_folder: str, 
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
         "config.yaml",
+        "curves.png",
         "last.ckpt",
         "metrics.csv",
     }
@@ -100,6 +101,14 @@ def test_other_settings_run(pairs: Path, sam_folder: str, tmp_path: Path, change
     assert len(rows(tmp_path / "run")) >= 1
     if changes.get("logger") == "tensorboard":
         assert list((tmp_path / "run").rglob("events.out.*"))
+
+
+def test_weights_and_biases_offline(pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=1, logger="wandb", project="polyps")
+    train(run)
+    assert len(list(run.output.rglob("run-*.wandb"))) == 1
 
 
 def test_learning_rate_warms_up_and_falls_to_zero_over_the_real_steps(pairs: Path, sam_folder: str, tmp_path: Path):

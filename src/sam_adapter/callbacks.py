@@ -112,7 +112,7 @@ class GracefulStop(Callback):
         if not trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             return
         if save:
-            trainer.save_checkpoint(self.checkpoint)
+            trainer.save_checkpoint(self.checkpoint, weights_only=False)
         if not (self.keeper.folder / "adapter_config.json").exists():
             self.keeper.write(trainer, trainer.lightning_module)
         if trainer.is_global_zero:
@@ -150,8 +150,8 @@ class MetricsTable(Callback):
         self.path = path
         self._began = 0.0
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; a run that goes on in the middle of an epoch has no other start."""
         self._began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -163,7 +163,8 @@ class MetricsTable(Callback):
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name in self.COLUMNS[3:]:
             row[name] = float(scores[name]) if name in scores else ""
-        row["seconds"] = round(time.perf_counter() - self._began, 3)
+        now = time.perf_counter()
+        row["seconds"], self._began = round(now - self._began, 3), now
         before = [old for old in read_metrics(self.path) if int(old["epoch"]) < trainer.current_epoch]
         partial = self.path.with_suffix(".partial")
         with partial.open("w", newline="") as file:

@@ -1,20 +1,23 @@
 """The command line: options come from the dataclasses in `config`, work is done elsewhere."""
 
 import difflib
+import json
 import logging
 import re
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from . import __version__
-from .config import CheckConfig, ConvertConfig, EvaluateConfig, PredictConfig, TrainConfig
+from .config import CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, PredictConfig, TrainConfig
 from .errors import ConfigError, SamAdapterError
 from .options import Config
+from .processes import is_main_process
 
 COMMANDS: dict[str, type[Config]] = {
     "check": CheckConfig,
@@ -22,6 +25,7 @@ COMMANDS: dict[str, type[Config]] = {
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "convert": ConvertConfig,
+    "demo": DemoConfig,
 }
 
 
@@ -52,7 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
         _no_command(arguments)
     name = arguments[0]
     config = parse(name, arguments[1:])
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    level = logging.INFO if is_main_process() else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
     try:
         RUN[name](config)
@@ -77,7 +82,8 @@ def parse(command: str, arguments: list[str]) -> Config:
     parser.add_argument("--config", action="config", help="YAML file with any of these options.")
     parser.add_class_arguments(kind, as_group=False)
     flags = {field.name for field in fields(kind) if field.type is bool}
-    namespace = parser.parse_args(_with_flags([_underscored(argument) for argument in arguments], flags))
+    arguments = _with_flags([_underscored(argument) for argument in arguments], flags)
+    namespace = parser.parse_args(_with_compared(arguments) if kind is EvaluateConfig else arguments)
     values = {field.name: namespace[field.name] for field in fields(kind)}
     try:
         return kind(**values)
@@ -99,6 +105,20 @@ def _with_flags(arguments: list[str], flags: set[str]) -> list[str]:
         if argument.removeprefix("--") in flags and following.startswith("--"):
             result.append("true")
     return result
+
+
+def _with_compared(arguments: list[str]) -> list[str]:
+    """The second and later ``--adapter`` of 'evaluate' are those to compare the first with."""
+    kept, adapters = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        if name == "--adapter":
+            adapters.append(value if equals else next(remaining, ""))
+        else:
+            kept.append(argument)
+    first = ["--adapter", adapters[0]] if adapters else []
+    return [*kept, *first, *(["--compare", json.dumps(adapters[1:])] if adapters[1:] else [])]
 
 
 def _no_command(arguments: list[str]) -> NoReturn:
@@ -136,21 +156,25 @@ def _train(config: TrainConfig) -> None:
 
     result = train(config)
     scores = "".join(f", {name} {value:.4f}" for name, value in result.scores.items())
-    print(f"Adapter: {result.adapter}{scores}")
+    if is_main_process():
+        print(f"Adapter: {result.adapter}{scores}")
 
 
 def _evaluate(config: EvaluateConfig) -> None:
-    from .evaluation import evaluate
+    from .evaluation import evaluate, run_names
 
     result = evaluate(config, _progress("scored"))
-    rows = {"adapter" if config.adapter else "frozen": result}
+    name = "adapter" if config.adapter else "frozen"
+    rows = {run_names([config.adapter, *config.compare])[0] if config.adapter and config.compare else name: result}
     if "frozen" in result:
         rows["frozen"] = result["frozen"]
+    rows |= result.get("compared", {})
+    width = max(10, *(len(name) + 2 for name in rows))
     print(f"{result['images']} images, prompt {result['prompt']}")
-    print(f"{'':<10}{'IoU':>8}{'Dice':>8}{'MAE':>8}{'BER %':>8}")
+    print(f"{'':<{width}}{'IoU':>8}{'Dice':>8}{'MAE':>8}{'BER %':>8}")
     for name, row in rows.items():
-        print(f"{name:<10}{row['iou']:>8.4f}{row['dice']:>8.4f}{row['mae']:>8.4f}{row['ber']:>8.2f}")
-    print(f"Written: {config.output}")
+        print(f"{name:<{width}}{row['iou']:>8.4f}{row['dice']:>8.4f}{row['mae']:>8.4f}{row['ber']:>8.2f}")
+    print(f"Written: {config.output / 'report.html' if config.report else config.output}")
 
 
 def _predict(config: PredictConfig) -> None:
@@ -168,12 +192,19 @@ def _convert(config: ConvertConfig) -> None:
     print(f"Adapter: {config.output}, base {base.name} (SHA-256 {base.sha256[:12]}...), prompt {segmenter.prompt}")
 
 
+def _demo(config: DemoConfig) -> None:
+    from .demo.run import run_demo
+
+    run_demo(config, partial(print, flush=True))
+
+
 RUN: dict[str, Callable[[Any], None]] = {
     "check": _check,
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
     "convert": _convert,
+    "demo": _demo,
 }
 
 
@@ -195,5 +226,12 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in (
+        "lightning",
+        "lightning.pytorch",
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric",
+        "lightning.fabric.utilities.rank_zero",
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)

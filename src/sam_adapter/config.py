@@ -39,7 +39,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
     model: str
     """Base SAM: a Hugging Face id or folder, 'vit_b', 'vit_l', 'vit_h', or one of Meta's .pth files."""
     output: Path
-    """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv."""
+    """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv, curves.png."""
     val_images: Path | None = None
     """Folder of validation images; without it a fraction of the training images is held out."""
     val_masks: Path | None = None
@@ -162,9 +162,13 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
     """Score an adapter, or a SAM as it is, on a folder of images and masks."""
 
     output: Path
-    """Folder for metrics.json, per_image.csv and prompts.json."""
+    """Folder for metrics.json, per_image.csv, prompts.json and report.html."""
     with_frozen: bool = False
     """Also score the adapter's base SAM without the adapter, under the same prompts."""
+    compare: tuple[Path, ...] = ()
+    """More adapters to score under the same prompts; on the command line '--adapter' may be given again instead."""
+    report: bool = False
+    """Also write report.html: scores, their spread, precision and recall, the worst, median and best images."""
     batch_size: int = 1
     """Images a step."""
 
@@ -174,6 +178,7 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
             *super().problems(),
             at_least("batch_size", self.batch_size, 1),
             "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
+            "compare: needs an adapter." if self.compare and self.adapter is None else None,
         ]
 
 
@@ -222,3 +227,26 @@ class ConvertConfig(Config):
     """A .pth (or .safetensors) file of the paper's authors or of the second implementation."""
     output: Path
     """The adapter folder to write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(Config):
+    """Show on generated scenes where a frozen SAM fails and how an adapter rescues it; offline, in four minutes."""
+
+    output: Path = Path("demo")
+    """Folder for report.html, metrics.json, the scenes and the two trained adapters."""
+    write_data: Path | None = None
+    """Only write the scenes into this folder, as image and mask folders for each kind of scene."""
+    scenes: int = 600
+    """Camouflage scenes to train on; with write_data, scenes of each kind."""
+    test_scenes: int = 200
+    """Held-out scenes to score."""
+    epochs: int = 4
+    """Passes over the training scenes."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        return [
+            *super().problems(),
+            *(at_least(name, getattr(self, name), 1) for name in ("scenes", "test_scenes", "epochs")),
+        ]

@@ -4,10 +4,12 @@ import csv
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,13 +20,36 @@ from .data.dataset import PairDataset, prompt_maker
 from .data.inspection import inspect
 from .data.loading import scoring_loader, worker_count
 from .data.sources import Record
-from .metrics import OverlapMetrics, score
+from .metrics import OverlapMetrics, ThresholdCurve, score
 from .model import SamSegmenter
 from .runtime import autocast, pick_device
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What one model got on a data set.
+
+    Attributes:
+        name: For tables: the adapter's run, 'frozen', or the base model.
+        method: What was trained.
+        threshold: Probability above which a pixel is foreground.
+        metrics: Its scores.
+        prompts: What each image got, by index, in pixels of the original.
+        curve: Scores at every threshold; only collected for a report.
+        masks: Predictions ``(H, W)`` for the images that a report shows, by index.
+    """
+
+    name: str
+    method: str
+    threshold: float
+    metrics: OverlapMetrics
+    prompts: dict[int, Prompt]
+    curve: ThresholdCurve | None = None
+    masks: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 def score_batch(metrics: OverlapMetrics, batch: Batch, logits: list[Tensor], threshold: float) -> None:
@@ -42,9 +67,20 @@ def score_batch(metrics: OverlapMetrics, batch: Batch, logits: list[Tensor], thr
 
 @torch.inference_mode()
 def score_records(
-    segmenter: SamSegmenter, dataset: PairDataset, config: EvaluateConfig, progress: Progress | None = None
+    segmenter: SamSegmenter,
+    dataset: PairDataset,
+    config: EvaluateConfig,
+    progress: Progress | None = None,
+    curve: ThresholdCurve | None = None,
 ) -> tuple[OverlapMetrics, dict[int, Prompt]]:
     """Score a segmenter on a data set.
+
+    Args:
+        segmenter: What is scored.
+        dataset: Made with the segmenter's own preprocessing.
+        config: Batch size and machine.
+        progress: Called with (images done, images in all).
+        curve: Gets every image too, if given.
 
     Returns:
         The scores, and the prompt that each image got, in pixels of the original.
@@ -60,14 +96,18 @@ def score_records(
         batch = batch.to(device)
         with autocast(device, config.precision):
             output = segmenter(batch)
-        score_batch(metrics, batch, segmenter.full_logits(output, batch.original_sizes), segmenter.threshold)
+        logits = segmenter.full_logits(output, batch.original_sizes)
+        score_batch(metrics, batch, logits, segmenter.threshold)
+        if curve is not None:
+            for one, target in zip(logits, batch.targets, strict=True):
+                curve.update(one.sigmoid()[0], target[0])
         if progress is not None:
             progress(len(prompts), len(dataset))
     return metrics, prompts
 
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[str, Any]:
-    """Evaluate as configured and write metrics.json, per_image.csv and prompts.json.
+    """Evaluate as configured and write metrics.json, per_image.csv, prompts.json and, if asked for, report.html.
 
     Args:
         config: What to score on what.
@@ -83,30 +123,92 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     """
     found = inspect(config)
     records = found.usable(config)
-    segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
-    metrics, prompts = score_records(segmenter, _dataset(segmenter, records, config), config, progress)
-    result: dict[str, Any] = {
-        "images": len(records),
-        "prompt": config.prompt,
-        "model": segmenter.backbone.identity.name,
-        "method": segmenter.method.name,
-        **metrics.compute(),
-        "threshold": segmenter.threshold,
-        "image_size": segmenter.preprocessing.image_size,
-        "empty_masks": len(found.empty),
-        "skipped_faulty": len(found.faults),
-    }
+    scorings: list[Scoring] = []
+    result: dict[str, Any] = {"images": len(records), "prompt": config.prompt}
+    shown: list[int] = []
+    for name, segmenter in _contenders(config):
+        dataset = _dataset(segmenter, records, config)
+        curve = ThresholdCurve() if config.report else None
+        metrics, prompts = score_records(segmenter, dataset, config, progress, curve)
+        if not scorings:
+            result |= {"model": segmenter.backbone.identity.name, "method": segmenter.method.name, **metrics.compute()}
+            result |= {"threshold": segmenter.threshold, "image_size": segmenter.preprocessing.image_size}
+            shown = list(telling_images(metrics)) if config.report else []
+        masks = predict_masks(segmenter, dataset, shown, config)
+        scorings.append(Scoring(name, segmenter.method.name, segmenter.threshold, metrics, prompts, curve, masks))
+    result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
     if config.with_frozen:
-        frozen = SamSegmenter.frozen(
-            config.model or segmenter.backbone.identity.name, preprocessing=segmenter.preprocessing
-        )
-        frozen_metrics, _ = score_records(frozen, _dataset(frozen, records, config), config, progress)
-        result["frozen"] = frozen_metrics.compute()
+        result["frozen"] = scorings[1].metrics.compute()
+    if config.compare:
+        result["compared"] = {one.name: one.metrics.compute() for one in scorings[-len(config.compare) :]}
     config.output.mkdir(parents=True, exist_ok=True)
     _write_json(config.output / "metrics.json", result)
-    _write_json(config.output / "prompts.json", prompts_as_json(records, prompts))
-    _write_per_image(config.output / "per_image.csv", records, metrics)
+    _write_json(config.output / "prompts.json", prompts_as_json(records, scorings[0].prompts))
+    _write_per_image(config.output / "per_image.csv", records, scorings[0].metrics)
+    if config.report:
+        from .report.scores import write_scores_page
+
+        write_scores_page(config.output / "report.html", config, records, scorings)
     return result
+
+
+def telling_images(metrics: OverlapMetrics, count: int = 3) -> dict[int, str]:
+    """The images with the lowest, the middle and the highest IoU.
+
+    Args:
+        metrics: Scores of a data set.
+        count: How many of each; fewer in small sets, where each image counts once.
+
+    Returns:
+        Index to 'worst', 'median' or 'best', in that order.
+    """
+    ranked = [index for index, _ in sorted(metrics.per_image().items(), key=lambda item: item[1]["iou"])]
+    count = min(count, max(len(ranked) // 3, 1))
+    middle = (len(ranked) - count) // 2
+    found = dict.fromkeys(ranked[:count], "worst")
+    for index in ranked[middle : middle + count]:
+        found.setdefault(index, "median")
+    for index in ranked[-count:]:
+        found.setdefault(index, "best")
+    return found
+
+
+@torch.inference_mode()
+def predict_masks(
+    segmenter: SamSegmenter, dataset: PairDataset, indices: list[int], config: EvaluateConfig
+) -> dict[int, np.ndarray]:
+    """Masks ``(H, W)`` of some images of a data set, under the prompts they are scored with."""
+    device = pick_device(config.accelerator)
+    segmenter = segmenter.to(device).train(False)
+    masks = {}
+    for index in indices:
+        batch = Batch.collate([dataset[index]]).to(device)
+        with autocast(device, config.precision):
+            output = segmenter(batch)
+        logits = segmenter.full_logits(output, batch.original_sizes)[0]
+        masks[index] = (logits.sigmoid()[0] > segmenter.threshold).cpu().numpy()
+    return masks
+
+
+def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
+    """The models to score with their names, one in memory at a time: the first, its base, and those to compare."""
+    segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
+    base, preprocessing = segmenter.backbone.identity.name, segmenter.preprocessing
+    if config.adapter is None:
+        yield base, segmenter
+        return
+    names = run_names([config.adapter, *config.compare])
+    yield names[0], segmenter
+    if config.with_frozen:
+        yield "frozen", SamSegmenter.frozen(config.model or base, preprocessing=preprocessing)
+    for name, adapter in zip(names[1:], config.compare, strict=True):
+        yield name, load(adapter, model=config.model)
+
+
+def run_names(adapters: list[Path]) -> list[str]:
+    """Short names of adapter folders: the run's folder, or the whole path where two runs share a name."""
+    short = [path.resolve().parent.name if path.name == "adapter" else path.name for path in adapters]
+    return [name if short.count(name) == 1 else str(path) for name, path in zip(short, adapters, strict=True)]
 
 
 def prompts_as_json(records: list[Record], prompts: dict[int, Prompt]) -> dict[str, Any]:

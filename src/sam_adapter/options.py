@@ -90,6 +90,8 @@ class Config:
         for name, value in values.items():
             if "Path" in known[name] and isinstance(value, str):
                 values[name] = Path(value)
+            elif "Path" in known[name] and isinstance(value, list):
+                values[name] = tuple(Path(item) for item in value)
         return cls(**{**values, **changes})
 
     def but(self, **changes: Any) -> Self:

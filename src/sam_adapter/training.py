@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .batch import Batch
 from .callbacks import AdapterKeeper, GracefulStop, MetricsTable
 from .config import TrainConfig
+from .curves import draw_curves
 from .data.datamodule import PairDataModule
 from .errors import CheckpointError, ConfigError
 from .evaluation import score_batch
@@ -30,6 +31,7 @@ from .losses import weighted_loss
 from .metrics import OverlapMetrics, score
 from .model import SamSegmenter
 from .options import parse_loss
+from .processes import is_main_process
 from .runtime import pick_device, resolve_precision
 
 log = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ class SegmentationTask(lightning.LightningModule):
         self.log_dict(scores, prog_bar=True, logger=False)
         epoch = {f"train_{name}": value for name, value in scores.items()}
         epoch |= {f"train_loss_{name}": term.detach() for name, term in terms.items()}
-        self.log_dict(epoch, on_step=False, on_epoch=True, batch_size=len(batch))
+        self.log_dict(epoch, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -101,7 +103,7 @@ class SegmentationTask(lightning.LightningModule):
         scores = {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
         self.val_metrics.reset()
         for name, value in scores.items():
-            self.log(name, value, prog_bar=name == "val_iou")
+            self.log(name, value, prog_bar=name == "val_iou", sync_dist=True)  # the same in every process
 
     def configure_optimizers(self) -> Any:
         """AdamW without decay on biases and norms; warm-up and cosine over the real number of steps."""
@@ -195,12 +197,17 @@ def train(config: TrainConfig) -> TrainResult:
     task = SegmentationTask(segmenter, config, images=len(data.train_records))
     try:
         trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=False if resume_from else None)
+    except SystemExit as error:  # Lightning leaves the program after Ctrl-C; that is for the caller to decide
+        raise KeyboardInterrupt from error
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"the device ran out of memory ({str(error).splitlines()[0]}). In this order try: --batch-size 1 with "
             "--accumulate, --gradient-checkpointing true, --precision bf16-mixed, a smaller --image-size, a smaller "
             "--model."
         ) from error
+    finally:
+        if trainer.is_global_zero:
+            draw_curves(config.output / "metrics.csv", config.output / "curves.png")
     return TrainResult(config.output / "adapter", keeper.scores, trainer.current_epoch)
 
 
@@ -210,7 +217,7 @@ def _trainer(config: TrainConfig, *, validated: bool) -> tuple[lightning.Trainer
     keeper = AdapterKeeper(config.output / "adapter", f"val_{monitor}" if validated else None, mode)
     logger = _logger(config)
     callbacks: list[Callback] = [
-        TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 0),
+        TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 0),
         GracefulStop(config.output / LAST, keeper),
         MetricsTable(config.output / "metrics.csv"),
         keeper,
@@ -231,7 +238,7 @@ def _trainer(config: TrainConfig, *, validated: bool) -> tuple[lightning.Trainer
     strategy: Any = config.strategy
     if strategy in ("auto", "ddp") and several:
         # Which parts of the decoder take part depends on the prompts of a batch.
-        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        strategy = DDPStrategy(find_unused_parameters=True)
     precision = resolve_precision(config.precision, pick_device(config.accelerator).type)
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
@@ -246,7 +253,7 @@ def _trainer(config: TrainConfig, *, validated: bool) -> tuple[lightning.Trainer
         logger=logger,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        limit_val_batches=1.0 if validated else 0,
+        limit_val_batches=None if validated else 0,
         log_every_n_steps=1,
         enable_model_summary=False,
         default_root_dir=config.output,
@@ -282,8 +289,7 @@ def _prepare_output(config: TrainConfig) -> Path | None:
             raise ConfigError(f"resume: there is no '{last}'. Leave --resume out to start a run.")
         _require_same_run(config)
         return last
-    is_main = int(_environment_rank()) == 0
-    if is_main and (last.exists() or (config.output / "adapter").exists()) and not config.overwrite:
+    if is_main_process() and (last.exists() or (config.output / "adapter").exists()) and not config.overwrite:
         raise ConfigError(
             f"output: '{config.output}' already holds a run. Go on with it (--resume true), write over it "
             "(--overwrite true), or choose another folder."
@@ -299,13 +305,6 @@ def _clear_output(config: TrainConfig) -> None:
     if config.overwrite:
         for name in (LAST, "metrics.csv", "adapter/adapter_config.json", "adapter/adapter_model.safetensors"):
             (config.output / name).unlink(missing_ok=True)
-
-
-def _environment_rank() -> str:
-    """Rank of this process before Lightning has told: its launcher sets LOCAL_RANK for all but the first."""
-    import os
-
-    return os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
 
 
 MAY_CHANGE = frozenset(

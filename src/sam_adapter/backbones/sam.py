@@ -28,6 +28,8 @@ ALIASES = {
     "vit_l": "facebook/sam-vit-large",
     "vit_h": "facebook/sam-vit-huge",
 }
+BUNDLED = {"tiny": Path(__file__).parents[1] / "models" / "tiny"}
+"""Models that come with the package: a small SAM of 256 pixels, pretrained on generated scenes."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ def load_backbone(model: str, *, image_size: int | None = None) -> SamBackbone:
     """Load a base SAM.
 
     Args:
-        model: Hugging Face id or local folder, an alias (``vit_b``, ``vit_l``, ``vit_h``), or a Meta ``.pth`` file.
+        model: Hugging Face id or local folder, an alias (``vit_b``, ``vit_l``, ``vit_h``), the bundled ``tiny``, or a
+            Meta ``.pth`` file.
         image_size: Side of the encoder's square input; position tables are interpolated. None keeps the model's own.
 
     Returns:
@@ -164,7 +167,7 @@ def load_backbone(model: str, *, image_size: int | None = None) -> SamBackbone:
         CheckpointError: If the weights are missing or are no SAM.
         ConfigError: If the image size does not fit the patches.
     """
-    path = Path(model)
+    path = BUNDLED.get(model, Path(model))
     if path.is_file():
         sam = _from_meta(meta.read_tensors(str(path)), str(path))
     elif path.is_dir():

@@ -1,0 +1,139 @@
+"""The demonstration: a frozen SAM on plain and on camouflaged scenes, and what an adapter makes of the latter."""
+
+import csv
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import get_args
+
+from ..config import DemoConfig
+from .jobs import METHODS, TEST_SEED, TRAIN_SEED, Places, Row, draw, score_frozen, train_and_score
+from .scenes import SceneKind
+
+TITLES = {
+    "box_fill": "fill the box",
+    "frozen": "SAM, frozen",
+    "decoder": "decoder only",
+    "sam_adapter": "SAM-Adapter",
+}
+
+Say = Callable[[str], None]
+
+
+def run_demo(config: DemoConfig, say: Say) -> list[Row]:
+    """Run the demonstration; or, with `DemoConfig.write_data`, only write the scenes.
+
+    Two processes of one thread each do the work: operations on so small a model are not worth dividing further.
+
+    Args:
+        config: Where to, and how much.
+        say: Gets each line for the user.
+
+    Returns:
+        The rows of metrics.json.
+    """
+    if config.write_data is not None:
+        _write_data(config.write_data, config.scenes, say)
+        return []
+    began = time.perf_counter()
+    places = Places(config.output)
+    places.output.mkdir(parents=True, exist_ok=True)
+    log_file = places.output / "log.txt"
+    for old in (log_file, *(places.run(method) / "metrics.csv" for method in METHODS)):
+        old.unlink(missing_ok=True)
+    say("A small SAM, pretrained on plain scenes, meets camouflaged ones. All of it happens on this machine.")
+    with _worker_pool(log_file) as pool:
+        plain, rows = _compute(config, pool, say)
+    say("4/4  Drawing the report")
+    from .story import NEXT, text_table, write_story
+
+    result = {"scenes": config.test_scenes, "rows": [asdict(row) for row in rows], "plain": plain}
+    (places.output / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_story(places, rows, plain)
+    say("\n" + text_table(rows, plain))
+    say(f"\nTook {time.perf_counter() - began:.0f} s. Open {places.output / 'report.html'} in a browser.")
+    say("Next, on your own images and masks:\n" + "\n".join(f"  {command}" for command, _ in NEXT))
+    return rows
+
+
+@contextmanager
+def _worker_pool(log_file: Path) -> Iterator[ProcessPoolExecutor]:
+    """Two processes, which do not outlive an error or Ctrl-C."""
+    others = multiprocessing.active_children()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context, initializer=_quiet_worker, initargs=(log_file,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.kill()
+            raise
+
+
+def _compute(config: DemoConfig, pool: ProcessPoolExecutor, say: Say) -> tuple[dict[str, float], list[Row]]:
+    """Draw, train and score: the frozen model's scores on plain scenes, and all rows."""
+    places = Places(config.output)
+    say(f"1/4  Drawing {config.scenes} camouflaged scenes to train on, {config.test_scenes} to test, and plain ones")
+    drawings = [
+        pool.submit(draw, places.train, "camouflage", config.scenes, TRAIN_SEED),
+        pool.submit(draw, places.test, "camouflage", config.test_scenes, TEST_SEED),
+        pool.submit(draw, places.plain, "plain", config.test_scenes, TEST_SEED),
+    ]
+    for drawing in drawings:
+        drawing.result()
+    say("2/4  Scoring the frozen model; beside it SAM-Adapter trains")
+    adapter = pool.submit(train_and_score, config, "sam_adapter")
+    frozen = pool.submit(score_frozen, config)
+    decoder = pool.submit(train_and_score, config, "decoder")
+    plain, rows = frozen.result()
+    say(f"     frozen, with a box: IoU {plain['iou']:.3f} on plain scenes, {_iou(rows, 'frozen'):.3f} on camouflage")
+    say("3/4  Training the mask decoder alone too, for comparison")
+    _follow({"sam_adapter": adapter, "decoder": decoder}, config, say)
+    return plain, [*rows, *decoder.result(), *adapter.result()]
+
+
+def _follow(trainings: dict[str, Future], config: DemoConfig, say: Say) -> None:
+    """Tell of each finished epoch until all trainings and their scoring are done."""
+    told = dict.fromkeys(trainings, 0)
+    while running := wait(trainings.values(), timeout=1).not_done:
+        for method in trainings:
+            table = Places(config.output).run(method) / "metrics.csv"
+            rows = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
+            for row in rows[told[method] :]:
+                scores = f"loss {float(row['train_loss']):.3f}, IoU {float(row['train_iou']):.3f}"
+                say(f"     {TITLES[method]}, epoch {int(row['epoch']) + 1} of {config.epochs}: {scores}")
+            told[method] = len(rows)
+        for training in trainings.values():
+            if training not in running:
+                training.result()  # an error ends the demonstration now, not when the other training is done
+
+
+def _write_data(folder: Path, count: int, say: Say) -> None:
+    for kind in get_args(SceneKind):
+        draw(folder / kind, kind, count, TRAIN_SEED)
+        say(f"{count} scenes: {folder / kind / 'images'} and {folder / kind / 'masks'}")
+
+
+def _iou(rows: list[Row], model: str) -> float:
+    return next(row.iou for row in rows if row.model == model and row.prompt == "box")
+
+
+def _quiet_worker(log_file: Path) -> None:
+    """One thread; progress bars, warnings and log lines go to a file, as two processes would mix them up."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.stderr = log_file.open("a", buffering=1)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

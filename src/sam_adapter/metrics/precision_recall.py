@@ -1,0 +1,80 @@
+"""Precision, recall, Dice and mean IoU at 256 thresholds at once, from counts alone."""
+
+import torch
+from torch import Tensor
+
+from .overlap import SMOOTHING
+
+LEVELS = 256
+
+
+class ThresholdCurve:
+    """Counts the pixels of a set of masks above each of the thresholds 0, 1/256, ..., 255/256.
+
+    Precision, recall and Dice are over all pixels of the set; IoU is the mean over images, as in `OverlapMetrics`.
+    """
+
+    def __init__(self) -> None:
+        self._tp = torch.zeros(LEVELS, dtype=torch.float64)
+        self._fp = torch.zeros(LEVELS, dtype=torch.float64)
+        self._iou = torch.zeros(LEVELS, dtype=torch.float64)
+        self._foreground = 0.0
+        self._images = 0
+
+    @property
+    def thresholds(self) -> Tensor:
+        """``(256,)`` probabilities above which a pixel is foreground."""
+        return torch.arange(LEVELS, dtype=torch.float64) / LEVELS
+
+    def update(self, probabilities: Tensor, target: Tensor) -> None:
+        """Count one image.
+
+        Args:
+            probabilities: ``(H, W)`` from 0 to 1.
+            target: ``(H, W)``, 0 or 1.
+        """
+        # A power of two scales without rounding, so p > k/256 exactly where the level is larger than k.
+        level = (probabilities.float() * LEVELS).ceil().long()  # 0 to 256
+        truth = target.bool()
+        tp, fp = _above(level[truth]), _above(level[~truth])
+        foreground = float(truth.sum())
+        self._tp += tp
+        self._fp += fp
+        self._iou += (tp + SMOOTHING) / (foreground + fp + SMOOTHING)
+        self._foreground += foreground
+        self._images += 1
+
+    @property
+    def precision(self) -> Tensor:
+        """``(256,)``; 1 where nothing is marked."""
+        marked = self._tp + self._fp
+        return torch.where(marked > 0, self._tp / marked.clamp_min(1), 1.0)
+
+    @property
+    def recall(self) -> Tensor:
+        """``(256,)``; 1 where there is nothing to find."""
+        if not self._foreground:
+            return torch.ones_like(self._tp)
+        return self._tp / self._foreground
+
+    @property
+    def dice(self) -> Tensor:
+        """``(256,)``, over all pixels: the harmonic mean of precision and recall, or F1."""
+        both = self._tp + self._fp + self._foreground
+        return torch.where(both > 0, 2 * self._tp / both.clamp_min(1), 1.0)
+
+    @property
+    def iou(self) -> Tensor:
+        """``(256,)``, the mean over images."""
+        return self._iou / max(self._images, 1)
+
+    @property
+    def best(self) -> int:
+        """Position of the threshold with the highest Dice."""
+        return int(self.dice.argmax())
+
+
+def _above(level: Tensor) -> Tensor:
+    """How many values are larger than 0, 1, ..., 255."""
+    counts = torch.bincount(level, minlength=LEVELS + 1).double().cpu()
+    return counts.flip(0).cumsum(0).flip(0)[1:]

@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: what was scored, how it is spread, and pictures of it."""
