@@ -118,3 +118,42 @@ def test_a_users_error_has_no_traceback(pairs: Path, tmp_path: Path, capsys: pyt
         cli.main(["predict", "--adapter", str(tmp_path), "--input", str(pairs / "images"), "--output", "o"])
     assert stop.value.code == 2
     assert "adapter_config.json" in capsys.readouterr().err
+
+
+def test_python_configurations_are_checked_like_the_command_line(tmp_path: Path):
+    values = {"images": "i", "masks": "m", "model": "m", "output": "o", "parts": ["mask_decoder"], "lr": "2e-4"}
+    config = TrainConfig(**values)  # type: ignore[arg-type]
+    assert config.images == Path("i")
+    assert config.parts == ("mask_decoder",)
+    assert config.lr == 2e-4
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    assert TrainConfig.from_yaml(tmp_path / "c.yaml") == config
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(**values | {"prompt": "boxes", "method": "lora", "epochs": 2.5, "resume": "yes"})  # type: ignore[arg-type]
+    for name in (
+        "prompt: expected one of box, points",
+        "method: expected",
+        "epochs: expected a whole",
+        "resume: expected",
+    ):
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "main"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"SLURM_PROCID": "3", "LOCAL_RANK": "0"}, False),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+    ],
+)
+def test_one_process_prints(environment: dict[str, str], main: bool, monkeypatch: pytest.MonkeyPatch):
+    from sam_adapter.processes import is_main_process
+
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_main_process() == main

@@ -133,10 +133,12 @@ def test_predictor_answers_like_the_command(trained, tmp_path: Path):
     ("arguments", "message"),
     [
         ({"box": [1, 2, 3]}, "box: expected rows of 4"),
-        ({"box": [30, 10, 10, 40]}, "x1 < x2"),
+        ({"box": [30, 10, 10, 40]}, "x1 <= x2"),
         ({"box": [0, 0, 900, 40]}, "not inside the picture"),
         ({"points": [[1, 2]], "labels": [2]}, "labels: expected 1 values"),
         ({"labels": [1]}, "labels: given without points"),
+        ({"points": [[1, 2]], "labels": 7}, "labels: expected 1 values"),
+        ({"mask_input": torch.zeros(3, 16, 16)}, "mask_input: expected"),
         ({"points": "here"}, "points: expected numbers"),
     ],
 )
@@ -182,3 +184,53 @@ def test_inputs_of_predict(trained, tmp_path: Path):
         predict(PredictConfig(input=str(tmp_path / "in"), output=tmp_path / "out", **options))
     with pytest.raises(ConfigError, match="there is no picture"):
         predict(PredictConfig(input=str(tmp_path / "nowhere"), output=tmp_path / "out", **options))
+
+
+def test_a_picture_that_cannot_be_read_stops_no_other(trained, tmp_path: Path):
+    pairs, adapter = trained
+    for index in range(5):
+        Image.open(pairs / f"images/img_{index:02}.png").save(tmp_path / f"{index}.png")
+    (tmp_path / "2.png").write_bytes(b"broken")
+    options = {"adapter": adapter, "input": str(tmp_path), "accelerator": "cpu", "output": tmp_path / "out"}
+    with pytest.raises(DataError, match=r"4 pictures predicted, 1 not:\n.*2\.png"):
+        predict(PredictConfig(workers=1, batch_size=2, **options))
+    assert len(list((tmp_path / "out/masks").iterdir())) == 4
+
+
+def test_what_reading_processes_get_can_be_sent_to_them(trained):
+    pairs, adapter = trained
+    import pickle
+
+    from sam_adapter.data.dataset import PictureDataset, collate_pictures
+
+    segmenter = load(adapter)
+    dataset = PictureDataset(sorted((pairs / "images").iterdir()), segmenter.preprocessing, {})
+    again, collate = pickle.loads(pickle.dumps((dataset, collate_pictures)))
+    batch, errors = collate([again[0], again[1]])
+    assert len(batch) == 2
+    assert not errors
+
+
+def test_prompts_of_evaluate_are_accepted_by_predict_even_without_area(trained, tmp_path: Path):
+    pairs, adapter = trained
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    Image.open(pairs / "images/img_00.png").save(tmp_path / "images/a.b.png")
+    edge = np.zeros_like(np.asarray(Image.open(pairs / "masks/img_00.png")))
+    edge[:, -1] = 255
+    Image.fromarray(edge).save(tmp_path / "masks/a.b.png")
+    evaluate(evaluation(tmp_path, adapter, tmp_path / "e"))
+    prompts = tmp_path / "e/prompts.json"
+    options = {"adapter": adapter, "input": str(tmp_path / "images"), "accelerator": "cpu", "workers": 0}
+    written = predict(PredictConfig(prompts=prompts, output=tmp_path / "out", **options))
+    assert [path.name for path in written] == ["a.b.png"]
+
+
+def test_a_pillow_image_is_read_like_its_file(trained, tmp_path: Path):
+    deep = Image.fromarray((np.arange(2400, dtype=np.uint16).reshape(40, 60)) * 27)
+    deep.save(tmp_path / "deep.png")
+    predictor = Predictor(load(trained[1]), device="cpu")
+    predictor.set_image(tmp_path / "deep.png")
+    first = predictor.predict().probabilities
+    predictor.set_image(Image.open(tmp_path / "deep.png"))
+    assert torch.equal(first, predictor.predict().probabilities)

@@ -11,7 +11,7 @@ LAYERS = [
     ["data.reading", "data.sources", "data.transforms", "data.augmentation"],
     ["data.inspection", "data.dataset", "data.loading", "data.datamodule", "backbones", "methods"],
     ["model", "checkpoint", "convert"],
-    ["training", "callbacks", "curves", "evaluation", "prediction", "report"],
+    ["training", "callbacks", "run_folder", "user_prompts", "curves", "evaluation", "prediction", "report"],
     ["demo", "app", "cli", "__main__", "__init__"],
 ]
 """Lowest first; modules of one layer or folder may import each other."""
@@ -19,7 +19,7 @@ LAYERS = [
 ROOMS = {
     "transformers": {"backbones"},
     "huggingface_hub": {"backbones"},
-    "lightning": {"training", "callbacks", "data"},
+    "lightning": {"training", "callbacks", "run_folder", "user_prompts", "data"},
     "albumentations": {"data"},
     "wandb": {"training"},
     "matplotlib": {"curves"},

@@ -221,6 +221,13 @@ def test_files_that_are_no_sam(tmp_path: Path):
         load_backbone(str(tmp_path / "code.pth"))
 
 
+def test_old_pth_files_are_read(tmp_path: Path):
+    from sam_adapter.backbones.meta import read_tensors
+
+    torch.save({"w": torch.ones(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(read_tensors(str(tmp_path / "old.pth"))["w"], torch.ones(3))
+
+
 def test_the_digest_sees_every_value(sam_folder: str):
     sam = load_backbone(sam_folder).sam
     before = tensors_sha256(sam)

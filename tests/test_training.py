@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from conftest import write_pairs
 from sam_adapter import TrainConfig, load, train
+from sam_adapter.callbacks import GracefulStop
 from sam_adapter.data.datamodule import split
 from sam_adapter.data.sources import Record
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
@@ -241,3 +242,85 @@ def test_split_is_by_name_and_seed():
     assert split(records, 0.25, seed=0)[1] == held
     assert split(records, 0.25, seed=1)[1] != held
     assert split(records, 0, seed=0) == (records, [])
+
+
+class StopAt(GracefulStop):
+    """Ctrl-C at a chosen moment."""
+
+    moment = ("batch", 0)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if self.moment == ("batch", trainer.global_step) and not self.asked:
+            signal.raise_signal(signal.SIGINT)
+
+    def on_validation_batch_start(self, trainer, pl_module, *_) -> None:
+        if self.moment == ("validation", trainer.current_epoch):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("moment", [("batch", 1), ("batch", 2), ("validation", 0), ("validation", 1)])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_ctrl_c_at_every_kind_of_moment(
+    sam_folder: str, tmp_path: Path, moment: tuple[str, int], accumulate: int, monkeypatch: pytest.MonkeyPatch
+):
+    """In the middle of an accumulation, on an epoch's last batch, in the first and in the last validation."""
+    pairs = write_pairs(tmp_path / "pairs", 7)
+    batch_size = 2 if accumulate == 1 else 1
+    run = config(pairs, sam_folder, tmp_path / "cut", accumulate=accumulate, batch_size=batch_size, workers=1)
+    train(run.but(output=tmp_path / "whole"))
+    monkeypatch.setattr(StopAt, "moment", moment)
+    monkeypatch.setattr("sam_adapter.training.GracefulStop", StopAt)
+    before = signal.getsignal(signal.SIGINT)
+    if moment == ("validation", 1):
+        train(run)  # asked for in the last validation: nothing is left to stop
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+        assert (run.output / "last.ckpt").exists()
+        monkeypatch.setattr(StopAt, "moment", ("batch", -1))
+        train(run.but(resume=True))
+    assert signal.getsignal(signal.SIGINT) == before
+    whole = weights(tmp_path / "whole")
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(run.output).items())
+    names = ("epoch", "step", "val_iou", "val_loss")
+    assert [[r[n] for n in names] for r in rows(run.output)] == [
+        [r[n] for n in names] for r in rows(tmp_path / "whole")
+    ]
+
+
+def test_resume_with_parts_given(pairs: Path, sam_folder: str, tmp_path: Path):
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=1, method="decoder", parts=["mask_decoder"])
+    train(run)
+    train(run.but(resume=True, epochs=2))
+    assert len(rows(run.output)) == 2
+
+
+def test_an_adapter_finds_its_base_from_anywhere(
+    pairs: Path, tmp_path: Path, sam_folder: str, monkeypatch: pytest.MonkeyPatch
+):
+    import shutil
+
+    shutil.copytree(sam_folder, tmp_path / "sam")
+    monkeypatch.chdir(tmp_path)
+    train(config(pairs, "sam", tmp_path / "run", epochs=1))
+    monkeypatch.chdir(pairs)
+    load(tmp_path / "run/adapter")
+    shutil.move(tmp_path / "sam", tmp_path / "moved")
+    with pytest.raises(CheckpointError, match="give its place as --model"):
+        load(tmp_path / "run/adapter")
+    load(tmp_path / "run/adapter", model=str(tmp_path / "moved"))
+
+
+@pytest.mark.parametrize(("strategy", "message"), [("bogus", "do not fit"), ("fsdp", "spreads the weights")])
+def test_strategies_that_cannot_work(pairs: Path, sam_folder: str, tmp_path: Path, strategy: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        train(config(pairs, sam_folder, tmp_path / "run", strategy=strategy))
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_cure(
+    pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ConfigError, match="Lower --lr"):
+        train(config(pairs, sam_folder, tmp_path / "run", lr=1e30, warmup=0.0))
+    assert signal.getsignal(signal.SIGINT) == before

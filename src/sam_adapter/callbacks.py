@@ -2,10 +2,13 @@
 
 import csv
 import logging
+import math
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,6 +17,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from .checkpoint import save_adapter
+from .run_folder import read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,11 @@ class AdapterKeeper(Callback):
         if self.monitor is None or trainer.sanity_checking:
             return
         value = float(trainer.callback_metrics[self.monitor])
+        if not math.isfinite(value):
+            log.warning(
+                "%s is %s after epoch %d; the adapter is not kept", self.monitor, value, trainer.current_epoch + 1
+            )
+            return
         better = self.best is None or (value > self.best if self.mode == "max" else value < self.best)
         if better:
             self.best = value
@@ -67,7 +76,8 @@ class AdapterKeeper(Callback):
 class GracefulStop(Callback):
     """On Ctrl-C (or SIGTERM) finish the step, write last.ckpt and, if there is none yet, the adapter; then stop.
 
-    A second Ctrl-C stops at once.
+    At the end of an epoch, and during validation, the validation is finished first, so that the resumed run misses no
+    score. A second Ctrl-C stops at once.
 
     Args:
         checkpoint: Where last.ckpt goes.
@@ -78,36 +88,44 @@ class GracefulStop(Callback):
         self.checkpoint = checkpoint
         self.keeper = keeper
         self.asked = False
-        self._before: dict[int, Any] = {}
+        self._process = os.getpid()
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch the signals while training, and afterwards put back what was there before.
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop listening."""
-        self._restore()
+        This wraps the whole of Lightning's run, which sets handlers of its own on the way out.
+        """
+        self._process = os.getpid()
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, self._ask) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The first safe moment after the signal."""
-        self._stop_if_asked(trainer)
+        """The first moment after the signal at which no gradient is waiting for an optimiser step."""
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and not trainer.is_last_batch:
+            self._stop_if_asked(trainer, save=True)
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """During validation nothing needs to be saved, so every batch is safe."""
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The epoch before was validated and is in last.ckpt."""
         self._stop_if_asked(trainer, save=False)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a reading process that was forked from this one
+            return
         if self.asked:
-            self._restore()
             raise KeyboardInterrupt
         self.asked = True
-        log.warning("Stopping after this step; once more to stop at once.")
+        log.warning("Stopping after this step, or after the validation; once more to stop at once.")
 
-    def _stop_if_asked(self, trainer: Trainer, *, save: bool = True) -> None:
+    def _stop_if_asked(self, trainer: Trainer, *, save: bool) -> None:
         # All processes stop at the same step, whichever of them got the signal.
         if not trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             return
@@ -115,15 +133,9 @@ class GracefulStop(Callback):
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
         if not (self.keeper.folder / "adapter_config.json").exists():
             self.keeper.write(trainer, trainer.lightning_module)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.checkpoint.exists():
             log.warning("Stopped. '--resume true' goes on from %s.", self.checkpoint)
-        self._restore()
         raise KeyboardInterrupt
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
 
 
 class MetricsTable(Callback):
@@ -167,7 +179,7 @@ class MetricsTable(Callback):
         row["seconds"], self._began = round(now - self._began, 3), now
         before = [old for old in read_metrics(self.path) if int(old["epoch"]) < trainer.current_epoch]
         partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=[*self.COLUMNS, "seconds"])
             writer.writeheader()
             writer.writerows([*before, row])
@@ -180,14 +192,6 @@ class MetricsTable(Callback):
             ", ".join(shown),
             row["seconds"],
         )
-
-
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Rows of a metrics.csv; none if there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def validation_scores(trainer: Trainer) -> dict[str, float]:

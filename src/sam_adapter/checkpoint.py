@@ -52,7 +52,7 @@ def save_adapter(folder: Path, segmenter: SamSegmenter, *, scores: Mapping[str, 
     # Each file is completed beside its place and then moved there in one step.
     save_file(tensors, weights.with_suffix(".partial"), metadata={"format": "pt"})
     os.replace(weights.with_suffix(".partial"), weights)
-    description.with_suffix(".partial").write_text(json.dumps(config, indent=2) + "\n")
+    description.with_suffix(".partial").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     os.replace(description.with_suffix(".partial"), description)
 
 
@@ -78,7 +78,14 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
     config = read_adapter_config(folder)
     preprocessing = Preprocessing(**{k: _tuple(v) for k, v in config["preprocessing"].items()})
     base = config["base"]
-    backbone = load_backbone(model or base["name"], image_size=preprocessing.image_size)
+    try:
+        backbone = load_backbone(model or base["name"], image_size=preprocessing.image_size)
+    except CheckpointError as error:
+        if model is not None:
+            raise
+        raise CheckpointError(
+            f"the base of {folder} was '{base['name']}': {error} If it lies elsewhere now, give its place as --model."
+        ) from error
     if backbone.identity.sha256 != base["sha256"]:
         raise CheckpointError(
             f"{folder} was trained on the base '{base['name']}' with SHA-256 {base['sha256']}, but "
@@ -113,7 +120,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
                 "'sam-adapter convert' wrote."
             )
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         found = config["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE}: not an adapter description ({error}).") from error

@@ -65,7 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"sam-adapter: error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("sam-adapter: stopped.", file=sys.stderr)
+        if is_main_process():
+            print("sam-adapter: stopped.", file=sys.stderr)
         sys.exit(130)
 
 

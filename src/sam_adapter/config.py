@@ -124,7 +124,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
             *(at_least(name, getattr(self, name), 1) for name in ("devices", "nodes")),
             *(at_least(name, getattr(self, name), 0) for name in ("patience", "weight_decay")),
             None if self.lr > 0 else f"lr: expected a positive number, got {self.lr}.",
-            None if (self.clip or 1) > 0 else f"clip: expected a positive number, got {self.clip}.",
+            None if self.clip is None or self.clip > 0 else f"clip: expected a positive number, got {self.clip}.",
         ]
 
 
@@ -203,7 +203,7 @@ class PredictConfig(MachineOptions, ModelChoice):
     def problems(self) -> list[str | None]:
         """See `Config.problems`."""
         choices = Save.__args__
-        wrong = [name for name in self.saved if name not in choices]
+        wrong = not self.saved or [name for name in self.saved if name not in choices]
         return [
             *super().problems(),
             f"save: expected some of {','.join(choices)}, got '{self.save}'." if wrong else None,

@@ -45,10 +45,13 @@ def import_adapter(base: str, adapter: Path) -> SamSegmenter:
     if not adapter.is_file():
         raise CheckpointError(f"adapter: there is no file '{adapter}'.")
     state = {name.removeprefix("module."): tensor for name, tensor in meta.read_tensors(str(adapter)).items()}
-    if any(name.startswith(_PAPER) for name in state):
-        return _from_paper(load_backbone(base, image_size=_image_size(state)), state, str(adapter))
-    if any(name.startswith(_SECOND) for name in state):
-        return _from_second(load_backbone(base), state)
+    try:
+        if any(name.startswith(_PAPER) for name in state):
+            return _from_paper(load_backbone(base, image_size=_image_size(state)), state, str(adapter))
+        if any(name.startswith(_SECOND) for name in state):
+            return _from_second(load_backbone(base), state)
+    except KeyError as error:
+        raise CheckpointError(f"{adapter}: incomplete, it has no tensor {error}.") from error
     raise CheckpointError(
         f"{adapter}: expected tensors named '{_PAPER}...' (the paper's authors) or '{_SECOND}...' (the second "
         f"implementation), found {', '.join(sorted(state)[:3]) or 'none'}."

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .callbacks import read_metrics
+from .run_folder import read_metrics
 
 
 def read_curve(rows: list[dict[str, str]], column: str) -> list[tuple[float, float]]:

@@ -52,7 +52,9 @@ class Scoring:
     masks: dict[int, np.ndarray] = field(default_factory=dict)
 
 
-def score_batch(metrics: OverlapMetrics, batch: Batch, logits: list[Tensor], threshold: float) -> None:
+def score_batch(
+    metrics: OverlapMetrics, batch: Batch, logits: list[Tensor], threshold: float, losses: list[Tensor] | None = None
+) -> None:
     """Add the scores of a batch; the one place where training and evaluation meet.
 
     Args:
@@ -60,9 +62,11 @@ def score_batch(metrics: OverlapMetrics, batch: Batch, logits: list[Tensor], thr
         batch: With ground truth.
         logits: For each image ``(1, H, W)`` at original size.
         threshold: Probability above which a pixel is foreground.
+        losses: For each image, if they are to be averaged too.
     """
-    for index, one, target in zip(batch.indices, logits, batch.targets, strict=True):
-        metrics.update(index, score(one.sigmoid()[0], target[0], threshold))
+    for position, (index, one, target) in enumerate(zip(batch.indices, logits, batch.targets, strict=True)):
+        loss = None if losses is None else losses[position]
+        metrics.update(index, score(one.sigmoid()[0], target[0], threshold), loss)
 
 
 @torch.inference_mode()
@@ -231,16 +235,18 @@ def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateCon
 
 def _write_json(path: Path, value: Any) -> None:
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 
 def _write_per_image(path: Path, records: list[Record], metrics: OverlapMetrics) -> None:
     columns: list[str] = ["name", "iou", "dice", "mae", "ber", "tp", "fp", "fn", "tn"]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=columns)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
         writer.writeheader()
         for index, scores in metrics.per_image().items():
             counts = {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
             row: dict[str, Any] = {"name": records[index].name, **scores, **counts}
             writer.writerow(row)
+    os.replace(partial, path)

@@ -7,7 +7,8 @@ torch, so that the command line answers at once.
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -39,7 +40,7 @@ def parse_loss(text: str) -> dict[str, float]:
     """
     terms: dict[str, float] = {}
     for term in text.split("+"):
-        match = re.fullmatch(r"\s*(?:([0-9.]+(?:e-?[0-9]+)?)\s*\*\s*)?([a-z_]+)\s*", term)
+        match = re.fullmatch(r"\s*(?:([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?)\s*\*\s*)?([a-z_]+)\s*", term)
         if match is None or match[2] not in LOSSES:
             raise ConfigError(
                 f"loss '{text}': '{term.strip()}' is not a loss. Write a sum of {', '.join(LOSSES)}, each with an "
@@ -54,7 +55,14 @@ class Config:
     """What every configuration can do: check itself, be written and be read."""
 
     def __post_init__(self) -> None:
-        if problems := [problem for problem in self.problems() if problem]:
+        wrong = []
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, _fitted(value, hint))
+            except (TypeError, ValueError):
+                wrong.append(f"{name}: expected {_shown(hint)}, got {value!r}.")
+        if problems := wrong or [problem for problem in self.problems() if problem]:
             raise ConfigError(*problems)
 
     def problems(self) -> list[str | None]:
@@ -83,20 +91,47 @@ class Config:
         Raises:
             ConfigError: If the file has a key that this configuration does not know, or a wrong value.
         """
-        values = yaml.safe_load(Path(path).read_text()) or {}
-        known = {field.name: str(field.type) for field in fields(cls)}
-        if unknown := sorted(set(values) - set(known)):
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
             raise ConfigError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
-        for name, value in values.items():
-            if "Path" in known[name] and isinstance(value, str):
-                values[name] = Path(value)
-            elif "Path" in known[name] and isinstance(value, list):
-                values[name] = tuple(Path(item) for item in value)
         return cls(**{**values, **changes})
 
     def but(self, **changes: Any) -> Self:
         """A copy with some values changed."""
         return replace(self, **changes)
+
+
+def _fitted(value: Any, hint: Any) -> Any:
+    """A value in the type that is declared; text from a file becomes a path or a number, a list a tuple."""
+    choices = get_args(hint)
+    if get_origin(hint) is Literal:
+        if value not in choices:
+            raise ValueError
+        return value
+    if get_origin(hint) in (Union, UnionType):
+        return None if value is None else _fitted(value, choices[0])
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        return tuple(_fitted(item, choices[0]) for item in value)
+    if hint is Path:
+        return Path(value)
+    if hint is float and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise TypeError
+    return value
+
+
+def _shown(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    if get_origin(hint) in (Union, UnionType):
+        return f"{_shown(get_args(hint)[0])} or null"
+    if get_origin(hint) is tuple:
+        return f"a list, each {_shown(get_args(hint)[0])}"
+    return {Path: "a path", float: "a number", int: "a whole number", bool: "true or false", str: "text"}[hint]
 
 
 def at_least(name: str, value: float, least: float) -> str | None:

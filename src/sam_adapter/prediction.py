@@ -1,12 +1,10 @@
 """Masks for pictures without ground truth: encode once, answer many prompts; or whole folders."""
 
 import glob
-import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +12,17 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .batch import Batch, Prediction, Prompt, Size
+from .batch import Prediction, Size
 from .checkpoint import load
 from .config import PredictConfig
-from .data.dataset import PictureDataset
+from .data.dataset import PictureDataset, collate_pictures
 from .data.loading import worker_count
-from .data.reading import image_size, read_image
+from .data.reading import read_image, rgb_from_pillow
 from .data.sources import list_pictures
 from .errors import ConfigError, DataError
 from .model import SamSegmenter
 from .runtime import autocast, pick_device
+from .user_prompts import make_prompt, read_prompts
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +52,15 @@ class Predictor:
         """Encode a picture.
 
         Args:
-            image: A file, a Pillow image, or ``(H, W, 3)`` uint8 RGB.
+            image: A file, a Pillow image (rotation, depth and alpha as in files), or ``(H, W, 3)`` uint8 RGB.
 
         Raises:
             DataError: If it is neither.
         """
         if isinstance(image, str | Path):
-            image = read_image(image)
-        pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+            pixels = read_image(image)
+        else:
+            pixels = rgb_from_pillow(image) if isinstance(image, Image.Image) else np.asarray(image)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}.")
         self._size = (pixels.shape[0], pixels.shape[1])
@@ -111,52 +111,6 @@ class Predictor:
         )
 
 
-def make_prompt(
-    *,
-    box: Any = None,
-    points: Any = None,
-    labels: Any = None,
-    mask_input: Tensor | None = None,
-    size: Size,
-) -> Prompt:
-    """Check a user's prompt against the picture's size; see `Predictor.predict` for the arguments.
-
-    Raises:
-        DataError: If a shape is wrong, or a coordinate is not in the picture.
-    """
-    boxes = point_tensor = label_tensor = None
-    if box is not None:
-        boxes = _coordinates("box", box, 4, size)
-        if (boxes[:, 2:] <= boxes[:, :2]).any():
-            raise DataError(f"box: expected x1 < x2 and y1 < y2, got {boxes.tolist()}.")
-    if points is not None:
-        point_tensor = _coordinates("points", points, 2, size)[None]  # (1, P, 2)
-        given = [1] * point_tensor.shape[1] if labels is None else list(labels)
-        if len(given) != point_tensor.shape[1] or any(label not in (0, 1) for label in given):
-            raise DataError(f"labels: expected {point_tensor.shape[1]} values, each 0 or 1, got {given}.")
-        label_tensor = torch.tensor([given])
-    elif labels is not None:
-        raise DataError("labels: given without points.")
-    if boxes is not None and point_tensor is not None and len(boxes) != 1:
-        raise DataError(f"box and points: with points expected one box, got {len(boxes)}.")
-    masks = None if mask_input is None else mask_input.reshape(-1, 1, *mask_input.shape[-2:]).float()
-    return Prompt(boxes=boxes, points=point_tensor, point_labels=label_tensor, mask_inputs=masks)
-
-
-def _coordinates(name: str, values: Any, columns: int, size: Size) -> Tensor:
-    try:
-        array = np.atleast_2d(np.asarray(values, dtype=np.float32))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: expected numbers, got {values!r}.") from error
-    if array.ndim != 2 or array.shape[1] != columns or not len(array):
-        raise DataError(f"{name}: expected rows of {columns} numbers, got {values!r}.")
-    height, width = size
-    x, y = array[:, 0::2], array[:, 1::2]
-    if not np.isfinite(array).all() or x.min() < 0 or y.min() < 0 or x.max() > width or y.max() > height:
-        raise DataError(f"{name}: {array.tolist()} is not inside the picture of {width}x{height} pixels.")
-    return torch.from_numpy(array)
-
-
 def _prediction(mask_logits: Tensor, iou_scores: Tensor, logits: Tensor, threshold: float) -> Prediction:
     probabilities = logits.sigmoid().cpu()
     return Prediction(
@@ -180,22 +134,27 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
 
     Raises:
         ConfigError: If there is no picture, or two would be written to one name.
-        DataError: If a picture cannot be read or a prompt does not fit it.
+        DataError: If pictures could not be read; it names them all, and the others are predicted.
         CheckpointError: If the adapter or the base cannot be loaded.
     """
     pictures = find_pictures(config.input)
-    prompts = _read_prompts(config.prompts, pictures) if config.prompts else {}
+    prompts = read_prompts(config.prompts, pictures) if config.prompts else {}
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     device = pick_device(config.accelerator)
     segmenter = segmenter.to(device).train(False)
     threshold = segmenter.threshold if config.threshold is None else config.threshold
     paths = [path for path, _ in pictures]
-    dataset = PictureDataset(paths, segmenter.preprocessing, lambda path: prompts.get(path, Prompt()))
+    dataset = PictureDataset(paths, segmenter.preprocessing, prompts)
     workers = min(worker_count(config.workers), len(paths) // 4)
-    loader = DataLoader(dataset, batch_size=config.batch_size, num_workers=workers, collate_fn=Batch.collate)
+    loader = DataLoader(dataset, batch_size=config.batch_size, num_workers=workers, collate_fn=collate_pictures)
+    if segmenter.adapter is not None and not prompts and segmenter.prompt in ("box", "points"):
+        log.warning("The adapter was trained with the prompt '%s', but no --prompts are given.", segmenter.prompt)
     written: list[Path] = []
-    batch: Batch
-    for batch in loader:
+    unread: list[DataError] = []
+    for batch, errors in loader:
+        unread += errors
+        if batch is None:
+            continue
         batch = batch.to(device)
         with autocast(device, config.precision):
             output = segmenter(batch)
@@ -206,6 +165,8 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
             written.append(_write(prediction, path, name, config))
             if progress is not None:
                 progress(len(written), len(paths))
+    if unread:
+        raise DataError("\n".join([f"{len(written)} pictures predicted, {len(unread)} not:", *map(str, unread)]))
     return written
 
 
@@ -231,43 +192,6 @@ def find_pictures(source: str) -> list[tuple[Path, str]]:
             raise ConfigError(f"input: '{names[name]}' and '{file}' would both be written as '{name}.png'; rename one.")
         names[name] = file
     return found
-
-
-def _read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Prompt]:
-    """Prompts by picture, checked against the pictures' sizes; all problems are reported together."""
-    try:
-        entries = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ConfigError(f"prompts: there is no file '{path}'.") from error
-    except ValueError as error:
-        raise ConfigError(f"prompts: '{path}' is not JSON ({error}).") from error
-    if not isinstance(entries, dict):
-        raise ConfigError(f"prompts: '{path}' should map file names to prompts.")
-    by_name = {f"{name}{file.suffix}": file for file, name in pictures}
-    by_name |= {file.name: file for file, _ in pictures if file.name not in by_name}
-    prompts: dict[Path, Prompt] = {}
-    problems = []
-    for name, entry in entries.items():
-        if name not in by_name:
-            problems.append(f"prompts: '{name}' is not among the pictures.")
-            continue
-        try:
-            prompts[by_name[name]] = _prompt_from_entry(entry, image_size(by_name[name]))
-        except DataError as error:
-            problems.append(f"prompts: '{name}': {error}")
-    if problems:
-        raise ConfigError(*problems)
-    return prompts
-
-
-def _prompt_from_entry(entry: Any, size: Size) -> Prompt:
-    known = {"box", "points", "labels"}
-    if not isinstance(entry, Mapping) or not entry or set(entry) - known:
-        raise DataError(f"expected {{'box': [x1, y1, x2, y2]}} or {{'points': [[x, y]], 'labels': [1]}}, got {entry}.")
-    prompt = make_prompt(**entry, size=size)
-    if len(prompt) != 1:
-        raise DataError(f"box: expected one box for a picture, got {len(prompt)}.")
-    return prompt
 
 
 def _write(prediction: Prediction, picture: Path, name: str, config: PredictConfig) -> Path:

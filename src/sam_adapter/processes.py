@@ -8,4 +8,7 @@ def is_main_process() -> bool:
 
     Launchers tell each process its rank in the environment; the first one started by hand has none.
     """
-    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) == 0
+    ranks = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
+    if "RANK" in os.environ or "SLURM_PROCID" in os.environ:
+        ranks = ranks[:2]
+    return all(int(os.environ.get(name) or 0) == 0 for name in ranks)

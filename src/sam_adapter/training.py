@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -31,12 +32,11 @@ from .losses import weighted_loss
 from .metrics import OverlapMetrics, score
 from .model import SamSegmenter
 from .options import parse_loss
-from .processes import is_main_process
+from .run_folder import LAST, METRICS, clear_output, prepare_output
 from .runtime import pick_device, resolve_precision
 
 log = logging.getLogger(__name__)
 
-LAST = "last.ckpt"
 LOWER_IS_BETTER = ("loss", "mae", "ber")
 
 
@@ -94,9 +94,11 @@ class SegmentationTask(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect scores; the loss is averaged over images too."""
         logits = self.segmenter.full_logits(self.segmenter(batch), batch.original_sizes)
-        score_batch(self.val_metrics, batch, logits, self.segmenter.threshold)
-        loss, _ = weighted_loss(logits, batch.targets, self.loss_weights)
-        self.log("val_loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch))
+        losses = [
+            weighted_loss([one], [target], self.loss_weights)[0]
+            for one, target in zip(logits, batch.targets, strict=True)
+        ]
+        score_batch(self.val_metrics, batch, logits, self.segmenter.threshold, losses)
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole set, gathered from all processes."""
@@ -183,20 +185,23 @@ def train(config: TrainConfig) -> TrainResult:
         DataError: If files are faulty.
         CheckpointError: If the base or the checkpoint to resume from cannot be loaded.
     """
-    resume_from = _prepare_output(config)
+    resume_from = prepare_output(config)
     lightning.seed_everything(config.seed, verbose=False)
     data = PairDataModule(config)
     segmenter = SamSegmenter.from_config(config)
     data.prepare(segmenter.preprocessing)
-    trainer, keeper = _trainer(config, validated=bool(data.val_records))
+    validated = bool(data.val_records)
+    keeper = AdapterKeeper(config.output / "adapter", f"val_{config.monitor}" if validated else None, _mode(config))
+    stop = GracefulStop(config.output / LAST, keeper)
+    trainer = _trainer(config, [stop, keeper], validated=validated)
     if trainer.is_global_zero:
-        _clear_output(config)
-        (config.output / "config.yaml").write_text(config.but(resume=False, overwrite=False).to_yaml())
+        clear_output(config)
         log.info("Trained:\n%s", _table(segmenter))
         log.info("Device %s, precision %s", trainer.strategy.root_device, trainer.precision)
     task = SegmentationTask(segmenter, config, images=len(data.train_records))
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=False if resume_from else None)
+        with stop.listening():
+            trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
     except SystemExit as error:  # Lightning leaves the program after Ctrl-C; that is for the caller to decide
         raise KeyboardInterrupt from error
     except torch.OutOfMemoryError as error:
@@ -207,20 +212,20 @@ def train(config: TrainConfig) -> TrainResult:
         ) from error
     finally:
         if trainer.is_global_zero:
-            draw_curves(config.output / "metrics.csv", config.output / "curves.png")
+            draw_curves(config.output / METRICS, config.output / "curves.png")
     return TrainResult(config.output / "adapter", keeper.scores, trainer.current_epoch)
 
 
-def _trainer(config: TrainConfig, *, validated: bool) -> tuple[lightning.Trainer, AdapterKeeper]:
-    monitor = config.monitor
-    mode = "min" if monitor in LOWER_IS_BETTER else "max"
-    keeper = AdapterKeeper(config.output / "adapter", f"val_{monitor}" if validated else None, mode)
+def _mode(config: TrainConfig) -> str:
+    return "min" if config.monitor in LOWER_IS_BETTER else "max"
+
+
+def _trainer(config: TrainConfig, own: list[Callback], *, validated: bool) -> lightning.Trainer:
     logger = _logger(config)
     callbacks: list[Callback] = [
         TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 0),
-        GracefulStop(config.output / LAST, keeper),
-        MetricsTable(config.output / "metrics.csv"),
-        keeper,
+        *own,
+        MetricsTable(config.output / METRICS),
         ModelCheckpoint(
             dirpath=config.output,
             filename="last",
@@ -233,32 +238,41 @@ def _trainer(config: TrainConfig, *, validated: bool) -> tuple[lightning.Trainer
     if logger:
         callbacks.append(LearningRateMonitor())
     if config.patience and validated:
-        callbacks.append(EarlyStopping(f"val_{monitor}", mode=mode, patience=config.patience))
+        callbacks.append(EarlyStopping(f"val_{config.monitor}", mode=_mode(config), patience=config.patience))
     several = config.devices * config.nodes > 1
     strategy: Any = config.strategy
+    if strategy.startswith(("fsdp", "deepspeed", "xla")):
+        raise ConfigError(
+            f"strategy: '{strategy}' spreads the weights over the devices, and adapters could not be written from one "
+            "of them. An adapter is small: use ddp, with --gradient-checkpointing if memory is short."
+        )
     if strategy in ("auto", "ddp") and several:
         # Which parts of the decoder take part depends on the prompts of a batch.
         strategy = DDPStrategy(find_unused_parameters=True)
-    precision = resolve_precision(config.precision, pick_device(config.accelerator).type)
-    trainer = lightning.Trainer(
-        max_epochs=config.epochs,
-        accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.nodes,
-        strategy=strategy,
-        precision=precision,  # type: ignore[arg-type]
-        accumulate_grad_batches=config.accumulate,
-        gradient_clip_val=config.clip,
-        callbacks=callbacks,
-        logger=logger,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=None if validated else 0,
-        log_every_n_steps=1,
-        enable_model_summary=False,
-        default_root_dir=config.output,
-    )
-    return trainer, keeper
+    device = pick_device(config.accelerator)
+    precision = resolve_precision(config.precision, device.type)
+    settings: dict[str, Any] = {
+        "max_epochs": config.epochs,
+        "accelerator": "cuda" if device.type == "cuda" else "cpu",
+        "devices": config.devices,
+        "num_nodes": config.nodes,
+        "strategy": strategy,
+        "precision": precision,
+        "accumulate_grad_batches": config.accumulate,
+        "gradient_clip_val": config.clip,
+        "callbacks": callbacks,
+        "logger": logger,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "limit_val_batches": None if validated else 0,
+        "log_every_n_steps": 1,
+        "enable_model_summary": False,
+        "default_root_dir": config.output,
+    }
+    try:
+        return lightning.Trainer(**settings)
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(f"devices, accelerator, strategy or precision do not fit: {error}") from error
 
 
 def _logger(config: TrainConfig) -> Logger | bool:
@@ -279,56 +293,6 @@ def _logger(config: TrainConfig) -> Logger | bool:
             f"logger: {config.logger} is not installed. pip install 'sam-adapter[{config.logger}]' brings it."
         ) from error
     return False
-
-
-def _prepare_output(config: TrainConfig) -> Path | None:
-    """Check the output folder, and find the checkpoint if the run is to be continued."""
-    last = config.output / LAST
-    if config.resume:
-        if not last.is_file():
-            raise ConfigError(f"resume: there is no '{last}'. Leave --resume out to start a run.")
-        _require_same_run(config)
-        return last
-    if is_main_process() and (last.exists() or (config.output / "adapter").exists()) and not config.overwrite:
-        raise ConfigError(
-            f"output: '{config.output}' already holds a run. Go on with it (--resume true), write over it "
-            "(--overwrite true), or choose another folder."
-        )
-    if config.output.exists() and not config.output.is_dir():
-        raise ConfigError(f"output: '{config.output}' is a file.")
-    return None
-
-
-def _clear_output(config: TrainConfig) -> None:
-    """Make the folder, and take away what an earlier run left if that was asked for."""
-    config.output.mkdir(parents=True, exist_ok=True)
-    if config.overwrite:
-        for name in (LAST, "metrics.csv", "adapter/adapter_config.json", "adapter/adapter_model.safetensors"):
-            (config.output / name).unlink(missing_ok=True)
-
-
-MAY_CHANGE = frozenset(
-    {"output", "resume", "overwrite", "epochs", "devices", "nodes", "strategy", "accelerator"}
-    | {"workers", "logger", "project", "run_name", "patience"}
-)
-"""Options that may differ when a run is continued."""
-
-
-def _require_same_run(config: TrainConfig) -> None:
-    path = config.output / "config.yaml"
-    if not path.is_file():
-        return
-    before = TrainConfig.from_yaml(path)
-    changed = [
-        f"{name}: was {getattr(before, name)}, is {getattr(config, name)}"
-        for name in vars(before)
-        if name not in MAY_CHANGE and getattr(before, name) != getattr(config, name)
-    ]
-    if changed:
-        raise ConfigError(
-            f"resume: the run was started with other options; give the same ones, for example with '--config {path}'.",
-            *changed,
-        )
 
 
 def _table(segmenter: SamSegmenter) -> str:

@@ -1,6 +1,7 @@
 """Meta's SAM checkpoints: their key names and what their tensors' shapes say about the configuration."""
 
 import re
+import zipfile
 from collections.abc import Mapping
 
 import torch
@@ -137,7 +138,7 @@ def read_tensors(path: str) -> dict[str, Tensor]:
 
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:
         raise CheckpointError(
             f"{path}: cannot be read as tensors ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "

@@ -177,7 +177,9 @@ def load_backbone(model: str, *, image_size: int | None = None) -> SamBackbone:
     else:
         sam = _from_folder(download_folder(ALIASES.get(model, model), alias=model, aliases=ALIASES))
     sam.shared_image_embedding.requires_grad_(False)
-    identity = BaseIdentity(model, tensors_sha256(sam))
+    # A file or folder of the user's is remembered by its full path, so that an adapter finds it from anywhere.
+    name = str(path.resolve()) if model not in BUNDLED and path.exists() else model
+    identity = BaseIdentity(name, tensors_sha256(sam))
     vision: Any = sam.config.vision_config
     if image_size is not None and image_size != vision.image_size:
         sam = resize_sam(sam, image_size)

@@ -1,13 +1,13 @@
 """Data sets that hand out samples: pairs with ground truth, and pictures without."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..batch import Prompt, Sample
+from ..batch import Batch, Prompt, Sample
 from ..errors import DataError
 from ..options import MaskRule, PromptOptions
 from ..prompts import PromptMaker
@@ -88,32 +88,41 @@ class PairDataset(Dataset[Sample]):
         )
 
 
-class PictureDataset(Dataset[Sample]):
-    """Pictures without ground truth.
+class PictureDataset(Dataset[Sample | DataError]):
+    """Pictures without ground truth; one that cannot be read is handed out as its error and stops no other.
 
     Args:
         paths: The files.
         preprocessing: Picture to encoder input.
-        prompt_for: File to prompt in pixels of the picture.
+        prompts: File to prompt in pixels of the picture; the others get none.
     """
 
-    def __init__(self, paths: list[Path], preprocessing: Preprocessing, prompt_for: Callable[[Path], Prompt]) -> None:
+    def __init__(self, paths: list[Path], preprocessing: Preprocessing, prompts: Mapping[Path, Prompt]) -> None:
         self.paths = paths
         self.preprocessing = preprocessing
-        self.prompt_for = prompt_for
+        self.prompts = prompts
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample | DataError:
         """Read and preprocess one picture."""
         path = self.paths[index]
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except DataError as error:
+            return error
         return Sample(
             index=index,
             name=str(path),
             pixel_values=self.preprocessing.pixel_values(image),
             target=None,
-            prompt=self.prompt_for(path),
+            prompt=self.prompts.get(path, Prompt()),
             original_size=(image.shape[0], image.shape[1]),
         )
+
+
+def collate_pictures(items: list[Sample | DataError]) -> tuple[Batch | None, list[DataError]]:
+    """A batch of what could be read, if anything could, and the errors."""
+    samples = [item for item in items if isinstance(item, Sample)]
+    return Batch.collate(samples) if samples else None, [item for item in items if isinstance(item, DataError)]

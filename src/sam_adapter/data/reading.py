@@ -33,7 +33,12 @@ def read_image(path: Path | str) -> np.ndarray:
     Raises:
         DataError: If the file cannot be read.
     """
-    image = _open(Path(path))
+    return rgb_from_pillow(_open(Path(path)))
+
+
+def rgb_from_pillow(image: Image.Image) -> np.ndarray:
+    """The same for a picture that Pillow has opened already; see `read_image`."""
+    image = ImageOps.exif_transpose(image)  # changes nothing if it was done already
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         grey = _to_8_bit(np.asarray(image))
         return np.repeat(grey[:, :, None], 3, axis=2)
@@ -116,6 +121,11 @@ def _open(path: Path) -> Image.Image:
             return ImageOps.exif_transpose(image)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise DataError(
+            f"{path}: has more than {limit} million pixels, Pillow's limit. Cut it into tiles or shrink it."
+        ) from error
     except Exception as error:  # Pillow's readers raise many types on broken files
         reason = str(error) or type(error).__name__
         raise DataError(f"{path}: cannot be read as a picture ({reason}). Replace the file.") from error

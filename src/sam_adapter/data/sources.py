@@ -55,7 +55,8 @@ def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listi
     """
     listing = Listing()
     before, after = (re.escape(part) for part in mask_pattern.split("{stem}", 1))
-    image_files, listing.ignored = _by_name(images, "images")
+    below = masks.resolve() if masks.resolve().is_relative_to(images.resolve()) and masks != images else None
+    image_files, listing.ignored = _by_name(images, "images", but=below)
     mask_files, ignored = _by_name(masks, "masks", re.compile(f"{before}(.+){after}"))
     # With one folder for both, the pattern tells a mask from an image.
     if images.resolve() == masks.resolve():
@@ -105,12 +106,16 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-def _by_name(folder: Path, option: str, pattern: re.Pattern[str] | None = None) -> tuple[dict[str, list[Path]], int]:
+def _by_name(
+    folder: Path, option: str, pattern: re.Pattern[str] | None = None, *, but: Path | None = None
+) -> tuple[dict[str, list[Path]], int]:
     if not folder.is_dir():
         raise ConfigError(f"{option}: '{folder}' is not a folder.")
     pictures, ignored = list_pictures(folder)
     files: dict[str, list[Path]] = defaultdict(list)
     for path in pictures:
+        if but is not None and path.resolve().is_relative_to(but):
+            continue
         stem = path.stem
         if pattern is not None and (match := pattern.fullmatch(stem)):
             stem = match[1]

@@ -14,7 +14,7 @@ MODEL = "tiny"
 TRAIN_SEED, TEST_SEED = 100, 200
 """Series of scenes that the bundled model has not seen."""
 BATCH_SIZE = 4
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 1e-3
 TUNE_DIM, HIDDEN_DIM = 384, 128
 """Twice and four times the default: texture is all there is to go by, and in so small a model width is cheap."""
 METHODS: tuple[Literal["sam_adapter", "decoder"], ...] = ("sam_adapter", "decoder")
@@ -105,6 +105,7 @@ def train_and_score(config: DemoConfig, method: Literal["sam_adapter", "decoder"
             lr=LEARNING_RATE,
             tune_dim=TUNE_DIM,
             hidden_dim=HIDDEN_DIM,
+            adapter_init="zero",
             accelerator="cpu",
             workers=0,
             overwrite=True,

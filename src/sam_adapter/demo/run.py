@@ -56,7 +56,7 @@ def run_demo(config: DemoConfig, say: Say) -> list[Row]:
     from .story import NEXT, text_table, write_story
 
     result = {"scenes": config.test_scenes, "rows": [asdict(row) for row in rows], "plain": plain}
-    (places.output / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    (places.output / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     write_story(places, rows, plain)
     say("\n" + text_table(rows, plain))
     say(f"\nTook {time.perf_counter() - began:.0f} s. Open {places.output / 'report.html'} in a browser.")

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from .. import Predictor, load
-from ..callbacks import read_metrics
 from ..curves import read_curve
 from ..data.reading import read_image, read_mask
 from ..prediction import overlay
 from ..report.charts import Axis, Series, line_chart
 from ..report.figures import Picture, error_map, high_frequency_picture, mask_picture, with_box
 from ..report.page import Case, Cell, Section, charts_row, commands, error_legend, gallery, page, table, write_page
+from ..run_folder import read_metrics
 from .jobs import METHODS, MODEL, Places, Row
 from .run import TITLES
 

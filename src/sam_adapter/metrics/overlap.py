@@ -1,5 +1,6 @@
 """IoU, Dice, mean absolute error and balanced error rate, over the whole set, every image counted once."""
 
+import math
 from typing import Any
 
 import torch
@@ -51,23 +52,26 @@ class OverlapMetrics(Metric):
         self.add_state("indices", default=[], dist_reduce_fx="cat")
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
-    def update(self, index: int, row: Tensor) -> None:
-        """Add the `score` of one image."""
+    def update(self, index: int, row: Tensor, loss: Tensor | None = None) -> None:
+        """Add the `score` of one image, and its loss where there is one."""
         self.indices.append(torch.tensor([index], device=row.device))
-        self.rows.append(row[None])
+        extra = row.new_full((1,), float("nan")) if loss is None else loss.detach().to(row)[None]
+        self.rows.append(torch.cat([row, extra])[None])
 
     def per_image(self) -> dict[int, dict[str, float]]:
-        """Scores of each image by index; ``ber`` in percent beside `COLUMNS`."""
+        """Scores of each image by index; ``ber`` in percent and ``loss`` (NaN without one) beside `COLUMNS`."""
         indices, rows = _joined(self.indices), _joined(self.rows)
         result: dict[int, dict[str, float]] = {}
         for index, row in sorted(zip(indices.tolist(), rows.tolist(), strict=True)):
-            scores = dict(zip(COLUMNS, row, strict=True))
-            scores["ber"] = _balanced_error_rate(*row[3:])
+            scores = dict(zip((*COLUMNS, "loss"), row, strict=True))
+            scores["ber"] = _balanced_error_rate(*row[3:7])
             result[index] = scores
         return result
 
     def compute(self) -> dict[str, float]:
-        """Means over images of ``iou``, ``dice`` and ``mae``; ``ber`` in percent over all pixels of the set.
+        """Means over images of ``iou``, ``dice``, ``mae`` and, where it was given, ``loss``.
+
+        ``ber`` is in percent over all pixels of the set.
 
         Raises:
             ValueError: If there is no image.
@@ -79,6 +83,9 @@ class OverlapMetrics(Metric):
         means = rows.mean(0).tolist()
         result = dict(zip(COLUMNS[:3], means[:3], strict=True))
         result["ber"] = _balanced_error_rate(*rows[:, 3:].sum(0).tolist())
+        losses = [scores["loss"] for scores in images.values()]
+        if not all(math.isnan(loss) for loss in losses):
+            result["loss"] = sum(losses) / len(losses)
         return result
 
 

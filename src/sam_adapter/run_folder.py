@@ -1,0 +1,78 @@
+"""The folder of a training run: what lies in it, whether a run may start or go on there."""
+
+import csv
+from pathlib import Path
+
+from .config import TrainConfig
+from .errors import ConfigError
+from .processes import is_main_process
+
+LAST = "last.ckpt"
+METRICS = "metrics.csv"
+CONFIG = "config.yaml"
+
+MAY_CHANGE = frozenset(
+    {"output", "resume", "overwrite", "epochs", "devices", "nodes", "strategy", "accelerator"}
+    | {"workers", "logger", "project", "run_name", "patience"}
+)
+"""Options that may differ when a run is continued."""
+
+
+def prepare_output(config: TrainConfig) -> Path | None:
+    """Check the output folder; nothing is written yet.
+
+    Returns:
+        The checkpoint to go on from, if the run is to be continued.
+
+    Raises:
+        ConfigError: If the folder holds another run, or there is nothing to go on from.
+    """
+    last = config.output / LAST
+    if config.resume:
+        if not last.is_file():
+            raise ConfigError(f"resume: there is no '{last}'. Leave --resume out to start a run.")
+        _require_same_run(config)
+        return last
+    if is_main_process() and (last.exists() or (config.output / "adapter").exists()) and not config.overwrite:
+        raise ConfigError(
+            f"output: '{config.output}' already holds a run. Go on with it (--resume true), write over it "
+            "(--overwrite true), or choose another folder."
+        )
+    if config.output.exists() and not config.output.is_dir():
+        raise ConfigError(f"output: '{config.output}' is a file.")
+    return None
+
+
+def clear_output(config: TrainConfig) -> None:
+    """Make the folder with its config.yaml, and take away what an earlier run left if that was asked for."""
+    config.output.mkdir(parents=True, exist_ok=True)
+    if config.overwrite:
+        for name in (LAST, METRICS, "adapter/adapter_config.json", "adapter/adapter_model.safetensors"):
+            (config.output / name).unlink(missing_ok=True)
+    text = config.but(resume=False, overwrite=False).to_yaml()
+    (config.output / CONFIG).write_text(text, encoding="utf-8")
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Rows of a metrics.csv; none if there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _require_same_run(config: TrainConfig) -> None:
+    path = config.output / CONFIG
+    if not path.is_file():
+        return
+    before = TrainConfig.from_yaml(path)
+    changed = [
+        f"{name}: was {getattr(before, name)}, is {getattr(config, name)}"
+        for name in vars(before)
+        if name not in MAY_CHANGE and getattr(before, name) != getattr(config, name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"resume: the run was started with other options; give the same ones, for example with '--config {path}'.",
+            *changed,
+        )
