@@ -237,7 +237,7 @@ class DemoConfig(Config):
     """Folder for report.html, metrics.json, the scenes and the two trained adapters."""
     write_data: Path | None = None
     """Only write the scenes into this folder, as image and mask folders for each kind of scene."""
-    scenes: int = 600
+    scenes: int = 500
     """Camouflage scenes to train on; with write_data, scenes of each kind."""
     test_scenes: int = 200
     """Held-out scenes to score."""
