@@ -60,3 +60,10 @@ def parameter_table(backbone: SamBackbone, adapter: nn.Module | None) -> list[tu
         parameters = list(module.parameters())
         rows.append((name, sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)))
     return [*rows, ("total", sum(row[1] for row in rows), sum(row[2] for row in rows))]
+
+
+def parameter_summary(rows: list[tuple[str, int, int]]) -> str:
+    """The rows of `parameter_table` as text."""
+    lines = [f"  {'part':<16}{'parameters':>14}{'trained':>14}"]
+    lines += [f"  {part:<16}{count:>14,}{trained:>14,}" for part, count, trained in rows]
+    return "\n".join(lines)

@@ -29,6 +29,7 @@ from .data.datamodule import PairDataModule
 from .errors import CheckpointError, ConfigError
 from .evaluation import score_batch
 from .losses import weighted_loss
+from .methods import parameter_summary
 from .metrics import OverlapMetrics, score
 from .model import SamSegmenter
 from .options import parse_loss
@@ -196,7 +197,7 @@ def train(config: TrainConfig) -> TrainResult:
     trainer = _trainer(config, [stop, keeper], validated=validated)
     if trainer.is_global_zero:
         clear_output(config)
-        log.info("Trained:\n%s", _table(segmenter))
+        log.info("Trained:\n%s", parameter_summary(segmenter.parameter_table()))
         log.info("Device %s, precision %s", trainer.strategy.root_device, trainer.precision)
     task = SegmentationTask(segmenter, config, images=len(data.train_records))
     try:
@@ -293,9 +294,3 @@ def _logger(config: TrainConfig) -> Logger | bool:
             f"logger: {config.logger} is not installed. pip install 'sam-adapter[{config.logger}]' brings it."
         ) from error
     return False
-
-
-def _table(segmenter: SamSegmenter) -> str:
-    lines = [f"  {'part':<16}{'parameters':>14}{'trained':>14}"]
-    lines += [f"  {part:<16}{count:>14,}{trained:>14,}" for part, count, trained in segmenter.parameter_table()]
-    return "\n".join(lines)

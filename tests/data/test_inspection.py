@@ -90,6 +90,13 @@ def test_images_and_masks_in_one_folder(tmp_path: Path):
     assert not listing.images_without_mask
 
 
+def test_a_mask_folder_below_the_image_folder(pairs: Path):
+    (pairs / "masks").rename(pairs / "images/masks")
+    listing = list_pairs(pairs / "images", pairs / "images/masks")
+    assert len(listing.records) == 6
+    assert not listing.images_without_mask
+
+
 def test_pairs_go_by_name_not_by_order(tmp_path: Path):
     write_pairs(tmp_path, 3)
     (tmp_path / "masks/img_00.png").unlink()
