@@ -1,6 +1,5 @@
 """The demonstration: a frozen SAM on plain and on camouflaged scenes, and what an adapter makes of the latter."""
 
-import csv
 import json
 import logging
 import multiprocessing
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from ..config import DemoConfig
+from ..run_folder import METRICS, read_metrics
 from .jobs import METHODS, TEST_SEED, TRAIN_SEED, Places, Row, draw, score_frozen, train_and_score
 from .scenes import SceneKind
 
@@ -47,7 +47,7 @@ def run_demo(config: DemoConfig, say: Say) -> list[Row]:
     places = Places(config.output)
     places.output.mkdir(parents=True, exist_ok=True)
     log_file = places.output / "log.txt"
-    for old in (log_file, *(places.run(method) / "metrics.csv" for method in METHODS)):
+    for old in (log_file, *(places.run(method) / METRICS for method in METHODS)):
         old.unlink(missing_ok=True)
     say("A small SAM, pretrained on plain scenes, meets camouflaged ones. All of it happens on this machine.")
     with _worker_pool(log_file) as pool:
@@ -106,8 +106,7 @@ def _follow(trainings: dict[str, Future], config: DemoConfig, say: Say) -> None:
     told = dict.fromkeys(trainings, 0)
     while running := wait(trainings.values(), timeout=1).not_done:
         for method in trainings:
-            table = Places(config.output).run(method) / "metrics.csv"
-            rows = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
+            rows = read_metrics(Places(config.output).run(method) / METRICS)
             for row in rows[told[method] :]:
                 scores = f"loss {float(row['train_loss']):.3f}, IoU {float(row['train_iou']):.3f}"
                 say(f"     {TITLES[method]}, epoch {int(row['epoch']) + 1} of {config.epochs}: {scores}")
