@@ -31,7 +31,7 @@ def test_empty_mask_has_no_box_and_gets_no_prompt():
     with pytest.raises(DataError, match="empty mask"):
         box_from_mask(np.zeros((4, 4)))
     for kind in ("box", "points", "mixed"):
-        prompt = PromptMaker(kind=kind)(np.zeros((4, 4), bool), np.random.default_rng(0))
+        (prompt,) = PromptMaker(kind=kind)(np.zeros((4, 4), bool), np.random.default_rng(0))
         assert all(value is None for value in prompt.tensors)
 
 
@@ -50,7 +50,7 @@ def test_points_lie_where_their_labels_say():
     mask = rectangle(10, 20, 20, 40)
     for training in (True, False):
         maker = PromptMaker(kind="points", positive_points=3, negative_points=2, training=training)
-        prompt = maker(mask, np.random.default_rng(1))
+        (prompt,) = maker(mask, np.random.default_rng(1))
         assert prompt.points is not None
         assert prompt.point_labels is not None
         assert prompt.points.shape == (1, 5, 2)
@@ -68,8 +68,17 @@ def test_first_point_of_evaluation_is_the_innermost_one():
 def test_mixed_draws_all_three():
     rng = np.random.default_rng(0)
     maker = PromptMaker(kind="mixed", training=True)
-    prompts = [maker(rectangle(10, 20, 20, 40), rng) for _ in range(300)]
+    prompts = [maker(rectangle(10, 20, 20, 40), rng)[0] for _ in range(300)]
     boxes = sum(prompt.boxes is not None for prompt in prompts)
     points = sum(prompt.points is not None for prompt in prompts)
     assert 70 < boxes < 130
     assert 70 < points < 130
+
+
+def test_three_mixed_prompts_for_an_image_are_one_of_each_kind():
+    maker = PromptMaker(kind="mixed", count=3, training=True)
+    for seed in range(20):
+        prompts = maker(rectangle(10, 20, 20, 40), np.random.default_rng(seed))
+        assert sum(prompt.boxes is not None for prompt in prompts) == 1
+        assert sum(prompt.points is not None for prompt in prompts) == 1
+        assert len(prompts) == 3

@@ -1,10 +1,13 @@
 """What travels between rooms: one image's `Prompt` and `Sample`, a `Batch` of them, and the model's answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -63,7 +66,7 @@ class Sample(NamedTuple):
         name: Relative path without extension.
         pixel_values: ``(3, S, S)`` normalised input.
         target: ``(K, H, W)`` bool ground truth at original size, or None when there is none.
-        prompt: In pixels of the original image.
+        prompts: What is asked about the image, in pixels of the original.
         original_size: ``(H, W)``.
     """
 
@@ -71,13 +74,16 @@ class Sample(NamedTuple):
     name: str
     pixel_values: Tensor
     target: Tensor | None
-    prompt: Prompt
+    prompts: list[Prompt]
     original_size: Size
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples side by side; only ``pixel_values`` is stacked, as the originals differ in size."""
+    """Samples side by side; only ``pixel_values`` is stacked, as the originals differ in size.
+
+    ``prompts`` holds all prompts of the first image, then all of the second, and so on: the same number for each.
+    """
 
     indices: list[int]
     names: list[str]
@@ -89,6 +95,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def for_prompts(self, values: Sequence[T]) -> list[T]:
+        """Values that belong to the images, repeated so that each prompt has its image's."""
+        repeats = len(self.prompts) // len(self)
+        return [value for value in values for _ in range(repeats)]
+
     @classmethod
     def collate(cls, samples: list[Sample]) -> Self:
         """Stack samples; targets stay a list, empty where there is no ground truth."""
@@ -97,7 +108,7 @@ class Batch:
             names=[sample.name for sample in samples],
             pixel_values=torch.stack([sample.pixel_values for sample in samples]),
             targets=[sample.target for sample in samples if sample.target is not None],
-            prompts=[sample.prompt for sample in samples],
+            prompts=[prompt for sample in samples for prompt in sample.prompts],
             original_sizes=[sample.original_size for sample in samples],
         )
 

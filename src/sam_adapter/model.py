@@ -95,8 +95,12 @@ class SamSegmenter(nn.Module):
         return self.backbone.decode(image_embeddings, scaled, multimask=multimask)
 
     def forward(self, batch: Batch) -> Output:
-        """Low-resolution logits and predicted quality for every image of a batch."""
-        return self.decode(self.encode(batch.pixel_values), batch.prompts, batch.original_sizes)
+        """Low-resolution logits and predicted quality for every prompt of a batch."""
+        image_embeddings = self.encode(batch.pixel_values)
+        repeats = len(batch.prompts) // len(batch)
+        if repeats > 1:
+            image_embeddings = image_embeddings.repeat_interleave(repeats, 0)
+        return self.decode(image_embeddings, batch.prompts, batch.for_prompts(batch.original_sizes))
 
     def full_logits(self, output: Output, original_sizes: Sequence[Size]) -> list[Tensor]:
         """Logits ``(N, H, W)`` in float32 at each picture's original size."""
@@ -113,6 +117,17 @@ class SamSegmenter(nn.Module):
             for module in [self.adapter, *(self.backbone.part(part) for part in self.method.parts)]:
                 if module is not None:
                     module.train()
+        return self
+
+    def keep_frozen_in_bfloat16(self) -> Self:
+        """Hold the image encoder's frozen matrices in bfloat16, for use under bfloat16 autocast alone.
+
+        Autocast rounds them for every product; rounded once, they take half the memory and no time, and the results
+        are the same.
+        """
+        for module in self.backbone.part("image_encoder").modules():
+            if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.requires_grad:
+                module.to(torch.bfloat16)
         return self
 
     def trained_state(self) -> dict[str, Tensor]:

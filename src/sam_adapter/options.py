@@ -19,6 +19,7 @@ Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
 PromptKind = Literal["box", "points", "none", "mixed"]
 MaskRule = Literal["auto", "nonzero", "half"]
 Resize = Literal["pad", "squash"]
+AttentionKind = Literal["auto", "plain", "blocked", "folded"]
 Monitor = Literal["iou", "dice", "mae", "ber", "loss"]
 Save = Literal["masks", "overlays", "probabilities"]
 
@@ -180,6 +181,9 @@ class PromptOptions(Config):
     """Enlarge the box about its centre by this factor."""
     box_jitter: float = 0.0
     """Training only: move each side of the box at random by up to this fraction of the box's side."""
+    prompts_per_image: int = 1
+    """Training only: prompts asked about each image in a step. The image is encoded once for all of them, so further
+    ones are cheap; with prompt mixed, 3 asks with the box, with points and without."""
     positive_points: int = 1
     """Points drawn inside the mask when the prompt is points."""
     negative_points: int = 0
@@ -191,6 +195,7 @@ class PromptOptions(Config):
             *super().problems(),
             within("box_scale", self.box_scale, 0.1, 10),
             within("box_jitter", self.box_jitter, 0, 0.5),
+            at_least("prompts_per_image", self.prompts_per_image, 1),
             at_least("positive_points", self.positive_points, 1),
             at_least("negative_points", self.negative_points, 0),
         ]

@@ -80,7 +80,7 @@ def innermost_point(mask: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptMaker:
-    """Makes the prompt for one image from its ground truth.
+    """Makes the prompts for one image from its ground truth.
 
     Training draws at random. Evaluation is the same every time: the box is exact, the first positive point is the
     mask's innermost one, and the rest depends on the seed and the image's position alone.
@@ -91,21 +91,27 @@ class PromptMaker:
     box_jitter: float = 0.0
     positive_points: int = 1
     negative_points: int = 0
+    count: int = 1
     training: bool = False
 
-    def __call__(self, mask: np.ndarray, rng: np.random.Generator) -> Prompt:
-        """Make a prompt.
+    def __call__(self, mask: np.ndarray, rng: np.random.Generator) -> list[Prompt]:
+        """Make prompts.
 
         Args:
             mask: ``(H, W)`` ground truth; an empty one gets no prompt.
             rng: Source of randomness.
 
         Returns:
-            A `Prompt` for one mask, in pixels of the image.
+            ``count`` prompts, each for one mask, in pixels of the image. Mixed ones take turns from a kind drawn at
+            random.
         """
-        kind = self.kind
-        if kind == "mixed":
-            kind = ("box", "points", "none")[rng.integers(3)]
+        if self.kind != "mixed":
+            return [self._prompt(self.kind, mask, rng) for _ in range(self.count)]
+        kinds = ("box", "points", "none")
+        first = int(rng.integers(3))
+        return [self._prompt(kinds[(first + turn) % 3], mask, rng) for turn in range(self.count)]
+
+    def _prompt(self, kind: str, mask: np.ndarray, rng: np.random.Generator) -> Prompt:
         if kind == "none" or not mask.any():
             return Prompt()
         if kind == "box":

@@ -75,15 +75,16 @@ class SegmentationTask(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; ``loss``, its terms and the batch's ``iou`` are logged."""
-        logits = self.segmenter.full_logits(self.segmenter(batch), batch.original_sizes)
-        loss, terms = weighted_loss(logits, batch.targets, self.loss_weights)
+        logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
+        targets = batch.for_prompts(batch.targets)
+        loss, terms = weighted_loss(logits, targets, self.loss_weights)
         if not torch.isfinite(loss):
             raise ConfigError(
                 f"the loss became {loss.item()} at epoch {self.current_epoch}, step {self.global_step} (images "
                 f"{', '.join(batch.names)}). Lower --lr, set --clip 1, or use --precision 32."
             )
         with torch.no_grad():
-            pairs = zip(logits, batch.targets, strict=True)
+            pairs = zip(logits, targets, strict=True)
             rows = torch.stack([score(one.sigmoid()[0], target[0], self.segmenter.threshold) for one, target in pairs])
         scores = {"loss": loss.detach(), "iou": rows[:, 0].mean()}
         self.log_dict(scores, prog_bar=True, logger=False)

@@ -71,7 +71,7 @@ def test_every_switch_changes_the_prompt_and_every_parameter_is_used(change: dic
     pixels = torch.randn(1, 3, 16, 16)
     embedding, positioned = torch.randn(2, 1, 4, 4, 8)
     features = adapter.features(pixels, embedding, positioned)
-    prompts = [adapter.prompt(features, block) for block in range(len(adapter.down))]
+    prompts = [adapter.prompt(narrow, block) for block, narrow in enumerate(adapter.narrow(features))]
     assert len(prompts) == 2 + adapter.settings.neck_prompt
     assert all(prompt.shape == (1, 4, 4, 8) for prompt in prompts)
     torch.stack(prompts).sum().backward()
@@ -85,4 +85,4 @@ def test_zero_initialisation_starts_at_the_plain_model():
     settings = AdapterSettings(tune_dim=6, hidden_dim=4, adapter_init="zero")
     adapter = SamAdapter(settings, hidden_size=8, depth=2, patch_size=4)
     features = adapter.features(torch.randn(1, 3, 16, 16), *torch.randn(2, 1, 4, 4, 8))
-    assert not adapter.prompt(features, 0).any()
+    assert not adapter.prompt(adapter.narrow(features)[0], 0).any()

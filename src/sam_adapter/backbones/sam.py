@@ -16,10 +16,12 @@ from transformers import SamConfig, SamModel
 
 from ..batch import Output, Prompt
 from ..errors import CheckpointError, ConfigError
+from ..nn.attention import ATTENTION, choose_attention
 from ..nn.sam_adapter import SamAdapter
-from ..options import Part
+from ..options import AttentionKind, Part
 from . import meta
 from .download import download_folder
+from .encoder_block import encoder_block
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class SamBackbone(nn.Module):
         super().__init__()
         self.sam = sam
         self.identity = identity
+        self.attention: AttentionKind = "auto"
         self.gradient_checkpointing = False
         vision: Any = sam.config.vision_config
         self.hidden_size: int = vision.hidden_size
@@ -85,17 +88,20 @@ class SamBackbone(nn.Module):
         hidden_states = patch_embedding
         if encoder.pos_embed is not None:
             hidden_states = patch_embedding + encoder.pos_embed
-        features = None if adapter is None else adapter.features(pixel_values, patch_embedding, hidden_states)
+        narrow: Sequence[Tensor] = ()
+        if adapter is not None:
+            narrow = adapter.narrow(adapter.features(pixel_values, patch_embedding, hidden_states))
+        attend = ATTENTION[choose_attention(self.attention, pixel_values.device.type)]
         for block, layer in enumerate(encoder.layers):
-            if adapter is not None and features is not None:
-                hidden_states = hidden_states + adapter.prompt(features, block)
+            if adapter is not None:
+                hidden_states = hidden_states + adapter.prompt(narrow[block], block)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden_states = checkpoint(layer, hidden_states, use_reentrant=False)
+                hidden_states = checkpoint(encoder_block, layer, hidden_states, attend, use_reentrant=False)
                 assert isinstance(hidden_states, Tensor)
             else:
-                hidden_states = layer(hidden_states)
-        if adapter is not None and features is not None and adapter.settings.neck_prompt:
-            hidden_states = hidden_states + adapter.prompt(features, self.depth)
+                hidden_states = encoder_block(layer, hidden_states, attend)
+        if adapter is not None and adapter.settings.neck_prompt:
+            hidden_states = hidden_states + adapter.prompt(narrow[self.depth], self.depth)
         return encoder.neck(hidden_states)
 
     def decode(self, image_embeddings: Tensor, prompts: Sequence[Prompt], *, multimask: bool = False) -> Output:

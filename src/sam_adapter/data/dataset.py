@@ -25,6 +25,7 @@ def prompt_maker(options: PromptOptions, *, training: bool) -> PromptMaker:
         box_jitter=options.box_jitter,
         positive_points=options.positive_points,
         negative_points=options.negative_points,
+        count=options.prompts_per_image if training else 1,
         training=training,
     )
 
@@ -83,7 +84,7 @@ class PairDataset(Dataset[Sample]):
             name=record.name,
             pixel_values=self.preprocessing.pixel_values(image),
             target=torch.from_numpy(mask)[None],
-            prompt=self.prompt_maker(mask, rng),
+            prompts=self.prompt_maker(mask, rng),
             original_size=(mask.shape[0], mask.shape[1]),
         )
 
@@ -117,7 +118,7 @@ class PictureDataset(Dataset[Sample | DataError]):
             name=str(path),
             pixel_values=self.preprocessing.pixel_values(image),
             target=None,
-            prompt=self.prompts.get(path, Prompt()),
+            prompts=[self.prompts.get(path, Prompt())],
             original_size=(image.shape[0], image.shape[1]),
         )
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .high_frequency import high_frequency
 
@@ -92,18 +93,32 @@ class SamAdapter(nn.Module):
         assert features is not None
         return features
 
-    def prompt(self, features: Tensor, block: int) -> Tensor:
-        """The adapter prompt that enters a block; ``block == depth`` is the one before the neck.
+    def narrow(self, features: Tensor) -> tuple[Tensor, ...]:
+        """The ``down`` projections of all blocks, as one product, and the activation.
 
         Args:
             features: ``(B, H, W, T)`` from `features`.
+
+        Returns:
+            For each prompt ``(B, H, W, R)``; the last one is for the neck, if it gets a prompt.
+        """
+        layers = [layer for layer in self.down if isinstance(layer, nn.Linear)]
+        weight = torch.cat([layer.weight for layer in layers])  # (prompts*R, T)
+        bias = torch.cat([layer.bias for layer in layers])
+        return self.activation(functional.linear(features, weight, bias)).chunk(len(layers), -1)
+
+    def prompt(self, narrow: Tensor, block: int) -> Tensor:
+        """The adapter prompt that enters a block; ``block == depth`` is the one before the neck.
+
+        Args:
+            narrow: ``(B, H, W, R)``, the block's part of `narrow`.
             block: Index of the block.
 
         Returns:
             ``(B, H, W, C)``.
         """
         up = self.shared_up if self.settings.share_up else self.up[block]
-        return up(self.activation(self.down[block](features)))
+        return up(narrow)
 
     @torch.no_grad()
     def _initialise(self) -> None:

@@ -1,0 +1,217 @@
+"""One training step of adapter and mask decoder: time and memory, side by side with the attention of `transformers`.
+
+    python benchmarks/train_step.py --model vit_b --image-size 1024 --batch-size 1 \
+        --variants eager-float32,fast-float32,fast-bfloat16 --json steps.json
+
+Weights are random, nothing is fetched. A variant is ATTENTION-PRECISION, with ``-checkpointing`` after it to recompute
+the blocks. ATTENTION is ``eager`` or ``sdpa`` (the blocks of `transformers` as they are, under the same adapter) or
+``fast`` (what this package does). Each variant runs in a process of its own; peak memory is that of the whole process,
+PyTorch included, or what CUDA handed out. ``forward_s`` and ``step_s`` are the shortest of the measured steps.
+"""
+
+import argparse
+import csv
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import SamConfig, SamModel, SamVisionConfig
+
+from sam_adapter.backbones.sam import BaseIdentity, SamBackbone
+from sam_adapter.batch import Batch, Prompt
+from sam_adapter.data.transforms import Preprocessing
+from sam_adapter.losses import weighted_loss
+from sam_adapter.methods import MethodSettings
+from sam_adapter.model import SamSegmenter
+from sam_adapter.nn.sam_adapter import AdapterSettings
+from sam_adapter.runtime import autocast
+
+SIZES = {
+    "vit_b": {"hidden_size": 768, "layers": 12, "heads": 12, "global_blocks": [2, 5, 8, 11]},
+    "vit_l": {"hidden_size": 1024, "layers": 24, "heads": 16, "global_blocks": [5, 11, 17, 23]},
+    "vit_h": {"hidden_size": 1280, "layers": 32, "heads": 16, "global_blocks": [7, 15, 23, 31]},
+}
+PRECISIONS = {"float32": "32", "bfloat16": "bf16-mixed"}
+
+
+class PeerBackbone(SamBackbone):
+    """The same adapter around the encoder blocks of `transformers`, as existing implementations run them."""
+
+    def encode(self, pixel_values: Tensor, adapter: Any = None) -> Tensor:
+        """See `SamBackbone.encode`."""
+        encoder = self.sam.vision_encoder
+        patch_embedding = encoder.patch_embed(pixel_values)
+        hidden_states = patch_embedding + encoder.pos_embed
+        features = adapter.features(pixel_values, patch_embedding, hidden_states)
+        for block, layer in enumerate(encoder.layers):
+            up = adapter.shared_up
+            hidden_states = hidden_states + up(adapter.activation(adapter.down[block](features)))
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                hidden_states = checkpoint(layer, hidden_states, use_reentrant=False)
+            else:
+                hidden_states = layer(hidden_states)
+        return encoder.neck(hidden_states + up(adapter.activation(adapter.down[-1](features))))
+
+
+def random_segmenter(model: str, image_size: int, variant: str) -> SamSegmenter:
+    """A SAM of the size with random weights, the default adapter and the variant's attention."""
+    attention, precision, *rest = variant.split("-")
+    size = SIZES[model]
+    vision = SamVisionConfig(
+        hidden_size=size["hidden_size"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        global_attn_indexes=size["global_blocks"],
+        mlp_dim=4 * size["hidden_size"],
+        image_size=image_size,
+    )
+    prompt = {"image_size": image_size, "image_embedding_size": image_size // 16}
+    config: Any = SamConfig(vision_config=vision, prompt_encoder_config=prompt)
+    if attention != "fast":
+        config._attn_implementation = attention
+        config.vision_config._attn_implementation = attention
+    torch.manual_seed(0)
+    sam = SamModel(config).requires_grad_(False).eval()
+    with torch.no_grad():  # SAM starts with relative positions at zero, which would make errors in them invisible
+        for name, table in sam.named_parameters():
+            if "rel_pos" in name:
+                table.normal_(std=0.05)
+    backbone = (SamBackbone if attention == "fast" else PeerBackbone)(sam, BaseIdentity("random", ""))
+    backbone.gradient_checkpointing = "checkpointing" in rest
+    method = MethodSettings(
+        name="sam_adapter", parts=("mask_decoder",), adapter=AdapterSettings(tune_dim=192, hidden_dim=32)
+    )
+    segmenter = SamSegmenter(backbone, method, Preprocessing(image_size=image_size))
+    if attention == "fast" and precision == "bfloat16":
+        segmenter.keep_frozen_in_bfloat16()
+    return segmenter
+
+
+def random_batch(images: int, image_size: int) -> Batch:
+    """Noise, discs to find, and a box for each."""
+    generator = torch.Generator().manual_seed(1)
+    axis = torch.arange(image_size) - image_size / 2
+    disc = axis[:, None] ** 2 + axis[None, :] ** 2 < (image_size / 4) ** 2
+    box = torch.tensor([[0.25, 0.25, 0.75, 0.75]]) * image_size
+    return Batch(
+        indices=list(range(images)),
+        names=[str(image) for image in range(images)],
+        pixel_values=torch.randn(images, 3, image_size, image_size, generator=generator),
+        targets=[disc[None]] * images,
+        prompts=[Prompt(boxes=box)] * images,
+        original_sizes=[(image_size, image_size)] * images,
+    )
+
+
+def measure(model: str, image_size: int, batch_size: int, variant: str, steps: int, device: str) -> dict[str, Any]:
+    """Time training steps of one variant in this process; the first step is not counted."""
+    place = torch.device(device)
+    segmenter = random_segmenter(model, image_size, variant).to(place).train()
+    trained = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=2e-4)
+    batch = random_batch(batch_size, image_size).to(place)
+    precision = PRECISIONS[variant.split("-")[1]]
+    forwards, totals, losses = [], [], []
+    for _ in range(steps + 1):
+        began = _now(place)
+        with autocast(place, precision):
+            logits = segmenter.full_logits(segmenter(batch), batch.original_sizes)
+            loss, _ = weighted_loss(logits, batch.targets, {"bce": 1.0, "iou": 1.0})
+        forwards.append(_now(place) - began)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        totals.append(_now(place) - began)
+        losses.append(loss.item())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if place.type == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    return {
+        "variant": variant,
+        "model": model,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "forward_s": min(forwards[1:]),
+        "step_s": min(totals[1:]),
+        "peak_gb": peak / 1e9,
+        "losses": losses,
+    }
+
+
+def _now(place: torch.device) -> float:
+    if place.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def matrix_rates(device: str) -> dict[str, float]:
+    """GFLOP/s of a square matrix product in each precision."""
+    rates = {}
+    place = torch.device(device)
+    side = 8192 if place.type == "cuda" else 2048
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        square = torch.randn(side, side, device=place).to(dtype)
+        product = torch.empty_like(square)
+        times = []
+        for _ in range(8):
+            began = _now(place)
+            torch.mm(square, square, out=product)
+            times.append(_now(place) - began)
+        rates[name] = 2 * side**3 / min(times) / 1e9
+    return rates
+
+
+def main() -> None:
+    """Run each variant in a process of its own and print, and write, a row for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=SIZES, default="vit_b")
+    parser.add_argument("--image-size", type=int, default=1024)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--variants", default="eager-float32,fast-float32,fast-bfloat16")
+    parser.add_argument("--steps", type=int, default=2, help="measured steps, after one that is not counted")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--csv", type=Path, help="rows are added at the end of this table")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        row = measure(options.model, options.image_size, options.batch_size, options.one, options.steps, options.device)
+        print(json.dumps(row))
+        return
+    rows = []
+    for variant in options.variants.split(","):
+        command = [sys.executable, __file__, *sys.argv[1:], "--one", variant]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{variant} failed with {done.returncode}")
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print("{variant:32s} forward {forward_s:7.2f} s  step {step_s:7.2f} s  {peak_gb:6.2f} GB".format(**rows[-1]))
+    rates = matrix_rates(options.device)
+    print("matrix product: " + ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items()))
+    if options.json:
+        about = {"torch": torch.__version__, "device": options.device, "gflops": rates, "rows": rows}
+        options.json.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    if options.csv:
+        _append(options.csv, rows)
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    columns = ["model", "image_size", "batch_size", "variant", "forward_s", "step_s", "peak_gb"]
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        for row in rows:
+            writer.writerow({name: f"{row[name]:.3f}" if name.endswith(("_s", "_gb")) else row[name] for name in row})
+
+
+if __name__ == "__main__":
+    main()
