@@ -31,7 +31,8 @@ from sam_adapter.losses import weighted_loss
 from sam_adapter.methods import MethodSettings
 from sam_adapter.model import SamSegmenter
 from sam_adapter.nn.sam_adapter import AdapterSettings
-from sam_adapter.runtime import autocast
+from sam_adapter.processes import give_large_blocks_back
+from sam_adapter.runtime import Machine
 
 SIZES = {
     "vit_b": {"hidden_size": 768, "layers": 12, "heads": 12, "global_blocks": [2, 5, 8, 11]},
@@ -62,7 +63,7 @@ class PeerBackbone(SamBackbone):
 
 def random_segmenter(model: str, image_size: int, variant: str) -> SamSegmenter:
     """A SAM of the size with random weights, the default adapter and the variant's attention."""
-    attention, precision, *rest = variant.split("-")
+    attention, _, *rest = variant.split("-")
     size = SIZES[model]
     vision = SamVisionConfig(
         hidden_size=size["hidden_size"],
@@ -88,10 +89,7 @@ def random_segmenter(model: str, image_size: int, variant: str) -> SamSegmenter:
     method = MethodSettings(
         name="sam_adapter", parts=("mask_decoder",), adapter=AdapterSettings(tune_dim=192, hidden_dim=32)
     )
-    segmenter = SamSegmenter(backbone, method, Preprocessing(image_size=image_size))
-    if attention == "fast" and precision == "bfloat16":
-        segmenter.keep_frozen_in_bfloat16()
-    return segmenter
+    return SamSegmenter(backbone, method, Preprocessing(image_size=image_size))
 
 
 def random_batch(images: int, image_size: int) -> Batch:
@@ -112,16 +110,18 @@ def random_batch(images: int, image_size: int) -> Batch:
 
 def measure(model: str, image_size: int, batch_size: int, variant: str, steps: int, device: str) -> dict[str, Any]:
     """Time training steps of one variant in this process; the first step is not counted."""
-    place = torch.device(device)
-    segmenter = random_segmenter(model, image_size, variant).to(place).train()
+    give_large_blocks_back()
+    machine = Machine.choose(device=device, precision=PRECISIONS[variant.split("-")[1]])
+    place = machine.device
+    segmenter = random_segmenter(model, image_size, variant)
+    segmenter.suited_to(machine, for_good=variant.startswith("fast")).to(place).train()
     trained = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4)
     batch = random_batch(batch_size, image_size).to(place)
-    precision = PRECISIONS[variant.split("-")[1]]
     forwards, totals, losses = [], [], []
     for _ in range(steps + 1):
         began = _now(place)
-        with autocast(place, precision):
+        with machine.autocast():
             logits = segmenter.full_logits(segmenter(batch), batch.original_sizes)
             loss, _ = weighted_loss(logits, batch.targets, {"bce": 1.0, "iou": 1.0})
         forwards.append(_now(place) - began)

@@ -234,3 +234,54 @@ def test_a_pillow_image_is_read_like_its_file(trained, tmp_path: Path):
     first = predictor.predict().probabilities
     predictor.set_image(Image.open(tmp_path / "deep.png"))
     assert torch.equal(first, predictor.predict().probabilities)
+
+
+def writing(adapter: Path, source: Path, output: Path) -> PredictConfig:
+    """More pictures than wait for the writing threads, one a step."""
+    return PredictConfig(adapter=adapter, input=str(source), output=output, accelerator="cpu", workers=0)
+
+
+def test_results_are_reported_in_order_however_long_they_take_to_write(trained, tmp_path: Path):
+    pairs, adapter = trained
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "img_.png")  # the first, and the slowest
+    for path in (pairs / "images").iterdir():
+        Image.open(path).save(tmp_path / path.name)
+    expected = [tmp_path / "out/masks" / name for name in ("img_.png", *(f"img_{i:02}.png" for i in range(8)))]
+    seen = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total))
+        assert all(path.exists() for path in expected[:done])
+
+    assert predict(writing(adapter, tmp_path, tmp_path / "out"), progress) == expected
+    assert seen == [(done, 9) for done in range(1, 10)]
+    predictor = Predictor(load(adapter), device="cpu")
+    for path in expected:
+        predictor.set_image(tmp_path / path.name)
+        assert np.array_equal(np.asarray(Image.open(path)) > 0, predictor.predict().masks[0].numpy())
+
+
+@pytest.mark.parametrize("faulty", ["img_00", "img_07"])
+def test_an_error_in_writing_stops_the_run(trained, tmp_path: Path, faulty: str):
+    pairs, adapter = trained
+    (tmp_path / "masks" / f"{faulty}.png").mkdir(parents=True)  # no file can take its place
+    with pytest.raises(OSError, match=faulty):
+        predict(writing(adapter, pairs / "images", tmp_path))
+    assert (tmp_path / "masks/img_07.png").is_file() is False
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_an_interrupted_run_leaves_complete_files_only(trained, tmp_path: Path):
+    pairs, adapter = trained
+
+    def progress(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(writing(adapter, pairs / "images", tmp_path), progress)
+    assert not list(tmp_path.rglob("*.partial"))
+    masks = list((tmp_path / "masks").iterdir())
+    assert 1 <= len(masks) < 8
+    for path in masks:
+        Image.open(path).load()

@@ -64,6 +64,7 @@ def test_second_implementation_five_steps():
         prompt = segmenter.preprocessing.prompt_to_input(batch.prompts[index], batch.original_sizes[index])
         assert prompt.boxes is not None
         torch.testing.assert_close(prompt.boxes[0], run[f"box_1024_{index}"], rtol=1e-6, atol=1e-4)
+    assert batch.pixel_values is not None
     tokens = patches(high_frequency(batch.pixel_values), 16).flatten(1, 2)[:, ::37, ::11]
     assert relative(tokens, run["hfc_tokens_sample"]) < 1e-4
 
@@ -98,6 +99,7 @@ def test_paper_implementation_three_steps():
     segmenter = import_adapter(BASE, GOLDEN / "paper_impl_full.safetensors")
     run, batch = tensors("paper_impl_run"), run_batch(segmenter, boxes=False)
     assert segmenter.preprocessing.resize == "squash"
+    assert batch.pixel_values is not None
     assert relative(batch.pixel_values[:, :, ::64, ::64], run["pixel_values_sample"]) < 1e-4
     side = segmenter.preprocessing.image_size
     targets = [

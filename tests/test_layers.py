@@ -6,12 +6,24 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "sam_adapter"
 
 LAYERS = [
-    ["errors", "processes", "options", "config", "batch"],
+    ["errors", "processes", "writing", "options", "config", "batch"],
     ["nn", "prompts", "losses", "metrics", "runtime"],
     ["data.reading", "data.sources", "data.transforms", "data.augmentation"],
     ["data.inspection", "data.dataset", "data.loading", "data.datamodule", "backbones", "methods"],
-    ["model", "checkpoint", "convert"],
-    ["training", "callbacks", "run_folder", "user_prompts", "curves", "evaluation", "prediction", "report"],
+    ["model", "embeddings", "checkpoint", "convert"],
+    [
+        "task",
+        "training",
+        "callbacks",
+        "run_folder",
+        "memory",
+        "user_prompts",
+        "curves",
+        "info",
+        "evaluation",
+        "prediction",
+        "report",
+    ],
     ["demo", "app", "cli", "__main__", "__init__"],
 ]
 """Lowest first; modules of one layer or folder may import each other."""
@@ -19,7 +31,7 @@ LAYERS = [
 ROOMS = {
     "transformers": {"backbones"},
     "huggingface_hub": {"backbones"},
-    "lightning": {"training", "callbacks", "run_folder", "user_prompts", "data"},
+    "lightning": {"task", "training", "callbacks", "run_folder", "user_prompts", "data"},
     "albumentations": {"data"},
     "wandb": {"training"},
     "matplotlib": {"curves"},

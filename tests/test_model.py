@@ -102,6 +102,7 @@ def test_a_batch_of_different_prompts_equals_one_by_one(sam_folder: str):
     segmenter = SamSegmenter.from_config(config(sam_folder))
     batch = example_batch([BOX, POINTS, Prompt(), BOX])
     with torch.no_grad():
+        assert batch.pixel_values is not None
         embeddings = segmenter.encode(batch.pixel_values)
         together = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
         for index in range(4):

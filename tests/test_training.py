@@ -20,7 +20,7 @@ from sam_adapter.callbacks import GracefulStop
 from sam_adapter.data.datamodule import split
 from sam_adapter.data.sources import Record
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
-from sam_adapter.training import decay_groups
+from sam_adapter.task import decay_groups
 
 
 def config(pairs: Path, model: str, output: Path, **changes) -> TrainConfig:
@@ -174,8 +174,8 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
 def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, sam_folder: str):
     pairs = write_pairs(tmp_path / "pairs", 10)
     options = {"epochs": 1, "val_fraction": 0.0, "augment": "none", "prompt": "mixed", "warmup": 0.0}
-    one = config(pairs, sam_folder, tmp_path / "one", batch_size=2, **options)
-    two = config(pairs, sam_folder, tmp_path / "two", batch_size=1, devices=2, **options)
+    one = config(pairs, sam_folder, tmp_path / "one", batch_size=2, precision="32", **options)
+    two = config(pairs, sam_folder, tmp_path / "two", batch_size=1, devices=2, precision="32", **options)
     train(one)
     subprocess.run(command(two), check=True, capture_output=True, timeout=300)
     # After five steps: weights, and the optimiser's running mean of the gradients.

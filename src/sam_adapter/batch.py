@@ -64,33 +64,38 @@ class Sample(NamedTuple):
     Attributes:
         index: Position in the data set.
         name: Relative path without extension.
-        pixel_values: ``(3, S, S)`` normalised input.
+        pixel_values: ``(3, S, S)`` normalised input, or None when the embedding is given.
         target: ``(K, H, W)`` bool ground truth at original size, or None when there is none.
         prompts: What is asked about the image, in pixels of the original.
         original_size: ``(H, W)``.
+        image_embedding: ``(D, h, w)`` of an earlier encoding, or None.
     """
 
     index: int
     name: str
-    pixel_values: Tensor
+    pixel_values: Tensor | None
     target: Tensor | None
     prompts: list[Prompt]
     original_size: Size
+    image_embedding: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples side by side; only ``pixel_values`` is stacked, as the originals differ in size.
+    """Samples side by side; only what the model sees is stacked, as the originals differ in size.
+
+    Either ``pixel_values`` ``(B, 3, S, S)`` or ``image_embeddings`` ``(B, D, h, w)`` is given.
 
     ``prompts`` holds all prompts of the first image, then all of the second, and so on: the same number for each.
     """
 
     indices: list[int]
     names: list[str]
-    pixel_values: Tensor
+    pixel_values: Tensor | None
     targets: list[Tensor]
     prompts: list[Prompt]
     original_sizes: list[Size]
+    image_embeddings: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -106,20 +111,27 @@ class Batch:
         return cls(
             indices=[sample.index for sample in samples],
             names=[sample.name for sample in samples],
-            pixel_values=torch.stack([sample.pixel_values for sample in samples]),
+            pixel_values=_stacked([sample.pixel_values for sample in samples]),
             targets=[sample.target for sample in samples if sample.target is not None],
             prompts=[prompt for sample in samples for prompt in sample.prompts],
             original_sizes=[sample.original_size for sample in samples],
+            image_embeddings=_stacked([sample.image_embedding for sample in samples]),
         )
 
     def to(self, device: torch.device | str, **kwargs: Any) -> Self:
         """A copy on another device."""
         return replace(
             self,
-            pixel_values=self.pixel_values.to(device, **kwargs),
+            pixel_values=None if self.pixel_values is None else self.pixel_values.to(device, **kwargs),
+            image_embeddings=None if self.image_embeddings is None else self.image_embeddings.to(device, **kwargs),
             targets=[target.to(device, **kwargs) for target in self.targets],
             prompts=[prompt.to(device, **kwargs) for prompt in self.prompts],
         )
+
+
+def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    given = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(given) if given else None
 
 
 class Output(NamedTuple):

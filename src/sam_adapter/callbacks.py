@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from .checkpoint import save_adapter
 from .run_folder import read_metrics
+from .writing import written_beside
 
 log = logging.getLogger(__name__)
 
@@ -178,12 +179,10 @@ class MetricsTable(Callback):
         now = time.perf_counter()
         row["seconds"], self._began = round(now - self._began, 3), now
         before = [old for old in read_metrics(self.path) if int(old["epoch"]) < trainer.current_epoch]
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with written_beside(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=[*self.COLUMNS, "seconds"])
             writer.writeheader()
             writer.writerows([*before, row])
-        os.replace(partial, self.path)
         shown = [f"{name.replace('_', ' ')} {row[name]:.4f}" for name in self.COLUMNS[3:] if row[name] != ""]
         log.info(
             "epoch %d of %d: %s (%.1f s)",

@@ -1,7 +1,6 @@
 """The adapter on disk: ``adapter_config.json`` and ``adapter_model.safetensors``, self-describing and strict."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from .errors import CheckpointError
 from .methods import MethodSettings
 from .model import SamSegmenter
 from .nn.sam_adapter import AdapterSettings
+from .writing import written_beside
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -49,11 +49,11 @@ def save_adapter(folder: Path, segmenter: SamSegmenter, *, scores: Mapping[str, 
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in segmenter.trained_state().items()}
     weights, description = folder / WEIGHTS_FILE, folder / CONFIG_FILE
-    # Each file is completed beside its place and then moved there in one step.
-    save_file(tensors, weights.with_suffix(".partial"), metadata={"format": "pt"})
-    os.replace(weights.with_suffix(".partial"), weights)
-    description.with_suffix(".partial").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(description.with_suffix(".partial"), description)
+    with written_beside(weights) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
+    # Last, because a folder with a description counts as an adapter.
+    with written_beside(description) as partial:
+        partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load(adapter: Path | str | None = None, *, model: str | None = None, image_size: int | None = None) -> SamSegmenter:

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from . import __version__
-from .config import CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, PredictConfig, TrainConfig
+from .config import CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, InfoConfig, PredictConfig, TrainConfig
 from .errors import ConfigError, SamAdapterError
 from .options import Config
-from .processes import is_main_process
+from .processes import give_large_blocks_back, is_main_process
 
 COMMANDS: dict[str, type[Config]] = {
     "check": CheckConfig,
@@ -26,6 +26,7 @@ COMMANDS: dict[str, type[Config]] = {
     "predict": PredictConfig,
     "convert": ConvertConfig,
     "demo": DemoConfig,
+    "info": InfoConfig,
 }
 
 
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     level = logging.INFO if is_main_process() else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
+    give_large_blocks_back()
     try:
         RUN[name](config)
     except SamAdapterError as error:
@@ -101,7 +103,7 @@ def _underscored(argument: str) -> str:
 def _with_flags(arguments: list[str], flags: set[str]) -> list[str]:
     """``--resume`` alone means ``--resume true``."""
     result = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
         result.append(argument)
         if argument.removeprefix("--") in flags and following.startswith("--"):
             result.append("true")
@@ -153,6 +155,11 @@ def _check(config: CheckConfig) -> None:
 
 
 def _train(config: TrainConfig) -> None:
+    if config.dry_run:
+        from .memory import rehearse
+
+        print(rehearse(config))
+        return
     from .training import train
 
     result = train(config)
@@ -199,6 +206,12 @@ def _demo(config: DemoConfig) -> None:
     run_demo(config, partial(print, flush=True))
 
 
+def _info(config: InfoConfig) -> None:
+    from .info import describe
+
+    print(describe(config))
+
+
 RUN: dict[str, Callable[[Any], None]] = {
     "check": _check,
     "train": _train,
@@ -206,6 +219,7 @@ RUN: dict[str, Callable[[Any], None]] = {
     "predict": _predict,
     "convert": _convert,
     "demo": _demo,
+    "info": _info,
 }
 
 

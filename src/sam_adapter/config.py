@@ -77,6 +77,11 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
     """Fraction of all optimiser steps over which the rate rises from zero; then it falls as a cosine."""
     clip: float | None = None
     """Clip the gradient's norm to this."""
+    embedding_cache: Path | None = None
+    """Folder in which image embeddings are kept, so that each image is encoded once and not in every epoch. For
+    method decoder, without augmentation; runs and data sets may share the folder."""
+    dry_run: bool = False
+    """Measure one real step, print its peak memory and how long an epoch will take, and write nothing."""
     gradient_checkpointing: bool = False
     """Recompute each encoder block in the backward pass: far less memory, about a third more time."""
     monitor: Monitor = "iou"
@@ -109,6 +114,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
             loss_problem = str(error)
         both = (self.val_images is None) == (self.val_masks is None)
         parts = trained_parts(self.method, self.parts)
+        encoder_changes = self.method != "decoder" or "image_encoder" in parts
         return [
             *super().problems(),
             loss_problem,
@@ -117,6 +123,12 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
             None
             if self.method != "full" or set(parts) == set(ALL_PARTS)
             else "parts: method full trains all of SAM; choose parts with method decoder.",
+            "embedding_cache: the image encoder changes in training; embeddings can be kept with method decoder alone."
+            if self.embedding_cache and encoder_changes
+            else None,
+            f"embedding_cache: kept embeddings are of unchanged images; leave '--augment {self.augment}' out."
+            if self.embedding_cache and self.augment not in ("default", "none")
+            else None,
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
             within("val_fraction", self.val_fraction, 0, 0.9),
             within("warmup", self.warmup, 0, 1),
@@ -167,6 +179,9 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
     """Also score the adapter's base SAM without the adapter, under the same prompts."""
     compare: tuple[Path, ...] = ()
     """More adapters to score under the same prompts; on the command line '--adapter' may be given again instead."""
+    embedding_cache: Path | None = None
+    """Folder in which image embeddings are kept for models that leave the image encoder as it is: the frozen base and
+    adapters of method decoder share them."""
     report: bool = False
     """Also write report.html: scores, their spread, precision and recall, the worst, median and best images."""
     batch_size: int = 1
@@ -227,6 +242,11 @@ class ConvertConfig(Config):
     """A .pth (or .safetensors) file of the paper's authors or of the second implementation."""
     output: Path
     """The adapter folder to write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoConfig(MachineOptions):
+    """Show versions, devices, and the precision and attention that runs would use."""
 
 
 @dataclass(frozen=True, kw_only=True)

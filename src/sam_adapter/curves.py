@@ -1,10 +1,10 @@
 """The curves of a run, drawn from its metrics.csv."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from .run_folder import read_metrics
+from .writing import written_beside
 
 
 def read_curve(rows: list[dict[str, str]], column: str) -> list[tuple[float, float]]:
@@ -45,6 +45,5 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    partial = picture.with_suffix(".partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, picture)
+    with written_beside(picture) as partial:
+        figure.savefig(partial, format="png")

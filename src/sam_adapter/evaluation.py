@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +19,11 @@ from .data.dataset import PairDataset, prompt_maker
 from .data.inspection import inspect
 from .data.loading import scoring_loader, worker_count
 from .data.sources import Record
+from .embeddings import embedding_files, encode_missing
 from .metrics import OverlapMetrics, ThresholdCurve, score
 from .model import SamSegmenter
-from .runtime import autocast, pick_device
+from .runtime import Machine
+from .writing import written_beside
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +90,15 @@ def score_records(
     Returns:
         The scores, and the prompt that each image got, in pixels of the original.
     """
-    device = pick_device(config.accelerator)
-    segmenter = segmenter.to(device).train(False)
-    metrics = OverlapMetrics().to(device)
+    machine = _machine(config)
+    metrics = OverlapMetrics().to(machine.device)
     prompts: dict[int, Prompt] = {}
     loader = scoring_loader(dataset, batch_size=config.batch_size, workers=worker_count(config.workers))
     batch: Batch
     for batch in loader:
         prompts.update(zip(batch.indices, batch.prompts, strict=True))
-        batch = batch.to(device)
-        with autocast(device, config.precision):
+        batch = batch.to(machine.device)
+        with machine.autocast():
             output = segmenter(batch)
         logits = segmenter.full_logits(output, batch.original_sizes)
         score_batch(metrics, batch, logits, segmenter.threshold)
@@ -130,8 +130,15 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     scorings: list[Scoring] = []
     result: dict[str, Any] = {"images": len(records), "prompt": config.prompt}
     shown: list[int] = []
+    machine = _machine(config)
+    log.info("Computing on %s", machine)
     for name, segmenter in _contenders(config):
+        segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
         dataset = _dataset(segmenter, records, config)
+        if config.embedding_cache is not None and segmenter.leaves_encoder:
+            files = embedding_files(config.embedding_cache, records, segmenter, machine)
+            encode_missing(files, segmenter, machine, batch_size=config.batch_size, workers=config.workers)
+            dataset.embeddings = files
         curve = ThresholdCurve() if config.report else None
         metrics, prompts = score_records(segmenter, dataset, config, progress, curve)
         if not scorings:
@@ -182,12 +189,11 @@ def predict_masks(
     segmenter: SamSegmenter, dataset: PairDataset, indices: list[int], config: EvaluateConfig
 ) -> dict[int, np.ndarray]:
     """Masks ``(H, W)`` of some images of a data set, under the prompts they are scored with."""
-    device = pick_device(config.accelerator)
-    segmenter = segmenter.to(device).train(False)
+    machine = _machine(config)
     masks = {}
     for index in indices:
-        batch = Batch.collate([dataset[index]]).to(device)
-        with autocast(device, config.precision):
+        batch = Batch.collate([dataset[index]]).to(machine.device)
+        with machine.autocast():
             output = segmenter(batch)
         logits = segmenter.full_logits(output, batch.original_sizes)[0]
         masks[index] = (logits.sigmoid()[0] > segmenter.threshold).cpu().numpy()
@@ -228,25 +234,26 @@ def prompts_as_json(records: list[Record], prompts: dict[int, Prompt]) -> dict[s
     return result
 
 
+def _machine(config: EvaluateConfig) -> Machine:
+    return Machine.choose(accelerator=config.accelerator, precision=config.precision, attention=config.attention)
+
+
 def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:
     maker = prompt_maker(config, training=False)
     return PairDataset(records, segmenter.preprocessing, maker, mask_rule=config.mask_rule, seed=config.seed)
 
 
 def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with written_beside(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_per_image(path: Path, records: list[Record], metrics: OverlapMetrics) -> None:
     columns: list[str] = ["name", "iou", "dice", "mae", "ber", "tp", "fp", "fn", "tn"]
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
         writer.writeheader()
         for index, scores in metrics.per_image().items():
             counts = {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
             row: dict[str, Any] = {"name": records[index].name, **scores, **counts}
             writer.writerow(row)
-    os.replace(partial, path)

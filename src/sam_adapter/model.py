@@ -14,6 +14,7 @@ from .errors import CheckpointError
 from .methods import MethodSettings, apply_method, parameter_table
 from .nn.sam_adapter import AdapterSettings
 from .options import AdapterOptions
+from .runtime import Machine
 
 
 class SamSegmenter(nn.Module):
@@ -71,6 +72,11 @@ class SamSegmenter(nn.Module):
         return cls(backbone, MethodSettings(), preprocessing or Preprocessing(image_size=backbone.image_size))
 
     @property
+    def leaves_encoder(self) -> bool:
+        """Whether images are encoded as the base does it, so that their embeddings can be kept."""
+        return self.adapter is None and "image_encoder" not in self.method.parts and not self.method.carried
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
@@ -96,7 +102,10 @@ class SamSegmenter(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Low-resolution logits and predicted quality for every prompt of a batch."""
-        image_embeddings = self.encode(batch.pixel_values)
+        image_embeddings = batch.image_embeddings
+        if image_embeddings is None:
+            assert batch.pixel_values is not None
+            image_embeddings = self.encode(batch.pixel_values)
         repeats = len(batch.prompts) // len(batch)
         if repeats > 1:
             image_embeddings = image_embeddings.repeat_interleave(repeats, 0)
@@ -117,6 +126,18 @@ class SamSegmenter(nn.Module):
             for module in [self.adapter, *(self.backbone.part(part) for part in self.method.parts)]:
                 if module is not None:
                     module.train()
+        return self
+
+    def suited_to(self, machine: Machine, *, for_good: bool = False) -> Self:
+        """Compute as is good on a machine; nothing is moved there yet.
+
+        Args:
+            machine: Precision and attention.
+            for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it.
+        """
+        self.backbone.attention = machine.attention
+        if for_good and machine.precision == "bf16-mixed":
+            self.keep_frozen_in_bfloat16()
         return self
 
     def keep_frozen_in_bfloat16(self) -> Self:

@@ -206,7 +206,12 @@ class MachineOptions(Config):
     """Where and how the arithmetic is done."""
 
     precision: str = "auto"
-    """'32', 'bf16-mixed', '16-mixed', or 'auto': bf16-mixed on GPUs that have it, 32 elsewhere."""
+    """'32', 'bf16-mixed', '16-mixed', or 'auto': bf16-mixed on GPUs and CPUs that have instructions for bfloat16, 32
+    elsewhere."""
+    attention: AttentionKind = "auto"
+    """How the encoder's attention is computed; all give the same result. 'plain' holds all scores at once; 'blocked'
+    a block at a time, computed again in the backward pass; 'folded' is PyTorch's fused kernel with the position bias
+    in wider queries and keys. 'auto': blocked on CPUs, folded on GPUs."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Kind of device."""
     workers: int = -1

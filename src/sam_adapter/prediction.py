@@ -2,9 +2,11 @@
 
 import glob
 import logging
-import os
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,12 +23,15 @@ from .data.reading import read_image, rgb_from_pillow
 from .data.sources import list_pictures
 from .errors import ConfigError, DataError
 from .model import SamSegmenter
-from .runtime import autocast, pick_device
+from .runtime import Machine
 from .user_prompts import make_prompt, read_prompts
+from .writing import written_beside
 
 log = logging.getLogger(__name__)
 
 OVERLAY_COLOUR = (255, 106, 0)
+WRITERS = 4
+"""Threads that write results; compressing the overlay of a photograph takes longer than a GPU takes to encode it."""
 
 
 class Predictor:
@@ -41,9 +46,8 @@ class Predictor:
     def __init__(
         self, segmenter: SamSegmenter, *, device: torch.device | str | None = None, precision: str = "auto"
     ) -> None:
-        self.device = pick_device("auto") if device is None else torch.device(device)
-        self.segmenter = segmenter.to(self.device).train(False)
-        self.precision = precision
+        self.machine = Machine.choose(device=device, precision=precision)
+        self.segmenter = segmenter.suited_to(self.machine).to(self.machine.device).train(False)
         self._embeddings: Tensor | None = None
         self._size: Size = (0, 0)
 
@@ -64,8 +68,8 @@ class Predictor:
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}.")
         self._size = (pixels.shape[0], pixels.shape[1])
-        pixel_values = self.segmenter.preprocessing.pixel_values(pixels)[None].to(self.device)
-        with autocast(self.device, self.precision):
+        pixel_values = self.segmenter.preprocessing.pixel_values(pixels)[None].to(self.machine.device)
+        with self.machine.autocast():
             self._embeddings = self.segmenter.encode(pixel_values)
 
     @torch.inference_mode()
@@ -98,9 +102,9 @@ class Predictor:
         if self._embeddings is None:
             raise DataError("predict: no image yet; call set_image first.")
         prompt = make_prompt(box=box, points=points, labels=labels, mask_input=mask_input, size=self._size)
-        with autocast(self.device, self.precision):
+        with self.machine.autocast():
             output = self.segmenter.decode(
-                self._embeddings, [prompt.to(self.device)], [self._size], multimask=multimask
+                self._embeddings, [prompt.to(self.machine.device)], [self._size], multimask=multimask
             )
         logits = self.segmenter.full_logits(output, [self._size])[0]
         return _prediction(
@@ -140,8 +144,9 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     pictures = find_pictures(config.input)
     prompts = read_prompts(config.prompts, pictures) if config.prompts else {}
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
-    device = pick_device(config.accelerator)
-    segmenter = segmenter.to(device).train(False)
+    machine = Machine.choose(accelerator=config.accelerator, precision=config.precision, attention=config.attention)
+    log.info("Computing on %s", machine)
+    segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
     threshold = segmenter.threshold if config.threshold is None else config.threshold
     paths = [path for path, _ in pictures]
     dataset = PictureDataset(paths, segmenter.preprocessing, prompts)
@@ -149,22 +154,19 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     loader = DataLoader(dataset, batch_size=config.batch_size, num_workers=workers, collate_fn=collate_pictures)
     if segmenter.adapter is not None and not prompts and segmenter.prompt in ("box", "points"):
         log.warning("The adapter was trained with the prompt '%s', but no --prompts are given.", segmenter.prompt)
-    written: list[Path] = []
     unread: list[DataError] = []
-    for batch, errors in loader:
-        unread += errors
-        if batch is None:
-            continue
-        batch = batch.to(device)
-        with autocast(device, config.precision):
-            output = segmenter(batch)
-        logits = segmenter.full_logits(output, batch.original_sizes)
-        for index, mask_logits, scores, full in zip(batch.indices, *output, logits, strict=True):
-            path, name = pictures[index]
-            prediction = _prediction(mask_logits, scores, full, threshold)
-            written.append(_write(prediction, path, name, config))
-            if progress is not None:
-                progress(len(written), len(paths))
+    with _Writers(config, len(paths), progress) as writers:
+        for batch, errors in loader:
+            unread += errors
+            if batch is None:
+                continue
+            batch = batch.to(machine.device)
+            with machine.autocast():
+                output = segmenter(batch)
+            logits = segmenter.full_logits(output, batch.original_sizes)
+            for index, mask_logits, scores, full in zip(batch.indices, *output, logits, strict=True):
+                writers.write(_prediction(mask_logits, scores, full, threshold), *pictures[index])
+    written = writers.written
     if unread:
         raise DataError("\n".join([f"{len(written)} pictures predicted, {len(unread)} not:", *map(str, unread)]))
     return written
@@ -194,6 +196,49 @@ def find_pictures(source: str) -> list[tuple[Path, str]]:
     return found
 
 
+class _Writers:
+    """Threads that write results while the next batch is computed.
+
+    A thread's error is raised here, in the order of the pictures. After it, or Ctrl-C, files that are being written are
+    finished and no further one is begun.
+
+    Args:
+        config: What to write and where.
+        total: Pictures in all.
+        progress: Called with (pictures written, total).
+    """
+
+    def __init__(self, config: PredictConfig, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.written: list[Path] = []
+        self._config = config
+        self._total = total
+        self._progress = progress
+        self._most_waiting = config.batch_size + WRITERS
+        self._waiting: deque[Future[Path]] = deque()
+        self._pool = ThreadPoolExecutor(WRITERS)
+
+    def write(self, prediction: Prediction, picture: Path, name: str) -> None:
+        """Have a result on the CPU written, after waiting until not too many are in memory."""
+        self._collect(self._most_waiting - 1)
+        self._waiting.append(self._pool.submit(_write, prediction, picture, name, self._config))
+
+    def _collect(self, most: int) -> None:
+        while self._waiting and (len(self._waiting) > most or self._waiting[0].done()):
+            self.written.append(self._waiting.popleft().result())
+            if self._progress is not None:
+                self._progress(len(self.written), self._total)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._collect(0)
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+
 def _write(prediction: Prediction, picture: Path, name: str, config: PredictConfig) -> Path:
     mask = prediction.masks[0].numpy()
     made = {
@@ -207,9 +252,8 @@ def _write(prediction: Prediction, picture: Path, name: str, config: PredictConf
     for kind in config.saved:
         file = config.output / kind / f"{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        made[kind]().save(partial, format="PNG")
-        os.replace(partial, file)
+        with written_beside(file) as partial:
+            made[kind]().save(partial, format="PNG")
         files.append(file)
     return files[0]
 

@@ -13,7 +13,7 @@ CONFIG = "config.yaml"
 
 MAY_CHANGE = frozenset(
     {"output", "resume", "overwrite", "epochs", "devices", "nodes", "strategy", "accelerator"}
-    | {"workers", "logger", "project", "run_name", "patience"}
+    | {"workers", "embedding_cache", "dry_run", "logger", "project", "run_name", "patience"}
 )
 """Options that may differ when a run is continued."""
 

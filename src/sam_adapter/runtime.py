@@ -1,37 +1,77 @@
-"""Which device does the arithmetic, and in which precision."""
+"""Where the arithmetic is done, in which precision, and with which form of attention: chosen once, and told."""
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 
 from .errors import ConfigError
+from .nn.attention import choose_attention
+from .options import AttentionKind
 
 
-def pick_device(accelerator: str) -> torch.device:
-    """The device for evaluation and prediction.
+@dataclass(frozen=True)
+class Machine:
+    """What does the arithmetic, and how.
 
-    Args:
-        accelerator: ``auto``, ``cpu`` or ``gpu``.
-
-    Raises:
-        ConfigError: If a GPU is asked for and there is none.
+    Attributes:
+        device: Where the weights are.
+        precision: ``32``, ``bf16-mixed`` or ``16-mixed``.
+        attention: A key of `sam_adapter.nn.attention.ATTENTION`.
     """
+
+    device: torch.device
+    precision: str
+    attention: str
+
+    @classmethod
+    def choose(
+        cls,
+        *,
+        accelerator: str = "auto",
+        precision: str = "auto",
+        attention: AttentionKind = "auto",
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Fill in what is left to us.
+
+        Args:
+            accelerator: ``auto``, ``cpu`` or ``gpu``.
+            precision: ``auto`` is bfloat16 where the hardware has instructions for it, float32 elsewhere.
+            attention: ``auto`` is the fastest that is exact on the device.
+            device: A device by name, instead of an accelerator.
+
+        Raises:
+            ConfigError: If a GPU is asked for and there is none.
+        """
+        chosen = _pick_device(accelerator) if device is None else torch.device(device)
+        if precision == "auto":
+            precision = "bf16-mixed" if _good_at_bfloat16(chosen) else "32"
+        return cls(chosen, precision, choose_attention(attention, chosen.type))
+
+    def autocast(self) -> AbstractContextManager:
+        """Context in which matrix products run in this precision."""
+        if self.precision == "32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16-mixed" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def __str__(self) -> str:
+        return f"device {self.device}, precision {self.precision}, attention {self.attention}"
+
+
+def _pick_device(accelerator: str) -> torch.device:
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("accelerator: PyTorch finds no GPU here; use '--accelerator cpu'.")
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def resolve_precision(asked: str, device_type: str) -> str:
-    """The precision that is meant: ``auto`` is bfloat16 on GPUs that have it, float32 elsewhere."""
-    if asked == "auto":
-        return "bf16-mixed" if device_type == "cuda" and torch.cuda.is_bf16_supported() else "32"
-    return asked
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Context in which matrix products run in the precision asked for."""
-    resolved = resolve_precision(precision, device.type)
-    if resolved == "32":
-        return nullcontext()
-    dtype = torch.bfloat16 if resolved == "bf16-mixed" else torch.float16
-    return torch.autocast(device.type, dtype=dtype)
+def _good_at_bfloat16(device: torch.device) -> bool:
+    """Whether there are instructions for it; without them it would be emulated, and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since PyTorch 2.11
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))

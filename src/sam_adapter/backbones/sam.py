@@ -16,9 +16,9 @@ from transformers import SamConfig, SamModel
 
 from ..batch import Output, Prompt
 from ..errors import CheckpointError, ConfigError
-from ..nn.attention import ATTENTION, choose_attention
+from ..nn.attention import ATTENTION
 from ..nn.sam_adapter import SamAdapter
-from ..options import AttentionKind, Part
+from ..options import Part
 from . import meta
 from .download import download_folder
 from .encoder_block import encoder_block
@@ -61,13 +61,14 @@ class SamBackbone(nn.Module):
         super().__init__()
         self.sam = sam
         self.identity = identity
-        self.attention: AttentionKind = "auto"
+        self.attention = "plain"
         self.gradient_checkpointing = False
         vision: Any = sam.config.vision_config
         self.hidden_size: int = vision.hidden_size
         self.depth: int = vision.num_hidden_layers
         self.patch_size: int = vision.patch_size
         self.image_size: int = vision.image_size
+        self.embedding_channels: int = vision.output_channels
 
     def part(self, name: Part) -> nn.Module:
         """One of SAM's three parts."""
@@ -91,7 +92,7 @@ class SamBackbone(nn.Module):
         narrow: Sequence[Tensor] = ()
         if adapter is not None:
             narrow = adapter.narrow(adapter.features(pixel_values, patch_embedding, hidden_states))
-        attend = ATTENTION[choose_attention(self.attention, pixel_values.device.type)]
+        attend = ATTENTION[self.attention]
         for block, layer in enumerate(encoder.layers):
             if adapter is not None:
                 hidden_states = hidden_states + adapter.prompt(narrow[block], block)

@@ -1,6 +1,8 @@
 """The data of a training run: inspect, split, and hand out loaders."""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -59,7 +61,9 @@ class PairDataModule(lightning.LightningDataModule):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.augmentation = Augmentation(config.augment)
+        self.augmentation = Augmentation("none" if config.embedding_cache else config.augment)
+        if config.embedding_cache and config.augment == "default":
+            log.info("Images are not augmented, as their embeddings are kept")
         found = self._inspected(config)
         records = self._without_empty(found, found.usable(config))
         if config.val_images is not None and config.val_masks is not None:
@@ -93,6 +97,17 @@ class PairDataModule(lightning.LightningDataModule):
             self.val_set = PairDataset(
                 self.val_records, preprocessing, maker, mask_rule=config.mask_rule, seed=config.seed
             )
+
+    @property
+    def records(self) -> list[Record]:
+        """All pairs, those to train on first."""
+        return [*self.train_records, *self.val_records]
+
+    def use_embeddings(self, files: Mapping[Path, Path]) -> None:
+        """Hand out image embeddings from these files instead of images."""
+        for dataset in (self.train_set, self.val_set):
+            if dataset is not None:
+                dataset.embeddings = files
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled batches of this process."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..batch import Batch, Prompt, Sample
@@ -12,7 +13,7 @@ from ..errors import DataError
 from ..options import MaskRule, PromptOptions
 from ..prompts import PromptMaker
 from .augmentation import Augmentation
-from .reading import read_image, read_mask
+from .reading import read_embedding, read_image, read_mask
 from .sources import Record
 from .transforms import Preprocessing
 
@@ -43,6 +44,7 @@ class PairDataset(Dataset[Sample]):
         mask_rule: Mask values to foreground.
         augmentation: Changes image and mask together; None for evaluation.
         seed: Seed of everything random.
+        embeddings: Image to the file of its embedding; it is handed out and the image is not read. None reads all.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class PairDataset(Dataset[Sample]):
         mask_rule: MaskRule = "auto",
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        embeddings: Mapping[Path, Path] | None = None,
     ) -> None:
         self.records = records
         self.preprocessing = preprocessing
@@ -61,6 +64,7 @@ class PairDataset(Dataset[Sample]):
         self.mask_rule: MaskRule = mask_rule
         self.augmentation = augmentation
         self.seed = seed
+        self.embeddings = embeddings
 
     def __len__(self) -> int:
         return len(self.records)
@@ -70,6 +74,10 @@ class PairDataset(Dataset[Sample]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         record = self.records[index]
         rng = np.random.default_rng([self.seed, epoch, index])
+        if self.embeddings is not None:
+            mask, _ = read_mask(record.mask, self.mask_rule)
+            embedding = read_embedding(self.embeddings[record.image])
+            return self._sample(index, mask, rng, image_embedding=embedding)
         image = read_image(record.image)
         mask, _ = read_mask(record.mask, self.mask_rule)
         if image.shape[:2] != mask.shape:
@@ -79,13 +87,25 @@ class PairDataset(Dataset[Sample]):
             )
         if self.augmentation is not None:
             image, mask = self.augmentation(image, mask, seed=int(rng.integers(2**31)))
+        return self._sample(index, mask, rng, pixel_values=self.preprocessing.pixel_values(image))
+
+    def _sample(
+        self,
+        index: int,
+        mask: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        pixel_values: Tensor | None = None,
+        image_embedding: Tensor | None = None,
+    ) -> Sample:
         return Sample(
             index=index,
-            name=record.name,
-            pixel_values=self.preprocessing.pixel_values(image),
+            name=self.records[index].name,
+            pixel_values=pixel_values,
             target=torch.from_numpy(mask)[None],
             prompts=self.prompt_maker(mask, rng),
             original_size=(mask.shape[0], mask.shape[1]),
+            image_embedding=image_embedding,
         )
 
 

@@ -10,6 +10,7 @@ forms take the same arguments and give the same result:
 - `folded_attention` writes the bias into the width of queries and keys, for kernels that take no bias.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -50,8 +51,16 @@ def plain_attention(
 def blocked_attention(
     query: Tensor, key: Tensor, value: Tensor, bias_rows: Tensor, bias_columns: Tensor, scale: float
 ) -> Tensor:
-    """`plain_attention` with memory for one block of scores, forward and backward."""
-    result = _BlockedAttention.apply(query, key, value, bias_rows, bias_columns, scale)
+    """`plain_attention` with memory for one block of scores, forward and backward.
+
+    Small grids in half precision, SAM's windows, are folded first: the wider product costs less than adding the bias.
+    """
+    small = bias_rows.shape[-1] + bias_columns.shape[-1] <= query.shape[-1]
+    if small and query.element_size() == 2:
+        query, key = _folded(query, key, bias_rows, bias_columns, scale)
+        result = _BlockedAttention.apply(query, key, value, None, None, 1.0)
+    else:
+        result = _BlockedAttention.apply(query, key, value, bias_rows, bias_columns, scale)
     assert isinstance(result, Tensor)
     return result
 
@@ -59,7 +68,15 @@ def blocked_attention(
 def folded_attention(
     query: Tensor, key: Tensor, value: Tensor, bias_rows: Tensor, bias_columns: Tensor, scale: float
 ) -> Tensor:
-    """`plain_attention` as a product of wider queries and keys, so that PyTorch's fused kernels can do it.
+    """`plain_attention` as a product of wider queries and keys, so that PyTorch's fused kernels can do it."""
+    query, key = _folded(query, key, bias_rows, bias_columns, scale)
+    wide_value = functional.pad(value, (0, key.shape[-1] - value.shape[-1]))  # the flash kernel wants one width
+    attended = functional.scaled_dot_product_attention(query[:, None], key[:, None], wide_value[:, None], scale=1.0)
+    return attended[:, 0, :, : value.shape[-1]]
+
+
+def _folded(query: Tensor, key: Tensor, bias_rows: Tensor, bias_columns: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Queries and keys ``(N, L, D')`` whose products are the scores, with ``D'`` a multiple of 8.
 
     The bias of row ``i`` is the product of the query's row biases with the ``i``-th unit vector.
     """
@@ -69,13 +86,8 @@ def folded_attention(
     positions = torch.cat([rows, columns], 1).expand(len(key), -1, -1)  # (N, H*W, H+W)
     wide_query = torch.cat([query * scale, bias_rows, bias_columns], -1)  # (N, L, D+H+W)
     wide_key = torch.cat([key, positions], -1)
-    # The flash kernel wants one width for all three, a multiple of 8.
-    wide_query, wide_key = (functional.pad(tensor, (0, -tensor.shape[-1] % 8)) for tensor in (wide_query, wide_key))
-    wide_value = functional.pad(value, (0, wide_key.shape[-1] - value.shape[-1]))
-    attended = functional.scaled_dot_product_attention(
-        wide_query[:, None], wide_key[:, None], wide_value[:, None], scale=1.0
-    )
-    return attended[:, 0, :, : value.shape[-1]]
+    missing = -wide_key.shape[-1] % 8
+    return functional.pad(wide_query, (0, missing)), functional.pad(wide_key, (0, missing))
 
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
@@ -99,22 +111,25 @@ def choose_attention(kind: AttentionKind, device_type: str) -> str:
 
 
 class _BlockedAttention(torch.autograd.Function):
-    """Forward and backward of `blocked_attention`."""
+    """Forward and backward of `blocked_attention`; both biases may be None."""
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias_rows: Tensor, bias_columns: Tensor, scale: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias_rows: Tensor | None,
+        bias_columns: Tensor | None,
+        scale: float,
     ) -> Tensor:
         """Attend block by block; only the inputs are kept for the backward pass."""
         ctx.save_for_backward(query, key, value, bias_rows, bias_columns)
         ctx.scale = scale
-        attended = torch.empty_like(query)
-        buffer = _block_buffer(query, key)
+        attended = value.new_empty(*query.shape[:2], value.shape[2])
+        scores = _Scores(query, key, bias_rows, bias_columns, scale)
         for heads, rows in _blocks(query, key):
-            weights = _block_weights(
-                buffer, query[heads, rows], key[heads], bias_rows[heads, rows], bias_columns[heads, rows], scale
-            )
-            torch.bmm(weights, value[heads], out=attended[heads, rows])
+            torch.bmm(scores.weights(heads, rows), value[heads], out=attended[heads, rows])
         return attended
 
     @staticmethod
@@ -123,24 +138,65 @@ class _BlockedAttention(torch.autograd.Function):
         """Gradients of all but the scale, with the weights of each block computed again."""
         query, key, value, bias_rows, bias_columns = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        d_query, d_rows, d_columns = (torch.empty_like(tensor) for tensor in (query, bias_rows, bias_columns))
+        scores = _Scores(query, key, bias_rows, bias_columns, ctx.scale)
+        value_turned = value.transpose(1, 2).contiguous()  # (N, D, K)
+        d_query = torch.empty_like(query)
+        d_biases = [None if bias is None else torch.empty_like(bias) for bias in (bias_rows, bias_columns)]
         d_key, d_value = _KeySum(key), _KeySum(value)
-        buffer, second_buffer = _block_buffer(query, key), _block_buffer(query, key)
+        buffer = _block_buffer(query, key)
         for heads, rows in _blocks(query, key):
-            block_query, block_gradient = query[heads, rows], gradient[heads, rows]
-            weights = _block_weights(
-                buffer, block_query, key[heads], bias_rows[heads, rows], bias_columns[heads, rows], ctx.scale
-            )
-            d_value.add(heads, weights, block_gradient)
-            d_weights = second_buffer[: weights.numel()].view_as(weights)
-            torch.bmm(block_gradient, value[heads].transpose(1, 2), out=d_weights)
+            weights = scores.weights(heads, rows)  # (n, l, K)
+            d_value.add(heads, weights, gradient[heads, rows])
+            d_weights = buffer[: weights.numel()].view_as(weights)
+            torch.bmm(gradient[heads, rows], value_turned[heads], out=d_weights)
             d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             torch.bmm(d_scores, key[heads], out=d_query[heads, rows])
-            d_key.add(heads, d_scores, block_query)
-            on_grid = d_scores.unflatten(-1, (bias_rows.shape[-1], bias_columns.shape[-1]))  # (n, l, H, W)
-            torch.sum(on_grid, -1, out=d_rows[heads, rows])
-            torch.sum(on_grid, -2, out=d_columns[heads, rows])
-        return d_query.mul_(ctx.scale), d_key.result(ctx.scale), d_value.result(), d_rows, d_columns, None
+            d_key.add(heads, d_scores, query[heads, rows])
+            for axis, d_bias in zip((-1, -2), d_biases, strict=True):
+                if d_bias is not None:
+                    torch.sum(scores.on_grid(d_scores), axis, out=d_bias[heads, rows])
+        return d_query.mul_(ctx.scale), d_key.result(ctx.scale), d_value.result(), *d_biases, None
+
+
+class _Scores:
+    """Softmax of the scores, for any block and always in the same memory.
+
+    Args:
+        query: ``(N, L, D)``.
+        key: ``(N, K, D)``.
+        bias_rows: ``(N, L, H)``, or None.
+        bias_columns: ``(N, L, W)``, or None.
+        scale: Factor on the products of queries and keys.
+    """
+
+    def __init__(
+        self, query: Tensor, key: Tensor, bias_rows: Tensor | None, bias_columns: Tensor | None, scale: float
+    ) -> None:
+        self.query = query
+        self.key_turned = key.transpose(1, 2).contiguous()  # (N, D, K)
+        self.bias_rows = bias_rows
+        self.bias_columns = bias_columns
+        self.scale = scale
+        self.buffer = _block_buffer(query, key)
+
+    def weights(self, heads: slice, rows: slice) -> Tensor:
+        """The block's attention weights ``(n, l, K)``; overwritten by the next call."""
+        query, key_turned = self.query[heads, rows], self.key_turned[heads]
+        shape = (*query.shape[:2], key_turned.shape[2])
+        scores = self.buffer[: math.prod(shape)].view(shape)
+        beta = 0.0
+        if self.bias_rows is not None and self.bias_columns is not None:
+            rows_and_columns = self.bias_rows[heads, rows, :, None], self.bias_columns[heads, rows, None, :]
+            torch.add(*rows_and_columns, out=self.on_grid(scores))
+            beta = 1.0
+        torch.baddbmm(scores, query, key_turned, beta=beta, alpha=self.scale, out=scores)
+        return torch.softmax(scores, -1, out=scores)
+
+    def on_grid(self, scores: Tensor) -> Tensor:
+        """``(n, l, H*W)`` seen as ``(n, l, H, W)``."""
+        assert self.bias_rows is not None
+        assert self.bias_columns is not None
+        return scores.unflatten(-1, (self.bias_rows.shape[-1], self.bias_columns.shape[-1]))
 
 
 class _KeySum:
@@ -192,14 +248,3 @@ def _block_buffer(query: Tensor, key: Tensor) -> Tensor:
     """Memory for the scores of any block."""
     many, rows = _block_shape(query, key)
     return query.new_empty(many * rows * key.shape[1])
-
-
-def _block_weights(
-    buffer: Tensor, query: Tensor, key: Tensor, bias_rows: Tensor, bias_columns: Tensor, scale: float
-) -> Tensor:
-    """Softmax of a block's scores ``(n, l, K)``, in the memory given."""
-    scores = buffer[: query.shape[0] * query.shape[1] * key.shape[1]].view(*query.shape[:2], -1)  # (n, l, K)
-    on_grid = scores.unflatten(-1, (bias_rows.shape[-1], bias_columns.shape[-1]))  # (n, l, H, W)
-    torch.add(bias_rows[..., :, None], bias_columns[..., None, :], out=on_grid)
-    torch.baddbmm(scores, query, key.transpose(1, 2), alpha=scale, out=scores)
-    return torch.softmax(scores, -1, out=scores)

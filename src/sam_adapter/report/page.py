@@ -1,12 +1,12 @@
 """One HTML file with everything inside: tables that sort, galleries and charts, in light and dark."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from ..writing import written_beside
 from .figures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, Picture
 
 Cell = str | int | float | None
@@ -72,9 +72,8 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
 def write_page(path: Path, content: str) -> None:
     """Write the page; at every moment the file is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)
+    with written_beside(path) as partial:
+        partial.write_text(content, encoding="utf-8")
 
 
 def table(

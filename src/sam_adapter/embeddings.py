@@ -1,0 +1,111 @@
+"""Image embeddings on disk: an encoder that is not trained needs to see each picture only once."""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader
+
+from .data.dataset import PictureDataset, collate_pictures
+from .data.loading import worker_count
+from .data.reading import EMBEDDING
+from .data.sources import Record
+from .errors import ConfigError
+from .model import SamSegmenter
+from .runtime import Machine
+from .writing import written_beside
+
+log = logging.getLogger(__name__)
+
+
+def embedding_files(
+    folder: Path, records: Sequence[Record], segmenter: SamSegmenter, machine: Machine
+) -> dict[Path, Path]:
+    """Where the embedding of each image lies or will lie.
+
+    The name follows from all that the embedding depends on: the image's bytes, the base model, the preprocessing and
+    the precision. One folder may serve many runs and data sets.
+
+    Returns:
+        Image to file.
+    """
+    setting = f"{segmenter.backbone.identity.sha256} {segmenter.preprocessing} {machine.precision}".encode()
+    files = {}
+    for record in records:
+        digest = hashlib.sha256(setting + record.image.read_bytes()).hexdigest()
+        files[record.image] = folder / digest[:2] / f"{digest}.safetensors"
+    return files
+
+
+@torch.no_grad()
+def encode_missing(
+    files: Mapping[Path, Path],
+    segmenter: SamSegmenter,
+    machine: Machine,
+    *,
+    batch_size: int,
+    workers: int,
+    processes: int = 1,
+    rank: int = 0,
+) -> None:
+    """Encode the images whose embedding is not there yet; what is done stays done if it is interrupted.
+
+    Args:
+        files: From `embedding_files`.
+        segmenter: On its device already.
+        machine: Precision.
+        batch_size: Images a step.
+        workers: Reading processes, -1 by the cores.
+        processes: Several share the work.
+        rank: Which of them this is.
+
+    Raises:
+        ConfigError: If the disk has no room for them.
+        DataError: If an image cannot be read.
+    """
+    missing = sorted(image for image, file in files.items() if not file.is_file())
+    if not missing:
+        return
+    _require_room(next(iter(files.values())).parents[1], len(missing), segmenter, machine)
+    log.info("Encoding %d images once; their embeddings are kept", len(missing))
+    own = missing[rank::processes]
+    dataset = PictureDataset(own, segmenter.preprocessing, {})
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=worker_count(workers, processes=processes),
+        collate_fn=collate_pictures,
+    )
+    for batch, errors in loader:
+        if errors:
+            raise errors[0]
+        assert batch is not None
+        assert batch.pixel_values is not None
+        with machine.autocast():
+            embeddings = segmenter.encode(batch.pixel_values.to(segmenter.device))
+        for index, embedding in zip(batch.indices, embeddings.to(_dtype(machine)).cpu(), strict=True):
+            file = files[own[index]]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with written_beside(file) as partial:
+                save_file({EMBEDDING: embedding.contiguous()}, partial)
+
+
+def _dtype(machine: Machine) -> torch.dtype:
+    """The decoder's products are taken in the autocast precision, so nothing is lost by keeping that."""
+    return {"32": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[machine.precision]
+
+
+def _require_room(folder: Path, count: int, segmenter: SamSegmenter, machine: Machine) -> None:
+    side = segmenter.backbone.image_size // segmenter.backbone.patch_size
+    needed = count * segmenter.backbone.embedding_channels * side**2 * _dtype(machine).itemsize
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ConfigError(
+            f"embedding_cache: {count} embeddings need {needed / 1e9:.1f} GB, but '{folder}' has {free / 1e9:.1f} GB "
+            "free. Choose a folder on another disk, a smaller --image-size, or leave the cache out."
+        )

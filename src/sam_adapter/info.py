@@ -1,0 +1,36 @@
+"""What a run here would compute on, and with which versions."""
+
+import platform
+from importlib.metadata import version
+
+import torch
+
+from .backbones.sam import ALIASES, BUNDLED
+from .config import InfoConfig
+from .runtime import Machine
+
+LIBRARIES = ("torch", "transformers", "lightning", "albumentations", "numpy")
+
+
+def describe(config: InfoConfig) -> str:
+    """Lines for the user.
+
+    Raises:
+        ConfigError: If a GPU is asked for and there is none.
+    """
+    machine = Machine.choose(accelerator=config.accelerator, precision=config.precision, attention=config.attention)
+    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    lines = [
+        f"sam-adapter {version('sam-adapter')}, Python {platform.python_version()}, {platform.platform()}",
+        versions,
+        f"CPU: {torch.get_num_threads()} threads",
+        *(f"GPU {index}: {_gpu(index)}" for index in range(torch.cuda.device_count())),
+        f"Runs compute on: {machine}",
+        f"Models: {', '.join(BUNDLED)} comes with the package; {', '.join(ALIASES)} are fetched when they are named",
+    ]
+    return "\n".join(lines)
+
+
+def _gpu(index: int) -> str:
+    properties = torch.cuda.get_device_properties(index)
+    return f"{properties.name}, {properties.total_memory / 1e9:.0f} GB"

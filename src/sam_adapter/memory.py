@@ -1,0 +1,151 @@
+"""What to do when memory runs out, and how a training run would fare: its ladder and its rehearsal."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from .batch import Batch
+from .config import TrainConfig
+from .data.datamodule import PairDataModule
+from .data.loading import training_loader, worker_count
+from .errors import ConfigError
+from .model import SamSegmenter
+from .runtime import Machine
+from .task import SegmentationTask
+
+
+def next_rung(config: TrainConfig, machine: Machine) -> str:
+    """The step that saves memory next and costs least, of those that a configuration has not taken yet."""
+    if config.batch_size > 1:
+        half = config.batch_size // 2
+        return f"--batch-size {half} --accumulate {config.accumulate * config.batch_size // half} (the same gradients)"
+    if not config.gradient_checkpointing:
+        return "--gradient-checkpointing (the same gradients, about a third slower)"
+    if machine.precision == "32":
+        return "--precision bf16-mixed"
+    if config.prompts_per_image > 1:
+        return "--prompts-per-image 1"
+    return "a smaller --image-size (halved, it takes a quarter of the memory), or a smaller --model"
+
+
+def memory_advice(error: RuntimeError, config: TrainConfig, machine: Machine) -> ConfigError | None:
+    """What to do, if an error of PyTorch's says that there is no memory; None if it is another one."""
+    if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+        return None
+    return ConfigError(
+        f"the memory of the {machine.device.type} is not enough ({str(error).splitlines()[0]}). Try next: "
+        f"{next_rung(config, machine)}. '--dry-run' measures a step without starting a run."
+    )
+
+
+def rehearse(config: TrainConfig) -> "Rehearsal":
+    """Take one real step of a run as configured, and write nothing.
+
+    Raises:
+        ConfigError: If options do not fit together.
+        DataError: If files are faulty.
+        CheckpointError: If the base cannot be loaded.
+    """
+    data = PairDataModule(config)
+    machine = Machine.choose(accelerator=config.accelerator, precision=config.precision, attention=config.attention)
+    segmenter = SamSegmenter.from_config(config).suited_to(machine, for_good=True)
+    data.prepare(segmenter.preprocessing)
+    task = SegmentationTask(segmenter, config, machine, images=len(data.train_records))
+    try:
+        return Rehearsal.measured(task, data, config, machine)
+    except RuntimeError as error:
+        if advice := memory_advice(error, config, machine):
+            raise advice from error
+        raise
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """One real step, measured.
+
+    Attributes:
+        step_seconds: Forward, backward and optimiser for one batch.
+        load_seconds: Reading and preparing one batch in one process.
+        peak_bytes: Largest memory of the process, or of the GPU.
+        batches: Batches in an epoch.
+        val_seconds: Estimate for the validation images.
+        config: The run.
+        machine: What it was measured on.
+    """
+
+    step_seconds: float
+    load_seconds: float
+    peak_bytes: int
+    batches: int
+    val_seconds: float
+    config: TrainConfig
+    machine: Machine
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Reading happens beside the computing where there are workers for it."""
+        workers = worker_count(self.config.workers)
+        load = self.load_seconds / workers if workers else 0.0
+        step = max(self.step_seconds, load) if workers else self.step_seconds + self.load_seconds
+        return self.batches * step + self.val_seconds
+
+    @classmethod
+    def measured(cls, task: SegmentationTask, data: PairDataModule, config: TrainConfig, machine: Machine) -> Self:
+        """Take two steps, of which the first only warms up; the model is thrown away afterwards."""
+        loader = training_loader(
+            data.train_set, batch_size=config.batch_size, workers=0, processes=1, rank=0, seed=config.seed, pin=False
+        )
+        began = time.perf_counter()
+        batch: Batch = next(iter(loader))
+        load_seconds = time.perf_counter() - began
+        batch = batch.to(machine.device)
+        segmenter = task.segmenter.to(machine.device).train()
+        optimizer = torch.optim.AdamW(parameter for parameter in segmenter.parameters() if parameter.requires_grad)
+        seconds = forward = 0.0
+        for _ in range(2):
+            began = _now(machine)
+            with machine.autocast():
+                loss = task.loss(batch)[0]
+            forward = _now(machine) - began
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds = _now(machine) - began
+        images = len(data.val_records) / config.batch_size
+        batches = task.batches_per_epoch(config.devices * config.nodes)
+        peak = _peak_bytes(machine)
+        return cls(seconds, load_seconds, peak, batches, images * (forward + load_seconds), config, machine)
+
+    def __str__(self) -> str:
+        config = self.config
+        return (
+            f"One step of {config.batch_size} images took {self.step_seconds:.2f} s on {self.machine}; reading them "
+            f"took {self.load_seconds:.2f} s.\nPeak memory {self.peak_bytes / 1e9:.2f} GB. To save memory next: "
+            f"{next_rung(config, self.machine)}.\nAn epoch of {self.batches} steps and validation will take about "
+            f"{_clock(self.epoch_seconds)}, {config.epochs} epochs {_clock(self.epoch_seconds * config.epochs)}."
+        )
+
+
+def _now(machine: Machine) -> float:
+    if machine.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_bytes(machine: Machine) -> int:
+    if machine.device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,163 @@
+"""What happens in one step of training and of validation, and with which optimiser."""
+
+import math
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from .batch import Batch
+from .config import TrainConfig
+from .embeddings import embedding_files, encode_missing
+from .errors import CheckpointError, ConfigError
+from .evaluation import score_batch
+from .losses import weighted_loss
+from .metrics import OverlapMetrics, score
+from .model import SamSegmenter
+from .options import parse_loss
+from .run_folder import LAST
+from .runtime import Machine
+
+
+class SegmentationTask(lightning.LightningModule):
+    """One training step, one validation step and the optimiser.
+
+    Args:
+        segmenter: What is trained.
+        config: The run.
+        machine: Precision, for what Lightning does not call.
+        images: Number of training images.
+    """
+
+    def __init__(self, segmenter: SamSegmenter, config: TrainConfig, machine: Machine, *, images: int) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.machine = machine
+        self.config = config
+        self.images = images
+        self.loss_weights = parse_loss(config.loss)
+        self.val_metrics = OverlapMetrics()
+
+    def on_fit_start(self) -> None:
+        """Encode the images once, if their embeddings are to be kept."""
+        if self.config.embedding_cache is None:
+            return
+        trainer = self.trainer
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        files = embedding_files(self.config.embedding_cache, data.records, self.segmenter, self.machine)
+        encode_missing(
+            files,
+            self.segmenter,
+            self.machine,
+            batch_size=self.config.batch_size,
+            workers=self.config.workers,
+            processes=trainer.world_size,
+            rank=trainer.global_rank,
+        )
+        trainer.strategy.barrier()
+        data.use_embeddings(files)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch; ``loss``, its terms and the batch's ``iou`` are logged."""
+        loss, terms, iou = self.loss(batch)
+        if not torch.isfinite(loss):
+            raise ConfigError(
+                f"the loss became {loss.item()} at epoch {self.current_epoch}, step {self.global_step} (images "
+                f"{', '.join(batch.names)}). Lower --lr, set --clip 1, or use --precision 32."
+            )
+        scores = {"loss": loss.detach(), "iou": iou}
+        self.log_dict(scores, prog_bar=True, logger=False)
+        epoch = {f"train_{name}": value for name, value in scores.items()}
+        epoch |= {f"train_loss_{name}": term.detach() for name, term in terms.items()}
+        self.log_dict(epoch, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))
+        return loss
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Loss of a batch, its terms, and the mean IoU."""
+        logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
+        targets = batch.for_prompts(batch.targets)
+        loss, terms = weighted_loss(logits, targets, self.loss_weights)
+        with torch.no_grad():
+            pairs = zip(logits, targets, strict=True)
+            rows = torch.stack([score(one.sigmoid()[0], target[0], self.segmenter.threshold) for one, target in pairs])
+        return loss, terms, rows[:, 0].mean()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect scores; the loss is averaged over images too."""
+        logits = self.segmenter.full_logits(self.segmenter(batch), batch.original_sizes)
+        losses = [
+            weighted_loss([one], [target], self.loss_weights)[0]
+            for one, target in zip(logits, batch.targets, strict=True)
+        ]
+        score_batch(self.val_metrics, batch, logits, self.segmenter.threshold, losses)
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores over the whole set, gathered from all processes."""
+        scores = {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
+        self.val_metrics.reset()
+        for name, value in scores.items():
+            self.log(name, value, prog_bar=name == "val_iou", sync_dist=True)  # the same in every process
+
+    def configure_optimizers(self) -> Any:
+        """AdamW without decay on biases and norms; warm-up and cosine over the real number of steps."""
+        config = self.config
+        decayed, plain = decay_groups(self.segmenter)
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr)
+        # Not trainer.estimated_stepping_batches: it sets the loaders up before a resumed run has restored where in
+        # the epoch they were, and that place would be lost.
+        batches = self.batches_per_epoch(self.trainer.world_size)
+        steps = config.epochs * math.ceil(batches / config.accumulate)
+        warmup = round(steps * config.warmup)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def batches_per_epoch(self, processes: int) -> int:
+        """Batches that each of several processes gets in an epoch."""
+        return math.ceil(math.ceil(self.images / processes) / self.config.batch_size)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Only what is trained: the base stays where it is."""
+        return self.segmenter.trained_state()
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Strict on exactly the trained tensors."""
+        self.segmenter.load_trained_state(state_dict)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember the base, so that a run is not continued on another one."""
+        checkpoint["base_sha256"] = self.segmenter.backbone.identity.sha256
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another base."""
+        own = self.segmenter.backbone.identity.sha256
+        if checkpoint["base_sha256"] != own:
+            raise CheckpointError(
+                f"{LAST} was trained on a base with SHA-256 {checkpoint['base_sha256']}, this one has {own}."
+            )
+
+
+def decay_groups(segmenter: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trained parameters with weight decay, and those without: biases and norms."""
+    norms = {
+        id(parameter)
+        for module in segmenter.modules()
+        if isinstance(module, nn.LayerNorm)
+        for parameter in module.parameters()
+    }
+    decayed, plain = [], []
+    for name, parameter in segmenter.named_parameters():
+        if parameter.requires_grad:
+            without = name.endswith("bias") or id(parameter) in norms
+            (plain if without else decayed).append(parameter)
+    return decayed, plain
