@@ -22,9 +22,14 @@ def test_a_file_takes_its_place_when_it_is_complete(tmp_path: Path, existing: bo
 def test_after_a_failure_the_old_file_is_as_it_was(tmp_path: Path, error: type[BaseException]):
     path = tmp_path / "scores.json"
     path.write_text("old")
-    with pytest.raises(error), written_beside(path) as partial:
-        partial.write_text("ne")
-        raise error
+
+    def interrupted() -> None:
+        with written_beside(path) as partial:
+            partial.write_text("ne")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     with pytest.raises(error), written_beside(path):
         raise error
     assert path.read_text() == "old"

@@ -107,6 +107,7 @@ def train_and_score(config: DemoConfig, method: Literal["sam_adapter", "decoder"
             hidden_dim=HIDDEN_DIM,
             adapter_init="zero",
             accelerator="cpu",
+            precision="32",
             workers=0,
             overwrite=True,
         )
@@ -158,6 +159,7 @@ def _scoring(places: Places, name: str, prompt: Literal["box", "none"]) -> Evalu
         output=places.output / "scores" / f"{name}_{prompt}",
         batch_size=8,
         accelerator="cpu",
+        precision="32",
         workers=0,
     )
 
