@@ -103,7 +103,7 @@ def test_frozen_row_is_the_base_on_its_own(trained, sam_folder: str, tmp_path: P
 def test_predictor_answers_like_the_command(trained, tmp_path: Path):
     pairs, adapter = trained
     picture = pairs / "images/img_01.png"
-    predictor = Predictor(load(adapter), device="cpu")
+    predictor = Predictor(load(adapter), device="cpu", precision="32")
     with pytest.raises(DataError, match="call set_image first"):
         predictor.predict()
     predictor.set_image(picture)
@@ -115,6 +115,7 @@ def test_predictor_answers_like_the_command(trained, tmp_path: Path):
             prompts=tmp_path / "p.json",
             output=tmp_path,
             accelerator="cpu",
+            precision="32",
             workers=0,
         )
     )
@@ -268,7 +269,7 @@ def test_an_error_in_writing_stops_the_run(trained, tmp_path: Path, faulty: str)
     (tmp_path / "masks" / f"{faulty}.png").mkdir(parents=True)  # no file can take its place
     with pytest.raises(OSError, match=faulty):
         predict(writing(adapter, pairs / "images", tmp_path))
-    assert (tmp_path / "masks/img_07.png").is_file() is False
+    assert not (tmp_path / "masks/img_07.png").is_file()
     assert not list(tmp_path.rglob("*.partial"))
 
 

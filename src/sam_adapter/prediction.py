@@ -271,9 +271,8 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     import cv2
 
     colour = np.array(OVERLAY_COLOUR, dtype=np.float32)
-    drawn = image.astype(np.float32)
-    drawn[mask] = 0.6 * drawn[mask] + 0.4 * colour
-    result = drawn.round().astype(np.uint8)
+    result = image.copy()
+    result[mask] = (0.6 * image[mask].astype(np.float32) + 0.4 * colour).round()
     thickness = max(round(max(mask.shape) / 400), 1)
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(result, outlines, -1, OVERLAY_COLOUR, thickness))
