@@ -12,10 +12,8 @@ PyTorch included, or what CUDA handed out. ``forward_s`` and ``step_s`` are the 
 import argparse
 import csv
 import json
-import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -120,19 +118,16 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
     batch = random_batch(batch_size, image_size).to(place)
     forwards, totals, losses = [], [], []
     for _ in range(steps + 1):
-        began = _now(place)
+        began = machine.clock()
         with machine.autocast():
             logits = segmenter.full_logits(segmenter(batch), batch.original_sizes)
             loss, _ = weighted_loss(logits, batch.targets, {"bce": 1.0, "iou": 1.0})
-        forwards.append(_now(place) - began)
+        forwards.append(machine.clock() - began)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        totals.append(_now(place) - began)
+        totals.append(machine.clock() - began)
         losses.append(loss.item())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if place.type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
     return {
         "variant": variant,
         "model": model,
@@ -140,30 +135,25 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
         "batch_size": batch_size,
         "forward_s": min(forwards[1:]),
         "step_s": min(totals[1:]),
-        "peak_gb": peak / 1e9,
+        "peak_gb": machine.peak_bytes() / 1e9,
         "losses": losses,
     }
-
-
-def _now(place: torch.device) -> float:
-    if place.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def matrix_rates(device: str) -> dict[str, float]:
     """GFLOP/s of a square matrix product in each precision."""
     rates = {}
-    place = torch.device(device)
+    machine = Machine.choose(device=device)
+    place = machine.device
     side = 8192 if place.type == "cuda" else 2048
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         square = torch.randn(side, side, device=place).to(dtype)
         product = torch.empty_like(square)
         times = []
         for _ in range(8):
-            began = _now(place)
+            began = machine.clock()
             torch.mm(square, square, out=product)
-            times.append(_now(place) - began)
+            times.append(machine.clock() - began)
         rates[name] = 2 * side**3 / min(times) / 1e9
     return rates
 

@@ -8,7 +8,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "sam_adapter"
 LAYERS = [
     ["errors", "processes", "writing", "options", "config", "batch"],
     ["nn", "prompts", "losses", "metrics", "runtime"],
-    ["data.reading", "data.sources", "data.transforms", "data.augmentation"],
+    ["data.reading", "data.embedding_file", "data.sources", "data.transforms", "data.augmentation"],
     ["data.inspection", "data.dataset", "data.loading", "data.datamodule", "backbones", "methods"],
     ["model", "embeddings", "checkpoint", "convert"],
     [

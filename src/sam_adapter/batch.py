@@ -100,10 +100,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def prompts_per_image(self) -> int:
+        """The same for all images."""
+        return len(self.prompts) // len(self)
+
     def for_prompts(self, values: Sequence[T]) -> list[T]:
         """Values that belong to the images, repeated so that each prompt has its image's."""
-        repeats = len(self.prompts) // len(self)
-        return [value for value in values for _ in range(repeats)]
+        return [value for value in values for _ in range(self.prompts_per_image)]
 
     @classmethod
     def collate(cls, samples: list[Sample]) -> Self:

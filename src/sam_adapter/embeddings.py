@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from torch.utils.data import DataLoader
 
-from .data.dataset import PictureDataset, collate_pictures
-from .data.loading import worker_count
-from .data.reading import EMBEDDING
+from .data.dataset import PictureDataset
+from .data.embedding_file import write_embedding
+from .data.loading import picture_loader, worker_count
 from .data.sources import Record
 from .errors import ConfigError
 from .model import SamSegmenter
 from .runtime import Machine
-from .writing import written_beside
 
 log = logging.getLogger(__name__)
 
@@ -67,31 +64,22 @@ def encode_missing(
         ConfigError: If the disk has no room for them.
         DataError: If an image cannot be read.
     """
-    missing = sorted(image for image, file in files.items() if not file.is_file())
+    # By file, as two images may be the same; shared out before looking, as the others are writing already.
+    images = {file: image for image, file in files.items()}
+    missing = [file for file in sorted(images)[rank::processes] if not file.is_file()]
     if not missing:
         return
-    _require_room(next(iter(files.values())).parents[1], len(missing), segmenter, machine)
+    _require_room(missing[0].parents[1], len(missing) * processes, segmenter, machine)
     log.info("Encoding %d images once; their embeddings are kept", len(missing))
-    own = missing[rank::processes]
-    dataset = PictureDataset(own, segmenter.preprocessing, {})
-    loader = DataLoader(
-        dataset,
-        batch_size=batch_size,
-        num_workers=worker_count(workers, processes=processes),
-        collate_fn=collate_pictures,
-    )
-    for batch, errors in loader:
+    dataset = PictureDataset([images[file] for file in missing], segmenter.preprocessing, {})
+    workers = worker_count(workers, processes=processes)
+    for batch, errors in picture_loader(dataset, batch_size=batch_size, workers=workers):
         if errors:
             raise errors[0]
-        assert batch is not None
-        assert batch.pixel_values is not None
         with machine.autocast():
             embeddings = segmenter.encode(batch.pixel_values.to(segmenter.device))
         for index, embedding in zip(batch.indices, embeddings.to(_dtype(machine)).cpu(), strict=True):
-            file = files[own[index]]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with written_beside(file) as partial:
-                save_file({EMBEDDING: embedding.contiguous()}, partial)
+            write_embedding(missing[index], embedding)
 
 
 def _dtype(machine: Machine) -> torch.dtype:

@@ -75,6 +75,7 @@ def score_records(
     segmenter: SamSegmenter,
     dataset: PairDataset,
     config: EvaluateConfig,
+    machine: Machine,
     progress: Progress | None = None,
     curve: ThresholdCurve | None = None,
 ) -> tuple[OverlapMetrics, dict[int, Prompt]]:
@@ -83,14 +84,14 @@ def score_records(
     Args:
         segmenter: What is scored.
         dataset: Made with the segmenter's own preprocessing.
-        config: Batch size and machine.
+        config: Batch size and reading processes.
+        machine: Where the segmenter is, and its precision.
         progress: Called with (images done, images in all).
         curve: Gets every image too, if given.
 
     Returns:
         The scores, and the prompt that each image got, in pixels of the original.
     """
-    machine = _machine(config)
     metrics = OverlapMetrics().to(machine.device)
     prompts: dict[int, Prompt] = {}
     loader = scoring_loader(dataset, batch_size=config.batch_size, workers=worker_count(config.workers))
@@ -130,7 +131,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     scorings: list[Scoring] = []
     result: dict[str, Any] = {"images": len(records), "prompt": config.prompt}
     shown: list[int] = []
-    machine = _machine(config)
+    machine = Machine.asked(config)
     log.info("Computing on %s", machine)
     for name, segmenter in _contenders(config):
         segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
@@ -140,12 +141,12 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
             encode_missing(files, segmenter, machine, batch_size=config.batch_size, workers=config.workers)
             dataset.embeddings = files
         curve = ThresholdCurve() if config.report else None
-        metrics, prompts = score_records(segmenter, dataset, config, progress, curve)
+        metrics, prompts = score_records(segmenter, dataset, config, machine, progress, curve)
         if not scorings:
             result |= {"model": segmenter.backbone.identity.name, "method": segmenter.method.name, **metrics.compute()}
             result |= {"threshold": segmenter.threshold, "image_size": segmenter.preprocessing.image_size}
             shown = list(telling_images(metrics)) if config.report else []
-        masks = predict_masks(segmenter, dataset, shown, config)
+        masks = predict_masks(segmenter, dataset, shown, machine)
         scorings.append(Scoring(name, segmenter.method.name, segmenter.threshold, metrics, prompts, curve, masks))
     result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
     if config.with_frozen:
@@ -186,10 +187,9 @@ def telling_images(metrics: OverlapMetrics, count: int = 3) -> dict[int, str]:
 
 @torch.inference_mode()
 def predict_masks(
-    segmenter: SamSegmenter, dataset: PairDataset, indices: list[int], config: EvaluateConfig
+    segmenter: SamSegmenter, dataset: PairDataset, indices: list[int], machine: Machine
 ) -> dict[int, np.ndarray]:
     """Masks ``(H, W)`` of some images of a data set, under the prompts they are scored with."""
-    machine = _machine(config)
     masks = {}
     for index in indices:
         batch = Batch.collate([dataset[index]]).to(machine.device)
@@ -232,10 +232,6 @@ def prompts_as_json(records: list[Record], prompts: dict[int, Prompt]) -> dict[s
         elif prompt.points is not None and prompt.point_labels is not None:
             result[name] = {"points": prompt.points[0].tolist(), "labels": prompt.point_labels[0].tolist()}
     return result
-
-
-def _machine(config: EvaluateConfig) -> Machine:
-    return Machine.choose(accelerator=config.accelerator, precision=config.precision, attention=config.attention)
 
 
 def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:

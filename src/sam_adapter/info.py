@@ -18,7 +18,7 @@ def describe(config: InfoConfig) -> str:
     Raises:
         ConfigError: If a GPU is asked for and there is none.
     """
-    machine = Machine.choose(accelerator=config.accelerator, precision=config.precision, attention=config.attention)
+    machine = Machine.asked(config)
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     lines = [
         f"sam-adapter {version('sam-adapter')}, Python {platform.python_version()}, {platform.platform()}",

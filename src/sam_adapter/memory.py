@@ -1,8 +1,8 @@
 """What to do when memory runs out, and how a training run would fare: its ladder and its rehearsal."""
 
-import resource
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,9 +13,8 @@ from .config import TrainConfig
 from .data.datamodule import PairDataModule
 from .data.loading import training_loader, worker_count
 from .errors import ConfigError
-from .model import SamSegmenter
 from .runtime import Machine
-from .task import SegmentationTask
+from .task import SegmentationTask, prepared
 
 
 def next_rung(config: TrainConfig, machine: Machine) -> str:
@@ -32,35 +31,29 @@ def next_rung(config: TrainConfig, machine: Machine) -> str:
     return "a smaller --image-size (halved, it takes a quarter of the memory), or a smaller --model"
 
 
-def memory_advice(error: RuntimeError, config: TrainConfig, machine: Machine) -> ConfigError | None:
-    """What to do, if an error of PyTorch's says that there is no memory; None if it is another one."""
-    if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
-        return None
-    return ConfigError(
-        f"the memory of the {machine.device.type} is not enough ({str(error).splitlines()[0]}). Try next: "
-        f"{next_rung(config, machine)}. '--dry-run' measures a step without starting a run."
-    )
+@contextmanager
+def memory_advised(config: TrainConfig, machine: Machine) -> Iterator[None]:
+    """Turn PyTorch's word that there is no memory into what to do.
+
+    Raises:
+        ConfigError: If there was not enough memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"the memory of the {machine.device.type} is not enough ({str(error).splitlines()[0]}). Try next: "
+            f"{next_rung(config, machine)}. '--dry-run' measures a step without starting a run."
+        ) from error
 
 
 def rehearse(config: TrainConfig) -> "Rehearsal":
-    """Take one real step of a run as configured, and write nothing.
-
-    Raises:
-        ConfigError: If options do not fit together.
-        DataError: If files are faulty.
-        CheckpointError: If the base cannot be loaded.
-    """
-    data = PairDataModule(config)
-    machine = Machine.choose(accelerator=config.accelerator, precision=config.precision, attention=config.attention)
-    segmenter = SamSegmenter.from_config(config).suited_to(machine, for_good=True)
-    data.prepare(segmenter.preprocessing)
-    task = SegmentationTask(segmenter, config, machine, images=len(data.train_records))
-    try:
-        return Rehearsal.measured(task, data, config, machine)
-    except RuntimeError as error:
-        if advice := memory_advice(error, config, machine):
-            raise advice from error
-        raise
+    """Take one real step of a run as configured, and write nothing; raises what `prepared` raises."""
+    task, data = prepared(config)
+    with memory_advised(config, task.machine):
+        return Rehearsal.measured(task, data)
 
 
 @dataclass(frozen=True)
@@ -94,8 +87,9 @@ class Rehearsal:
         return self.batches * step + self.val_seconds
 
     @classmethod
-    def measured(cls, task: SegmentationTask, data: PairDataModule, config: TrainConfig, machine: Machine) -> Self:
+    def measured(cls, task: SegmentationTask, data: PairDataModule) -> Self:
         """Take two steps, of which the first only warms up; the model is thrown away afterwards."""
+        config, machine = task.config, task.machine
         loader = training_loader(
             data.train_set, batch_size=config.batch_size, workers=0, processes=1, rank=0, seed=config.seed, pin=False
         )
@@ -107,17 +101,17 @@ class Rehearsal:
         optimizer = torch.optim.AdamW(parameter for parameter in segmenter.parameters() if parameter.requires_grad)
         seconds = forward = 0.0
         for _ in range(2):
-            began = _now(machine)
+            began = machine.clock()
             with machine.autocast():
                 loss = task.loss(batch)[0]
-            forward = _now(machine) - began
+            forward = machine.clock() - began
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            seconds = _now(machine) - began
+            seconds = machine.clock() - began
         images = len(data.val_records) / config.batch_size
         batches = task.batches_per_epoch(config.devices * config.nodes)
-        peak = _peak_bytes(machine)
+        peak = machine.peak_bytes()
         return cls(seconds, load_seconds, peak, batches, images * (forward + load_seconds), config, machine)
 
     def __str__(self) -> str:
@@ -128,19 +122,6 @@ class Rehearsal:
             f"{next_rung(config, self.machine)}.\nAn epoch of {self.batches} steps and validation will take about "
             f"{_clock(self.epoch_seconds)}, {config.epochs} epochs {_clock(self.epoch_seconds * config.epochs)}."
         )
-
-
-def _now(machine: Machine) -> float:
-    if machine.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def _peak_bytes(machine: Machine) -> int:
-    if machine.device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _clock(seconds: float) -> str:

@@ -106,9 +106,8 @@ class SamSegmenter(nn.Module):
         if image_embeddings is None:
             assert batch.pixel_values is not None
             image_embeddings = self.encode(batch.pixel_values)
-        repeats = len(batch.prompts) // len(batch)
-        if repeats > 1:
-            image_embeddings = image_embeddings.repeat_interleave(repeats, 0)
+        if batch.prompts_per_image > 1:
+            image_embeddings = image_embeddings.repeat_interleave(batch.prompts_per_image, 0)
         return self.decode(image_embeddings, batch.prompts, batch.for_prompts(batch.original_sizes))
 
     def full_logits(self, output: Output, original_sizes: Sequence[Size]) -> list[Tensor]:

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from .batch import Prediction, Size
 from .checkpoint import load
 from .config import PredictConfig
-from .data.dataset import PictureDataset, collate_pictures
-from .data.loading import worker_count
+from .data.dataset import PictureDataset
+from .data.loading import picture_loader, worker_count
 from .data.reading import read_image, rgb_from_pillow
 from .data.sources import list_pictures
 from .errors import ConfigError, DataError
@@ -144,14 +143,14 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     pictures = find_pictures(config.input)
     prompts = read_prompts(config.prompts, pictures) if config.prompts else {}
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
-    machine = Machine.choose(accelerator=config.accelerator, precision=config.precision, attention=config.attention)
+    machine = Machine.asked(config)
     log.info("Computing on %s", machine)
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
     threshold = segmenter.threshold if config.threshold is None else config.threshold
     paths = [path for path, _ in pictures]
     dataset = PictureDataset(paths, segmenter.preprocessing, prompts)
     workers = min(worker_count(config.workers), len(paths) // 4)
-    loader = DataLoader(dataset, batch_size=config.batch_size, num_workers=workers, collate_fn=collate_pictures)
+    loader = picture_loader(dataset, batch_size=config.batch_size, workers=workers)
     if segmenter.adapter is not None and not prompts and segmenter.prompt in ("box", "points"):
         log.warning("The adapter was trained with the prompt '%s', but no --prompts are given.", segmenter.prompt)
     unread: list[DataError] = []

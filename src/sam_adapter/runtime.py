@@ -1,5 +1,8 @@
 """Where the arithmetic is done, in which precision, and with which form of attention: chosen once, and told."""
 
+import resource
+import sys
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self
@@ -8,7 +11,7 @@ import torch
 
 from .errors import ConfigError
 from .nn.attention import choose_attention
-from .options import AttentionKind
+from .options import AttentionKind, MachineOptions
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,24 @@ class Machine:
         if precision == "auto":
             precision = "bf16-mixed" if _good_at_bfloat16(chosen) else "32"
         return cls(chosen, precision, choose_attention(attention, chosen.type))
+
+    @classmethod
+    def asked(cls, options: MachineOptions) -> Self:
+        """The machine that a command's options mean; see `choose`."""
+        return cls.choose(accelerator=options.accelerator, precision=options.precision, attention=options.attention)
+
+    def clock(self) -> float:
+        """Seconds, once all that was asked of the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def peak_bytes(self) -> int:
+        """Most memory that was handed out on the GPU so far, or held by this process on a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
     def autocast(self) -> AbstractContextManager:
         """Context in which matrix products run in this precision."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .config import TrainConfig
+from .data.datamodule import PairDataModule
 from .embeddings import embedding_files, encode_missing
 from .errors import CheckpointError, ConfigError
 from .evaluation import score_batch
@@ -145,6 +146,21 @@ class SegmentationTask(lightning.LightningModule):
             raise CheckpointError(
                 f"{LAST} was trained on a base with SHA-256 {checkpoint['base_sha256']}, this one has {own}."
             )
+
+
+def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:
+    """What a run trains, and on what.
+
+    Raises:
+        ConfigError: If options do not fit together.
+        DataError: If files are faulty.
+        CheckpointError: If the base cannot be loaded.
+    """
+    data = PairDataModule(config)
+    machine = Machine.asked(config)
+    segmenter = SamSegmenter.from_config(config).suited_to(machine, for_good=True)
+    data.prepare(segmenter.preprocessing)
+    return SegmentationTask(segmenter, config, machine, images=len(data.train_records)), data
 
 
 def decay_groups(segmenter: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -21,14 +21,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from .callbacks import AdapterKeeper, GracefulStop, MetricsTable
 from .config import TrainConfig
 from .curves import draw_curves
-from .data.datamodule import PairDataModule
 from .errors import ConfigError
-from .memory import memory_advice
+from .memory import memory_advised
 from .methods import parameter_summary
-from .model import SamSegmenter
 from .run_folder import LAST, METRICS, clear_output, prepare_output
 from .runtime import Machine
-from .task import SegmentationTask
+from .task import prepared
 
 log = logging.getLogger(__name__)
 
@@ -66,28 +64,20 @@ def train(config: TrainConfig) -> TrainResult:
     """
     resume_from = prepare_output(config)
     lightning.seed_everything(config.seed, verbose=False)
-    data = PairDataModule(config)
-    machine = Machine.choose(accelerator=config.accelerator, precision=config.precision, attention=config.attention)
-    segmenter = SamSegmenter.from_config(config).suited_to(machine, for_good=True)
-    data.prepare(segmenter.preprocessing)
+    task, data = prepared(config)
     validated = bool(data.val_records)
     keeper = AdapterKeeper(config.output / "adapter", f"val_{config.monitor}" if validated else None, _mode(config))
     stop = GracefulStop(config.output / LAST, keeper)
-    trainer = _trainer(config, machine, [stop, keeper], validated=validated)
+    trainer = _trainer(config, task.machine, [stop, keeper], validated=validated)
     if trainer.is_global_zero:
         clear_output(config)
-        log.info("Trained:\n%s", parameter_summary(segmenter.parameter_table()))
-        log.info("Training on %s", machine)
-    task = SegmentationTask(segmenter, config, machine, images=len(data.train_records))
+        log.info("Trained:\n%s", parameter_summary(task.segmenter.parameter_table()))
+        log.info("Training on %s", task.machine)
     try:
-        with stop.listening():
+        with stop.listening(), memory_advised(config, task.machine):
             trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
     except SystemExit as error:  # Lightning leaves the program after Ctrl-C; that is for the caller to decide
         raise KeyboardInterrupt from error
-    except RuntimeError as error:
-        if advice := memory_advice(error, config, machine):
-            raise advice from error
-        raise
     finally:
         if trainer.is_global_zero:
             draw_curves(config.output / METRICS, config.output / "curves.png")

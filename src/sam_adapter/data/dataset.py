@@ -13,7 +13,8 @@ from ..errors import DataError
 from ..options import MaskRule, PromptOptions
 from ..prompts import PromptMaker
 from .augmentation import Augmentation
-from .reading import read_embedding, read_image, read_mask
+from .embedding_file import read_embedding
+from .reading import read_image, read_mask
 from .sources import Record
 from .transforms import Preprocessing
 
@@ -74,6 +75,8 @@ class PairDataset(Dataset[Sample]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         record = self.records[index]
         rng = np.random.default_rng([self.seed, epoch, index])
+        # Drawn before the ways part, so that prompts are the same with kept embeddings and without.
+        augmentation_seed = 0 if self.augmentation is None else int(rng.integers(2**31))
         if self.embeddings is not None:
             mask, _ = read_mask(record.mask, self.mask_rule)
             embedding = read_embedding(self.embeddings[record.image])
@@ -86,7 +89,7 @@ class PairDataset(Dataset[Sample]):
                 f"{image.shape[1]}x{image.shape[0]}; masks must match. 'sam-adapter check' lists all such files."
             )
         if self.augmentation is not None:
-            image, mask = self.augmentation(image, mask, seed=int(rng.integers(2**31)))
+            image, mask = self.augmentation(image, mask, seed=augmentation_seed)
         return self._sample(index, mask, rng, pixel_values=self.preprocessing.pixel_values(image))
 
     def _sample(

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from ..batch import Batch, Sample
+from .dataset import PictureDataset, collate_pictures
 
 
 class EpochSampler(DistributedSampler):
@@ -79,6 +80,11 @@ def scoring_loader(
     """Batches in order; several processes may see the first images twice, which the metrics take out again."""
     sampler = DistributedSampler(dataset, num_replicas=processes, rank=rank, shuffle=False)
     return DataLoader(dataset, sampler=sampler, **_options(batch_size, workers, pin))
+
+
+def picture_loader(dataset: PictureDataset, *, batch_size: int, workers: int) -> DataLoader[Any]:
+    """Batches of pictures without ground truth, as `collate_pictures` makes them."""
+    return DataLoader(dataset, batch_size=batch_size, num_workers=workers, collate_fn=collate_pictures)
 
 
 def worker_count(workers: int, *, processes: int = 1) -> int:

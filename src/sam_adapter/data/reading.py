@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from ..errors import DataError
 from ..options import MaskRule
@@ -17,23 +15,6 @@ class NotBinaryError(DataError):
 
 GREY_EDGE_SHARE = 0.9
 """A grey mask counts as binary with soft edges if at least this share of its pixels is near black or near white."""
-
-
-EMBEDDING = "image_embedding"
-"""Name of the tensor in a file of the embedding cache."""
-
-
-def read_embedding(path: Path) -> Tensor:
-    """An image embedding ``(D, h, w)`` that was kept on disk, memory-mapped.
-
-    Raises:
-        DataError: If the file is damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.get_tensor(EMBEDDING)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as an image embedding ({error}); delete it.") from error
 
 
 def read_image(path: Path | str) -> np.ndarray:

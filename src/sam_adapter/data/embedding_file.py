@@ -1,0 +1,33 @@
+"""One image embedding as a file of its own."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import DataError
+from ..writing import written_beside
+
+NAME = "image_embedding"
+"""Name of the tensor in the file."""
+
+
+def write_embedding(path: Path, embedding: Tensor) -> None:
+    """Write an image embedding ``(D, h, w)``; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_beside(path) as partial:
+        save_file({NAME: embedding.contiguous()}, partial)
+
+
+def read_embedding(path: Path) -> Tensor:
+    """An image embedding ``(D, h, w)`` that was kept on disk, memory-mapped.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(NAME)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read as an image embedding ({error}); delete it.") from error

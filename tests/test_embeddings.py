@@ -1,0 +1,95 @@
+"""Image embeddings that are kept: the same scores and weights, each image encoded once, several processes."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import write_pairs
+from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
+from sam_adapter.data.embedding_file import read_embedding
+from sam_adapter.data.sources import Record
+from sam_adapter.embeddings import embedding_files, encode_missing
+from sam_adapter.errors import DataError
+from sam_adapter.model import SamSegmenter
+from sam_adapter.runtime import Machine
+
+
+def run(pairs: Path, model: str, output: Path, cache: Path | None) -> TrainConfig:
+    return TrainConfig(
+        images=pairs / "images",
+        masks=pairs / "masks",
+        model=model,
+        output=output,
+        method="decoder",
+        prompt="mixed",
+        prompts_per_image=3,
+        augment="none",
+        epochs=2,
+        lr=1e-3,
+        workers=0,
+        accelerator="cpu",
+        precision="32",
+        embedding_cache=cache,
+    )
+
+
+def test_kept_embeddings_change_nothing_and_are_made_once(
+    pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    without = train(run(pairs, sam_folder, tmp_path / "without", None))
+    cached = train(run(pairs, sam_folder, tmp_path / "cached", tmp_path / "cache"))
+    wanted = load_file(without.adapter / "adapter_model.safetensors")
+    for name, tensor in load_file(cached.adapter / "adapter_model.safetensors").items():
+        torch.testing.assert_close(tensor, wanted[name], rtol=1e-4, atol=1e-6)
+
+    scoring = EvaluateConfig(
+        images=pairs / "images",
+        masks=pairs / "masks",
+        adapter=cached.adapter,
+        with_frozen=True,
+        output=tmp_path / "scores",
+        workers=0,
+        accelerator="cpu",
+        precision="32",
+    )
+    plain = evaluate(scoring)
+
+    def encode(*_: object) -> None:
+        raise AssertionError("an image was encoded again")
+
+    monkeypatch.setattr(SamSegmenter, "encode", encode)
+    again = evaluate(scoring.but(embedding_cache=tmp_path / "cache"))
+    assert again["iou"] == pytest.approx(plain["iou"], abs=1e-6)
+    assert again["frozen"]["iou"] == pytest.approx(plain["frozen"]["iou"], abs=1e-6)
+    train(run(pairs, sam_folder, tmp_path / "second", tmp_path / "cache"))
+
+
+def test_processes_share_the_images_whoever_is_first(tmp_path: Path, sam_folder: str):
+    images = write_pairs(tmp_path / "pairs", 5) / "images"
+    shutil.copy(images / "img_00.png", images / "same_00.png")
+    records = [Record(path.stem, path, path) for path in sorted(images.iterdir())]
+    segmenter = SamSegmenter.frozen(sam_folder)
+    machine = Machine.choose(device="cpu", precision="32")
+    files = embedding_files(tmp_path / "cache", records, segmenter, machine)
+    assert len(set(files.values())) == 5
+    for rank in (1, 0):
+        encode_missing(files, segmenter, machine, batch_size=2, workers=0, processes=2, rank=rank)
+    assert all(file.is_file() for file in files.values())
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_damaged_file_is_named(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"no tensors")
+    with pytest.raises(DataError, match=r"x\.safetensors: cannot be read as an image embedding .* delete it"):
+        read_embedding(path)
+
+
+def test_looking_at_data_does_not_load_torch():
+    code = "import sys, sam_adapter.data.inspection; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
