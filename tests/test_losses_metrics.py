@@ -47,6 +47,17 @@ def test_weighted_loss_averages_images_of_different_size():
     torch.testing.assert_close(terms["bce"], bce)
 
 
+def test_images_of_one_size_together_lose_what_each_loses_alone():
+    sizes = [(20, 30), (5, 7), (20, 30), (9, 4), (5, 7)]
+    generator = torch.Generator().manual_seed(3)
+    logits = [torch.randn(2, *size, generator=generator) for size in sizes]
+    targets = [torch.rand(2, *size, generator=generator) > 0.6 for size in sizes]
+    found = losses.image_losses(logits, targets, losses.LOSSES)
+    for name, loss in losses.LOSSES.items():
+        alone = torch.stack([loss(one, target.float()) for one, target in zip(logits, targets, strict=True)])
+        torch.testing.assert_close(found[name], alone)
+
+
 @pytest.mark.parametrize("text", ["", "bce+", "focal", "bce-iou", "2bce", "bce*2"])
 def test_wrong_loss_is_named(text: str):
     with pytest.raises(ConfigError, match="loss"):
@@ -61,6 +72,12 @@ def test_scores_against_torchmetrics():
     assert dice == pytest.approx(BinaryF1Score()(p, target[0].long()).item(), abs=1e-5)
     assert mae == pytest.approx((p - target[0]).abs().mean().item(), abs=1e-6)
     assert tp + fp + fn + tn == p.numel()
+
+
+def test_several_masks_score_as_each_alone():
+    probabilities, targets = torch.rand(3, 5, 6), torch.rand(3, 5, 6) > 0.5
+    alone = torch.stack([score(one, target, 0.4) for one, target in zip(probabilities, targets, strict=True)])
+    assert torch.equal(score(probabilities, targets, 0.4), alone)
 
 
 def test_empty_and_full_ground_truth():

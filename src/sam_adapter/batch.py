@@ -1,6 +1,6 @@
 """What travels between rooms: one image's `Prompt` and `Sample`, a `Batch` of them, and the model's answer."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -131,6 +131,28 @@ class Batch:
             targets=[target.to(device, **kwargs) for target in self.targets],
             prompts=[prompt.to(device, **kwargs) for prompt in self.prompts],
         )
+
+
+def alike(keys: Iterable[Hashable]) -> list[list[int]]:
+    """Positions of equal keys, group after group: what can be computed side by side."""
+    groups: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        groups.setdefault(key, []).append(position)
+    return list(groups.values())
+
+
+def stacked_by_size(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Logits and ground truth of pictures of one size together.
+
+    Args:
+        logits: For each picture ``(K, H, W)``.
+        targets: For each picture ``(K, H, W)``.
+
+    Yields:
+        The pictures' positions, their logits and their targets, each ``(n, K, H, W)``.
+    """
+    for members in alike(tuple(one.shape) for one in logits):
+        yield members, torch.stack([logits[at] for at in members]), torch.stack([targets[at] for at in members])
 
 
 def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:

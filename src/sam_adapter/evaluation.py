@@ -54,7 +54,7 @@ class Scoring:
 
 
 def score_batch(
-    metrics: OverlapMetrics, batch: Batch, logits: list[Tensor], threshold: float, losses: list[Tensor] | None = None
+    metrics: OverlapMetrics, batch: Batch, logits: list[Tensor], threshold: float, losses: Tensor | None = None
 ) -> None:
     """Add the scores of a batch; the one place where training and evaluation meet.
 
@@ -63,7 +63,7 @@ def score_batch(
         batch: With ground truth.
         logits: For each image ``(1, H, W)`` at original size.
         threshold: Probability above which a pixel is foreground.
-        losses: For each image, if they are to be averaged too.
+        losses: Of each image ``(B,)``, if they are to be averaged too.
     """
     for position, (index, one, target) in enumerate(zip(batch.indices, logits, batch.targets, strict=True)):
         loss = None if losses is None else losses[position]

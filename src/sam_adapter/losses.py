@@ -1,26 +1,32 @@
 """Losses on mask logits at original size, and their weighted sum."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .batch import stacked_by_size
+
 SMOOTHING = 1e-3
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits and 0/1 targets, both ``(..., K, H, W)``, to the loss of each image ``(...)``."""
 
 
 def bce(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross entropy, mean over pixels."""
-    return functional.binary_cross_entropy_with_logits(logits, target)
+    return _cross_entropy(logits, target).mean((-3, -2, -1))
 
 
 def balanced_bce(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross entropy in which foreground and background weigh the same; an absent one weighs nothing."""
-    losses = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    background = 1 - target
-    sides = [(losses * side).sum() / side.sum().clamp(min=1) for side in (target, background)]
-    present = (target.any().float() + background.any().float()).clamp(min=1)
-    return (sides[0] + sides[1]) / present
+    losses = _cross_entropy(logits, target)
+    pixels = [side.sum((-3, -2, -1)) for side in (target, 1 - target)]
+    sums = [(losses * side).sum((-3, -2, -1)) for side in (target, 1 - target)]
+    present = sum((count > 0).float() for count in pixels)
+    return sum(total / count.clamp(min=1) for total, count in zip(sums, pixels, strict=True)) / present
 
 
 def iou(logits: Tensor, target: Tensor) -> Tensor:
@@ -28,7 +34,7 @@ def iou(logits: Tensor, target: Tensor) -> Tensor:
     probabilities = logits.sigmoid()
     intersection = (probabilities * target).sum((-2, -1))
     union = (probabilities + target).sum((-2, -1)) - intersection
-    return (1 - (intersection + SMOOTHING) / (union + SMOOTHING)).mean()
+    return (1 - (intersection + SMOOTHING) / (union + SMOOTHING)).mean(-1)
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -36,10 +42,14 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     probabilities = logits.sigmoid()
     intersection = (probabilities * target).sum((-2, -1))
     total = (probabilities + target).sum((-2, -1))
-    return (1 - (2 * intersection + SMOOTHING) / (total + SMOOTHING)).mean()
+    return (1 - (2 * intersection + SMOOTHING) / (total + SMOOTHING)).mean(-1)
 
 
-LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+LOSSES: Mapping[str, Loss] = {
     "bce": bce,
     "balanced_bce": balanced_bce,
     "iou": iou,
@@ -47,8 +57,30 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def image_losses(logits: Sequence[Tensor], targets: Sequence[Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Losses of each image at its own size; images of one size are computed together.
+
+    Args:
+        logits: For each image ``(K, H, W)``.
+        targets: For each image ``(K, H, W)``, 0 or 1.
+        names: Losses in `LOSSES`.
+
+    Returns:
+        For each name ``(images,)``.
+    """
+    order: list[int] = []
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    for members, some_logits, some_targets in stacked_by_size(logits, targets):
+        order += members
+        for name, values in parts.items():
+            values.append(LOSSES[name](some_logits.float(), some_targets.float()))
+    back = sorted(range(len(order)), key=order.__getitem__)
+    joined = {name: torch.cat(values) for name, values in parts.items()}
+    return joined if order == sorted(order) else {name: values[back] for name, values in joined.items()}
+
+
 def weighted_loss(
-    logits: list[Tensor], targets: list[Tensor], weights: Mapping[str, float]
+    logits: Sequence[Tensor], targets: Sequence[Tensor], weights: Mapping[str, float]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of losses, each taken image by image at its own size and averaged over the images.
 
@@ -60,10 +92,10 @@ def weighted_loss(
     Returns:
         The sum, and each loss by name without its weight.
     """
-    terms = {
-        name: torch.stack(
-            [LOSSES[name](one.float(), target.float()) for one, target in zip(logits, targets, strict=True)]
-        ).mean()
-        for name in weights
-    }
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum(), terms
+    terms = {name: values.mean() for name, values in image_losses(logits, targets, weights).items()}
+    return weighted_sum(terms, weights), terms
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum of terms of one shape, each times its weight."""
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum(0)

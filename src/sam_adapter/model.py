@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbones import SamBackbone, load_backbone
-from .batch import Batch, Output, Prompt, Size
+from .batch import Batch, Output, Prompt, Size, alike
 from .config import TrainConfig, trained_parts
 from .data.transforms import Preprocessing
 from .errors import CheckpointError
@@ -112,10 +112,14 @@ class SamSegmenter(nn.Module):
 
     def full_logits(self, output: Output, original_sizes: Sequence[Size]) -> list[Tensor]:
         """Logits ``(N, H, W)`` in float32 at each picture's original size."""
-        return [
-            self.preprocessing.to_original_size(logits, size)
-            for logits, size in zip(output.mask_logits, original_sizes, strict=True)
-        ]
+        low = output.mask_logits
+        full: list[Tensor] = list(low)
+        for members in alike((size, one.shape) for one, size in zip(low, original_sizes, strict=True)):
+            together = torch.stack([low[at] for at in members])  # (n, N, h, w)
+            resized = self.preprocessing.to_original_size(together, original_sizes[members[0]])
+            for at, one in zip(members, resized, strict=True):
+                full[at] = one
+        return full
 
     def train(self, mode: bool = True) -> Self:
         """Put into training mode only what is trained; frozen parts stay in eval mode."""

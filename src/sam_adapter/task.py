@@ -7,13 +7,13 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch
+from .batch import Batch, stacked_by_size
 from .config import TrainConfig
 from .data.datamodule import PairDataModule
 from .embeddings import embedding_files, encode_missing
 from .errors import CheckpointError, ConfigError
 from .evaluation import score_batch
-from .losses import weighted_loss
+from .losses import image_losses, weighted_loss, weighted_sum
 from .metrics import OverlapMetrics, score
 from .model import SamSegmenter
 from .options import parse_loss
@@ -80,17 +80,14 @@ class SegmentationTask(lightning.LightningModule):
         targets = batch.for_prompts(batch.targets)
         loss, terms = weighted_loss(logits, targets, self.loss_weights)
         with torch.no_grad():
-            pairs = zip(logits, targets, strict=True)
-            rows = torch.stack([score(one.sigmoid()[0], target[0], self.segmenter.threshold) for one, target in pairs])
-        return loss, terms, rows[:, 0].mean()
+            together = stacked_by_size(logits, targets)
+            rows = [score(some.sigmoid()[:, 0], true[:, 0], self.segmenter.threshold) for _, some, true in together]
+        return loss, terms, torch.cat(rows)[:, 0].mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect scores; the loss is averaged over images too."""
         logits = self.segmenter.full_logits(self.segmenter(batch), batch.original_sizes)
-        losses = [
-            weighted_loss([one], [target], self.loss_weights)[0]
-            for one, target in zip(logits, batch.targets, strict=True)
-        ]
+        losses = weighted_sum(image_losses(logits, batch.targets, self.loss_weights), self.loss_weights)
         score_batch(self.val_metrics, batch, logits, self.segmenter.threshold, losses)
 
     def on_validation_epoch_end(self) -> None:

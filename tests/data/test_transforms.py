@@ -40,7 +40,7 @@ def test_a_mask_survives_the_way_there_and_back(resize, size: tuple[int, int]):
     _, columns = np.mgrid[: size[0], : size[1]]
     half = (columns >= size[1] / 2).astype(np.uint8)
     pixels = preprocessing.pixel_values(np.repeat(half[..., None] * 255, 3, axis=2))
-    back = preprocessing.to_original_size(pixels[:1], size)[0]
+    back = preprocessing.to_original_size(pixels[None, :1], size)[0, 0]
     # 0 and 255 lie on both sides of the middle after normalisation
     assert ((back > 0.2).numpy() == half.astype(bool)).mean() > 0.98
     assert back.shape == size

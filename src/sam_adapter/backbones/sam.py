@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import SamConfig, SamModel
 
-from ..batch import Output, Prompt
+from ..batch import Output, Prompt, alike
 from ..errors import CheckpointError, ConfigError
 from ..nn.attention import ATTENTION
 from ..nn.sam_adapter import SamAdapter
@@ -116,12 +116,9 @@ class SamBackbone(nn.Module):
         Returns:
             Logits and predicted quality for each image.
         """
-        groups: dict[tuple, list[int]] = {}
-        for index, prompt in enumerate(prompts):
-            groups.setdefault(prompt.structure, []).append(index)
         logits: list[Tensor] = [image_embeddings] * len(prompts)
         scores: list[Tensor] = [image_embeddings] * len(prompts)
-        for members in groups.values():
+        for members in alike(prompt.structure for prompt in prompts):
             embeddings = image_embeddings if len(members) == len(prompts) else image_embeddings[members]
             group_logits, group_scores = self._decode_group(embeddings, [prompts[m] for m in members], multimask)
             for position, index in enumerate(members):

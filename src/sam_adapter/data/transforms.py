@@ -84,14 +84,14 @@ class Preprocessing:
         """Low-resolution logits → logits of every pixel of the original picture, as SAM's predictor does it.
 
         Args:
-            mask_logits: ``(K, h, w)`` over the whole square.
+            mask_logits: ``(B, K, h, w)`` over the whole square.
             original_size: ``(H, W)``.
 
         Returns:
-            ``(K, H, W)`` float32.
+            ``(B, K, H, W)`` float32.
         """
         side = (self.image_size, self.image_size)
         height, width = self.input_size(original_size)
-        logits = functional.interpolate(mask_logits[None].float(), side, mode="bilinear", align_corners=False)
+        logits = functional.interpolate(mask_logits.float(), side, mode="bilinear", align_corners=False)
         logits = logits[..., :height, :width]
-        return functional.interpolate(logits, original_size, mode="bilinear", align_corners=False)[0]
+        return functional.interpolate(logits, original_size, mode="bilinear", align_corners=False)

@@ -14,26 +14,26 @@ COLUMNS: tuple[str, ...] = ("iou", "dice", "mae", "tp", "fp", "fn", "tn")
 
 
 def score(probabilities: Tensor, target: Tensor, threshold: float = 0.5) -> Tensor:
-    """Score one mask at its original size.
+    """Score a mask at its original size, or several of one size.
 
     Args:
-        probabilities: ``(H, W)`` from 0 to 1.
-        target: ``(H, W)``, 0 or 1.
+        probabilities: ``(..., H, W)`` from 0 to 1.
+        target: ``(..., H, W)``, 0 or 1.
         threshold: Probability above which a pixel is foreground.
 
     Returns:
-        ``(7,)`` float64 in the order of `COLUMNS`: IoU and Dice with smoothing 1e-3, the mean absolute difference
+        ``(..., 7)`` float64 in the order of `COLUMNS`: IoU and Dice with smoothing 1e-3, the mean absolute difference
         between probability and target, and the four pixel counts. Where the ground truth is empty, IoU and Dice are
         1 for an empty mask and practically 0 for any other.
     """
     truth = target.bool()
     mask = probabilities > threshold
-    tp, fp = (mask & truth).sum().double(), (mask & ~truth).sum().double()
-    fn, tn = (~mask & truth).sum().double(), (~mask & ~truth).sum().double()
+    pairs = (mask & truth, mask & ~truth, ~mask & truth, ~mask & ~truth)
+    tp, fp, fn, tn = (pair.sum((-2, -1)).double() for pair in pairs)
     iou = (tp + SMOOTHING) / (tp + fp + fn + SMOOTHING)
     dice = (2 * tp + SMOOTHING) / (2 * tp + fp + fn + SMOOTHING)
-    mae = (probabilities.double() - truth.double()).abs().mean()
-    return torch.stack([iou, dice, mae, tp, fp, fn, tn])
+    mae = (probabilities.double() - truth.double()).abs().mean((-2, -1))
+    return torch.stack([iou, dice, mae, tp, fp, fn, tn], -1)
 
 
 class OverlapMetrics(Metric):
