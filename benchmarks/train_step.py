@@ -4,9 +4,10 @@
         --variants eager-float32,fast-float32,fast-bfloat16 --json steps.json
 
 Weights are random, nothing is fetched. A variant is ATTENTION-PRECISION, with ``-checkpointing`` after it to recompute
-the blocks. ATTENTION is ``eager`` or ``sdpa`` (the blocks of `transformers` as they are, under the same adapter) or
-``fast`` (what this package does). Each variant runs in a process of its own; peak memory is that of the whole process,
-PyTorch included, or what CUDA handed out. ``forward_s`` and ``step_s`` are the shortest of the measured steps.
+the blocks and ``-compiled`` to put them through torch.compile. ATTENTION is ``eager`` or ``sdpa`` (the blocks of
+`transformers` as they are, under the same adapter) or ``fast`` (what this package does). Each variant runs in a process of
+its own; peak memory is that of the whole process, PyTorch included, or what CUDA handed out. ``forward_s`` and ``step_s``
+are the shortest of the measured steps.
 """
 
 import argparse
@@ -14,14 +15,17 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import SamConfig, SamModel, SamVisionConfig
 
+from machine import machine
 from sam_adapter.backbones.sam import BaseIdentity, SamBackbone
 from sam_adapter.batch import Batch, Prompt
 from sam_adapter.data.transforms import Preprocessing
@@ -59,7 +63,7 @@ class PeerBackbone(SamBackbone):
         return encoder.neck(hidden_states + up(adapter.activation(adapter.down[-1](features))))
 
 
-def random_segmenter(model: str, image_size: int, variant: str) -> SamSegmenter:
+def random_segmenter(model: str, image_size: int, variant: str, *, device: str = "cpu") -> SamSegmenter:
     """A SAM of the size with random weights, the default adapter and the variant's attention."""
     attention, _, *rest = variant.split("-")
     size = SIZES[model]
@@ -77,7 +81,8 @@ def random_segmenter(model: str, image_size: int, variant: str) -> SamSegmenter:
         config._attn_implementation = attention
         config.vision_config._attn_implementation = attention
     torch.manual_seed(0)
-    sam = SamModel(config).requires_grad_(False).eval()
+    with torch.device(device):
+        sam = SamModel(config).requires_grad_(False).eval()
     with torch.no_grad():  # SAM starts with relative positions at zero, which would make errors in them invisible
         for name, table in sam.named_parameters():
             if "rel_pos" in name:
@@ -87,7 +92,8 @@ def random_segmenter(model: str, image_size: int, variant: str) -> SamSegmenter:
     method = MethodSettings(
         name="sam_adapter", parts=("mask_decoder",), adapter=AdapterSettings(tune_dim=192, hidden_dim=32)
     )
-    return SamSegmenter(backbone, method, Preprocessing(image_size=image_size))
+    with torch.device(device):
+        return SamSegmenter(backbone, method, Preprocessing(image_size=image_size))
 
 
 def random_batch(images: int, image_size: int) -> Batch:
@@ -109,7 +115,8 @@ def random_batch(images: int, image_size: int) -> Batch:
 def measure(model: str, image_size: int, batch_size: int, variant: str, steps: int, device: str) -> dict[str, Any]:
     """Time training steps of one variant in this process; the first step is not counted."""
     give_large_blocks_back()
-    machine = Machine.choose(device=device, precision=PRECISIONS[variant.split("-")[1]])
+    precision = PRECISIONS[variant.split("-")[1]]
+    machine = Machine.choose(device=device, precision=precision, compiled="compiled" in variant)
     place = machine.device
     segmenter = random_segmenter(model, image_size, variant)
     segmenter.suited_to(machine, for_good=variant.startswith("fast")).to(place).train()
@@ -140,22 +147,14 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
     }
 
 
-def matrix_rates(device: str) -> dict[str, float]:
-    """GFLOP/s of a square matrix product in each precision."""
-    rates = {}
-    machine = Machine.choose(device=device)
-    place = machine.device
-    side = 8192 if place.type == "cuda" else 2048
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        square = torch.randn(side, side, device=place).to(dtype)
-        product = torch.empty_like(square)
-        times = []
-        for _ in range(8):
-            began = machine.clock()
-            torch.mm(square, square, out=product)
-            times.append(machine.clock() - began)
-        rates[name] = 2 * side**3 / min(times) / 1e9
-    return rates
+def counted_tflop(model: str, image_size: int, batch_size: int) -> float:
+    """Arithmetic of one step in 1e12 operations, by the definition: nothing is computed twice, no memory is used."""
+    segmenter = random_segmenter(model, image_size, "eager-float32", device="meta")
+    batch = random_batch(batch_size, image_size).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        logits = segmenter.full_logits(segmenter(batch), batch.original_sizes)
+        weighted_loss(logits, batch.targets, {"bce": 1.0, "iou": 1.0})[0].backward()
+    return counter.get_total_flops() / 1e12
 
 
 def main() -> None:
@@ -175,32 +174,55 @@ def main() -> None:
         row = measure(options.model, options.image_size, options.batch_size, options.one, options.steps, options.device)
         print(json.dumps(row))
         return
-    rows = []
-    for variant in options.variants.split(","):
-        command = [sys.executable, __file__, *sys.argv[1:], "--one", variant]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            sys.exit(f"{variant} failed with {done.returncode}")
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print("{variant:32s} forward {forward_s:7.2f} s  step {step_s:7.2f} s  {peak_gb:6.2f} GB".format(**rows[-1]))
-    rates = matrix_rates(options.device)
-    print("matrix product: " + ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items()))
+    case = Case(options.model, options.image_size, options.batch_size)
+    rows = [measured_apart(case, variant, options.steps, options.device) for variant in options.variants.split(",")]
+    about = machine(options.device)
+    print(f"{about['machine']}; matrix product: {about['gflops']}")
     if options.json:
-        about = {"torch": torch.__version__, "device": options.device, "gflops": rates, "rows": rows}
-        options.json.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n", encoding="utf-8")
     if options.csv:
-        _append(options.csv, rows)
+        append_rows(options.csv, rows, about)
 
 
-def _append(path: Path, rows: list[dict[str, Any]]) -> None:
-    columns = ["model", "image_size", "batch_size", "variant", "forward_s", "step_s", "peak_gb"]
+@dataclass(frozen=True)
+class Case:
+    """What a step is taken with."""
+
+    model: str
+    image_size: int
+    batch_size: int
+
+
+def measured_apart(case: Case, variant: str, steps: int, device: str) -> dict[str, Any]:
+    """`measure` in a process of its own, with the row printed."""
+    arguments = ["--model", case.model, "--image-size", str(case.image_size), "--batch-size", str(case.batch_size)]
+    arguments += ["--steps", str(steps), "--device", device, "--one", variant]
+    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{variant} failed with {done.returncode}")
+    row = json.loads(done.stdout.splitlines()[-1])
+    row["tflop"] = counted_tflop(case.model, case.image_size, case.batch_size)
+    shown = "{model} {image_size} x{batch_size} {variant:28s} forward {forward_s:7.2f} s  step {step_s:7.2f} s"
+    print((shown + "  {peak_gb:6.2f} GB").format(**row), flush=True)
+    return row
+
+
+def append_rows(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
+    """Add rows to a CSV table, each with the share of the machine's matrix rate that its step reaches."""
+    columns = ["date", "machine", "versions", "model", "image_size", "batch_size", "variant"]
+    columns += ["forward_s", "step_s", "peak_gb", "tflop", "gflops", "share_of_matrix_rate"]
     new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         if new:
             writer.writeheader()
         for row in rows:
-            writer.writerow({name: f"{row[name]:.3f}" if name.endswith(("_s", "_gb")) else row[name] for name in row})
+            rate = about["gflops"][row["variant"].split("-")[1]]
+            reached = row["tflop"] * 1e3 / row["step_s"]
+            values = {**about, **row, "gflops": round(rate), "share_of_matrix_rate": f"{reached / rate:.2f}"}
+            rounded = {name: f"{row[name]:.3f}" for name in ("forward_s", "step_s", "peak_gb", "tflop")}
+            writer.writerow({**values, **rounded})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The contract every method keeps, and SAM's behaviour around it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sam_adapter.config import TrainConfig
 from sam_adapter.errors import CheckpointError, ConfigError
 from sam_adapter.losses import weighted_loss
 from sam_adapter.model import SamSegmenter
+from sam_adapter.runtime import Machine
 
 METHODS = {
     "wide": {},
@@ -159,6 +161,28 @@ def test_gradient_checkpointing_changes_nothing_but_memory(sam_folder: str):
         gradients.append([p.grad for p in segmenter.adapter.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_blocks_change_nothing(sam_folder: str):
+    gradients = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        segmenter = SamSegmenter.from_config(config(sam_folder))
+        segmenter.suited_to(Machine.choose(device="cpu", precision="32", compiled=compiled))
+        batch = example_batch([BOX, Prompt()])
+        weighted_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
+        assert segmenter.adapter is not None
+        gradients.append([p.grad for p in segmenter.adapter.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match=r"compile: needs a C\+\+ compiler"):
+        Machine.choose(device="cpu", compiled=True)
+    assert not Machine.choose(device="cpu").compiled
 
 
 def test_another_base_is_refused_with_both_hashes(sam_folder: str, tmp_path: Path):

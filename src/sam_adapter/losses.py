@@ -23,10 +23,10 @@ def bce(logits: Tensor, target: Tensor) -> Tensor:
 def balanced_bce(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross entropy in which foreground and background weigh the same; an absent one weighs nothing."""
     losses = _cross_entropy(logits, target)
-    pixels = [side.sum((-3, -2, -1)) for side in (target, 1 - target)]
-    sums = [(losses * side).sum((-3, -2, -1)) for side in (target, 1 - target)]
-    present = sum((count > 0).float() for count in pixels)
-    return sum(total / count.clamp(min=1) for total, count in zip(sums, pixels, strict=True)) / present
+    sides = torch.stack([target, 1 - target])  # (2, ..., K, H, W)
+    pixels = sides.sum((-3, -2, -1))
+    means = (losses * sides).sum((-3, -2, -1)) / pixels.clamp(min=1)
+    return means.sum(0) / (pixels > 0).sum(0)
 
 
 def iou(logits: Tensor, target: Tensor) -> Tensor:

@@ -139,6 +139,7 @@ class SamSegmenter(nn.Module):
             for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it.
         """
         self.backbone.attention = machine.attention
+        self.backbone.compiled = machine.compiled
         if for_good and machine.precision == "bf16-mixed":
             self.keep_frozen_in_bfloat16()
         return self

@@ -19,7 +19,7 @@ Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
 PromptKind = Literal["box", "points", "none", "mixed"]
 MaskRule = Literal["auto", "nonzero", "half"]
 Resize = Literal["pad", "squash"]
-AttentionKind = Literal["auto", "plain", "blocked", "folded"]
+AttentionKind = Literal["auto", "plain", "blocked", "folded", "flex"]
 Monitor = Literal["iou", "dice", "mae", "ber", "loss"]
 Save = Literal["masks", "overlays", "probabilities"]
 
@@ -211,7 +211,11 @@ class MachineOptions(Config):
     attention: AttentionKind = "auto"
     """How the encoder's attention is computed; all give the same result. 'plain' holds all scores at once; 'blocked'
     a block at a time, computed again in the backward pass; 'folded' is PyTorch's fused kernel with the position bias
-    in wider queries and keys. 'auto': blocked on CPUs, folded on GPUs."""
+    in wider queries and keys; 'flex' is FlexAttention, on a CPU without training. 'auto': blocked on CPUs, folded on
+    GPUs."""
+    compile: bool = False
+    """Compile the encoder's blocks with torch.compile: a minute at the start for faster steps afterwards. On a CPU it
+    needs a C++ compiler."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Kind of device."""
     workers: int = -1

@@ -1,6 +1,8 @@
 """Where the arithmetic is done, in which precision, and with which form of attention: chosen once, and told."""
 
+import os
 import resource
+import shutil
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -22,11 +24,13 @@ class Machine:
         device: Where the weights are.
         precision: ``32``, ``bf16-mixed`` or ``16-mixed``.
         attention: A key of `sam_adapter.nn.attention.ATTENTION`.
+        compiled: Whether the encoder's blocks go through torch.compile.
     """
 
     device: torch.device
     precision: str
     attention: str
+    compiled: bool = False
 
     @classmethod
     def choose(
@@ -35,6 +39,7 @@ class Machine:
         accelerator: str = "auto",
         precision: str = "auto",
         attention: AttentionKind = "auto",
+        compiled: bool = False,
         device: torch.device | str | None = None,
     ) -> Self:
         """Fill in what is left to us.
@@ -43,20 +48,28 @@ class Machine:
             accelerator: ``auto``, ``cpu`` or ``gpu``.
             precision: ``auto`` is bfloat16 where the hardware has instructions for it, float32 elsewhere.
             attention: ``auto`` is the fastest that is exact on the device.
+            compiled: Whether to compile the encoder's blocks.
             device: A device by name, instead of an accelerator.
 
         Raises:
-            ConfigError: If a GPU is asked for and there is none.
+            ConfigError: If a GPU is asked for and there is none, or there is no compiler.
         """
         chosen = _pick_device(accelerator) if device is None else torch.device(device)
         if precision == "auto":
             precision = "bf16-mixed" if _good_at_bfloat16(chosen) else "32"
-        return cls(chosen, precision, choose_attention(attention, chosen.type))
+        if compiled and chosen.type == "cpu" and not any(map(shutil.which, _cpp_compilers())):
+            raise ConfigError("compile: needs a C++ compiler on the CPU; install g++, or leave the option out.")
+        return cls(chosen, precision, choose_attention(attention, chosen.type), compiled)
 
     @classmethod
     def asked(cls, options: MachineOptions) -> Self:
         """The machine that a command's options mean; see `choose`."""
-        return cls.choose(accelerator=options.accelerator, precision=options.precision, attention=options.attention)
+        return cls.choose(
+            accelerator=options.accelerator,
+            precision=options.precision,
+            attention=options.attention,
+            compiled=options.compile,
+        )
 
     def clock(self) -> float:
         """Seconds, once all that was asked of the device is done."""
@@ -79,13 +92,19 @@ class Machine:
         return torch.autocast(self.device.type, dtype=dtype)
 
     def __str__(self) -> str:
-        return f"device {self.device}, precision {self.precision}, attention {self.attention}"
+        compiled = ", compiled blocks" if self.compiled else ""
+        return f"device {self.device}, precision {self.precision}, attention {self.attention}{compiled}"
 
 
 def _pick_device(accelerator: str) -> torch.device:
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("accelerator: PyTorch finds no GPU here; use '--accelerator cpu'.")
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _cpp_compilers() -> list[str]:
+    """What PyTorch compiles with: the environment's choice, or the usual names."""
+    return [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
 
 
 def _good_at_bfloat16(device: torch.device) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam_adapter.nn import attention
+from sam_adapter.nn import blocked
 from sam_adapter.nn.attention import ATTENTION, choose_attention
 from sam_adapter.nn.windows import filled_up, partition, unpartition
 
@@ -36,10 +36,19 @@ def test_fast_forms_equal_the_plain_one(form: str, size: tuple[int, int, int], m
     wanted = outcome("plain", inputs)
     # Blocks of a part of one head, of one whole head, and of several, the last block being smaller.
     for block_bytes in (1, 4 * height * width * 3, 4 * (height * width) ** 2 * 5, 1 << 23):
-        monkeypatch.setattr(attention, "BLOCK_BYTES", block_bytes)
-        monkeypatch.setattr(attention, "WHOLE_HEADS_BYTES", block_bytes)
+        monkeypatch.setattr(blocked, "BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(blocked, "WHOLE_HEADS_BYTES", block_bytes)
         for found, right in zip(outcome(form, inputs), wanted, strict=True):
             assert (found - right).abs().max() <= 2e-6 * right.abs().max().clamp(min=1)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 5, 7), (3, 7, 5), (12, 14, 14), (2, 1, 9)])
+def test_flex_attention_equals_the_plain_one_forwards(size: tuple[int, int, int]):
+    """PyTorch gives it no gradients on a CPU."""
+    heads, height, width = size
+    inputs = [tensor.detach() for tensor in example(heads=heads, height=height, width=width)]
+    torch.testing.assert_close(attend("flex", inputs), attend("plain", inputs), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("form", ["blocked", "folded"])
@@ -67,8 +76,8 @@ def test_blocked_attention_never_holds_all_scores(monkeypatch: pytest.MonkeyPatc
                 self.size = max(self.size, result.numel())
             return result
 
-    monkeypatch.setattr(attention, "BLOCK_BYTES", 4 * 16 * 256)
-    monkeypatch.setattr(attention, "WHOLE_HEADS_BYTES", 4 * 16 * 256)
+    monkeypatch.setattr(blocked, "BLOCK_BYTES", 4 * 16 * 256)
+    monkeypatch.setattr(blocked, "WHOLE_HEADS_BYTES", 4 * 16 * 256)
     inputs = example(heads=2, height=16, width=16)
     with Largest() as largest:
         outcome("blocked", inputs)

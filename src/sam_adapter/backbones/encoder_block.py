@@ -3,13 +3,15 @@
 The block itself, its weights and its names, is `transformers`' ``SamVisionLayer``.
 """
 
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..nn.attention import Attention
+from ..nn.attention import ATTENTION, Attention
 from ..nn.windows import filled_up, partition, unpartition
 
 
@@ -26,6 +28,28 @@ def encoder_block(layer: Any, hidden_states: Tensor, attend: Attention) -> Tenso
     """
     hidden_states = hidden_states + _attended(layer, layer.layer_norm1(hidden_states), attend)
     return hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
+
+
+Block = Callable[[Any, Tensor], Tensor]
+"""A ``SamVisionLayer`` and hidden states ``(B, H, W, C)`` to new hidden states."""
+
+
+def block_runner(attention: str, *, compiled: bool) -> Block:
+    """`encoder_block` with a form of attention.
+
+    Args:
+        attention: A key of `sam_adapter.nn.attention.ATTENTION`.
+        compiled: Through torch.compile; blocks of one kind share what is compiled.
+    """
+    return _compiled(attention) if compiled else partial(encoder_block, attend=ATTENTION[attention])
+
+
+@cache
+def _compiled(attention: str) -> Block:
+    attend: Any = ATTENTION[attention]
+    if attention == "blocked":
+        attend = torch.compiler.disable(attend)  # a loop over views of a buffer, which compilers do not follow
+    return partial(torch.compile(encoder_block, dynamic=False), attend=attend)
 
 
 def _attended(layer: Any, normalised: Tensor, attend: Attention) -> Tensor:

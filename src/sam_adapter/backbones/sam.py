@@ -16,12 +16,11 @@ from transformers import SamConfig, SamModel
 
 from ..batch import Output, Prompt, alike
 from ..errors import CheckpointError, ConfigError
-from ..nn.attention import ATTENTION
 from ..nn.sam_adapter import SamAdapter
 from ..options import Part
 from . import meta
 from .download import download_folder
-from .encoder_block import encoder_block
+from .encoder_block import block_runner
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +61,7 @@ class SamBackbone(nn.Module):
         self.sam = sam
         self.identity = identity
         self.attention = "plain"
+        self.compiled = False
         self.gradient_checkpointing = False
         vision: Any = sam.config.vision_config
         self.hidden_size: int = vision.hidden_size
@@ -92,15 +92,15 @@ class SamBackbone(nn.Module):
         narrow: Sequence[Tensor] = ()
         if adapter is not None:
             narrow = adapter.narrow(adapter.features(pixel_values, patch_embedding, hidden_states))
-        attend = ATTENTION[self.attention]
+        run_block = block_runner(self.attention, compiled=self.compiled)
         for block, layer in enumerate(encoder.layers):
             if adapter is not None:
                 hidden_states = hidden_states + adapter.prompt(narrow[block], block)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden_states = checkpoint(encoder_block, layer, hidden_states, attend, use_reentrant=False)
+                hidden_states = checkpoint(run_block, layer, hidden_states, use_reentrant=False)
                 assert isinstance(hidden_states, Tensor)
             else:
-                hidden_states = encoder_block(layer, hidden_states, attend)
+                hidden_states = run_block(layer, hidden_states)
         if adapter is not None and adapter.settings.neck_prompt:
             hidden_states = hidden_states + adapter.prompt(narrow[self.depth], self.depth)
         return encoder.neck(hidden_states)

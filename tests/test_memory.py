@@ -1,0 +1,98 @@
+"""The ladder that is climbed when memory runs out, and the rehearsal of a run."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam_adapter import TrainConfig, cli
+from sam_adapter.errors import ConfigError
+from sam_adapter.memory import memory_advised, next_rung, rehearse
+from sam_adapter.runtime import Machine
+from sam_adapter.task import SegmentationTask
+
+CPU = Machine.choose(device="cpu", precision="32")
+
+
+def run(pairs: Path, model: str, output: Path) -> TrainConfig:
+    return TrainConfig(
+        images=pairs / "images",
+        masks=pairs / "masks",
+        model=model,
+        output=output,
+        batch_size=4,
+        accumulate=2,
+        prompts_per_image=3,
+        val_fraction=0.2,
+        workers=0,
+        accelerator="cpu",
+        precision="32",
+    )
+
+
+def test_every_rung_is_named_once_and_can_be_taken(pairs: Path, sam_folder: str, tmp_path: Path):
+    config, machine, named = run(pairs, sam_folder, tmp_path), CPU, []
+    for _ in range(10):
+        rung = next_rung(config, machine)
+        named.append(rung)
+        options = dict(re.findall(r"--([a-z-]+)(?: ([\w-]+))?", rung.split(" (")[0]))
+        if "image-size" in options:
+            break
+        # What the advice says is a change that the configuration takes as it is written.
+        values = {name.replace("-", "_"): int(value) if value.isdigit() else value for name, value in options.items()}
+        config = config.but(**{name: True if value == "" else value for name, value in values.items()})
+        machine = Machine.choose(device="cpu", precision=config.precision)
+    assert len(set(named)) == len(named) == 6
+    assert (config.batch_size, config.accumulate, config.prompts_per_image) == (1, 8, 1)
+    assert config.gradient_checkpointing
+    assert config.precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_running_out_of_memory_is_answered_with_the_next_rung(error: RuntimeError, pairs: Path, tmp_path: Path):
+    config = run(pairs, "tiny", tmp_path).but(batch_size=1)
+    advice = r"memory of the cpu .* Try next: --gradient-checkpointing"
+    with pytest.raises(ConfigError, match=advice), memory_advised(config, CPU):
+        raise error
+
+
+def test_other_errors_pass(pairs: Path, tmp_path: Path):
+    with pytest.raises(RuntimeError, match="shapes"), memory_advised(run(pairs, "tiny", tmp_path), CPU):
+        raise RuntimeError("shapes differ")
+
+
+def test_a_dry_run_takes_the_runs_own_step_and_writes_nothing(
+    pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    seen = []
+    loss = SegmentationTask.loss
+
+    def noted(self: SegmentationTask, batch):
+        seen.append((len(batch), len(batch.prompts)))
+        return loss(self, batch)
+
+    monkeypatch.setattr(SegmentationTask, "loss", noted)
+    config = run(pairs, sam_folder, tmp_path / "run").but(dry_run=True)
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    cli.main(["train", "--config", str(tmp_path / "c.yaml")])
+    shown = capsys.readouterr().out
+    assert set(seen) == {(4, 12)}
+    assert "One step of 4 images took" in shown
+    assert "An epoch of 2 steps" in shown
+    assert "--batch-size 2 --accumulate 4" in shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rehearsed_epoch_is_its_steps_and_the_validation(pairs: Path, sam_folder: str, tmp_path: Path):
+    found = rehearse(run(pairs, sam_folder, tmp_path / "run"))
+    assert found.batches == 2
+    assert found.peak_bytes > 0
+    steps = found.batches * (found.step_seconds + found.load_seconds)
+    assert found.epoch_seconds == pytest.approx(steps + found.val_seconds)
