@@ -5,9 +5,9 @@
 
 Weights are random, nothing is fetched. A variant is ATTENTION-PRECISION, with ``-checkpointing`` after it to recompute
 the blocks and ``-compiled`` to put them through torch.compile. ATTENTION is ``eager`` or ``sdpa`` (the blocks of
-`transformers` as they are, under the same adapter) or ``fast`` (what this package does). Each variant runs in a process of
-its own; peak memory is that of the whole process, PyTorch included, or what CUDA handed out. ``forward_s`` and ``step_s``
-are the shortest of the measured steps.
+`transformers` as they are, under the same adapter) or ``fast`` (what this package does). Each variant runs in a process
+of its own; peak memory is that of the whole process, PyTorch included, or what CUDA handed out. ``forward_s`` and
+``step_s`` are the shortest of the measured steps.
 """
 
 import argparse
@@ -113,7 +113,7 @@ def random_batch(images: int, image_size: int) -> Batch:
 
 
 def measure(model: str, image_size: int, batch_size: int, variant: str, steps: int, device: str) -> dict[str, Any]:
-    """Time training steps of one variant in this process; the first step is not counted."""
+    """Time training steps of one variant in this process; the first counts only if it is the only one."""
     give_large_blocks_back()
     precision = PRECISIONS[variant.split("-")[1]]
     machine = Machine.choose(device=device, precision=precision, compiled="compiled" in variant)
@@ -140,8 +140,8 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
         "model": model,
         "image_size": image_size,
         "batch_size": batch_size,
-        "forward_s": min(forwards[1:]),
-        "step_s": min(totals[1:]),
+        "forward_s": min(forwards[1:] or forwards),
+        "step_s": min(totals[1:] or totals),
         "peak_gb": machine.peak_bytes() / 1e9,
         "losses": losses,
     }
@@ -164,7 +164,9 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--variants", default="eager-float32,fast-float32,fast-bfloat16")
-    parser.add_argument("--steps", type=int, default=2, help="measured steps, after one that is not counted")
+    parser.add_argument(
+        "--steps", type=int, default=2, help="measured steps, after one that is not counted; 0 measures that"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--csv", type=Path, help="rows are added at the end of this table")

@@ -115,6 +115,19 @@ def test_a_batch_of_different_prompts_equals_one_by_one(sam_folder: str):
             torch.testing.assert_close(together.iou_scores[index], alone.iou_scores[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_cpu_decodes_in_float32_whatever_the_autocast(sam_folder: str):
+    segmenter = SamSegmenter.frozen(sam_folder)
+    batch = example_batch([BOX, POINTS])
+    assert batch.pixel_values is not None
+    with torch.no_grad():
+        embeddings = segmenter.encode(batch.pixel_values)
+        wanted = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
+    for one, other in zip(found.mask_logits, wanted.mask_logits, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_frozen_parts_stay_in_eval_mode(sam_folder: str):
     segmenter = SamSegmenter.from_config(config(sam_folder)).train()
     assert segmenter.adapter is not None

@@ -83,7 +83,7 @@ def encode_missing(
 
 
 def _dtype(machine: Machine) -> torch.dtype:
-    """The decoder's products are taken in the autocast precision, so nothing is lost by keeping that."""
+    """What the encoder gives in this precision: nothing is lost by keeping it."""
     return {"32": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[machine.precision]
 
 

@@ -11,7 +11,7 @@ from sam_adapter.demo.scenes import Scene, plain_objects, scene, write_scenes
 KINDS = ("plain", "camouflage", "shadow")
 PINNED = [
     ("plain", 143.96, 0.1849),
-    ("camouflage", 193.65, 0.1646),
+    ("camouflage", 193.35, 0.1646),
     ("shadow", 191.54, 0.1135),
 ]
 """Kind, mean grey level and area of the target of scene 0 of seed 1."""

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,18 @@ class SamBackbone(nn.Module):
         Returns:
             Logits and predicted quality for each image.
         """
+        on_cpu = image_embeddings.device.type == "cpu"
+        if on_cpu:
+            image_embeddings = image_embeddings.float()
         logits: list[Tensor] = [image_embeddings] * len(prompts)
         scores: list[Tensor] = [image_embeddings] * len(prompts)
-        for members in alike(prompt.structure for prompt in prompts):
-            embeddings = image_embeddings if len(members) == len(prompts) else image_embeddings[members]
-            group_logits, group_scores = self._decode_group(embeddings, [prompts[m] for m in members], multimask)
-            for position, index in enumerate(members):
-                logits[index], scores[index] = group_logits[position], group_scores[position]
+        # The decoder's products are too small for a CPU to gain anything from half precision.
+        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
+            for members in alike(prompt.structure for prompt in prompts):
+                embeddings = image_embeddings if len(members) == len(prompts) else image_embeddings[members]
+                group_logits, group_scores = self._decode_group(embeddings, [prompts[m] for m in members], multimask)
+                for position, index in enumerate(members):
+                    logits[index], scores[index] = group_logits[position], group_scores[position]
         return Output(logits, scores)
 
     def _decode_group(self, embeddings: Tensor, prompts: list[Prompt], multimask: bool) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,8 @@ MODEL = "tiny"
 TRAIN_SEED, TEST_SEED = 100, 200
 """Series of scenes that the bundled model has not seen."""
 BATCH_SIZE = 4
+PROMPTS_PER_IMAGE = 3
+"""A box, a point and none: the image is encoded once for all three."""
 LEARNING_RATE = 1e-3
 TUNE_DIM, HIDDEN_DIM = 384, 128
 """Twice and four times the default: texture is all there is to go by, and in so small a model width is cheap."""
@@ -99,6 +101,7 @@ def train_and_score(config: DemoConfig, method: Literal["sam_adapter", "decoder"
             model=MODEL,
             method=method,
             prompt="mixed",
+            prompts_per_image=PROMPTS_PER_IMAGE,
             val_fraction=0,
             epochs=config.epochs,
             batch_size=BATCH_SIZE,
@@ -107,7 +110,6 @@ def train_and_score(config: DemoConfig, method: Literal["sam_adapter", "decoder"
             hidden_dim=HIDDEN_DIM,
             adapter_init="zero",
             accelerator="cpu",
-            precision="32",
             workers=0,
             overwrite=True,
         )
@@ -159,7 +161,6 @@ def _scoring(places: Places, name: str, prompt: Literal["box", "none"]) -> Evalu
         output=places.output / "scores" / f"{name}_{prompt}",
         batch_size=8,
         accelerator="cpu",
-        precision="32",
         workers=0,
     )
 

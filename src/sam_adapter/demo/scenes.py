@@ -153,22 +153,31 @@ def _disguise(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[FloatMa
     manner = rng.random()
     edge = rng.uniform(-0.06, 0.06)
     flip = True
-    if manner < 0.35:
-        outside = pick(rng, *DISGUISES)
-        inside = pick(rng, *(family for family in DISGUISES if family != outside.family))
-    elif manner < 0.6:
+    if manner < 0.2:
+        inside, outside = _unlike(rng, bank)
+    elif manner < 0.45:
         family = bank[str(rng.choice(("grain", "spots", "veins", "leaves")))]
         periods = sorted({texture.period for texture in family})
         first, second = (periods[int(place)] for place in rng.choice(len(periods), 2, replace=False))
         inside = next(texture for texture in family if texture.period == first)
         outside = next(texture for texture in family if texture.period == second)
-    elif manner < 0.85:
+    elif manner < 0.95:
         inside, outside = _crossed(rng, bank[str(rng.choice(("brushed", "stripes")))])
         flip = False
     else:
-        inside = outside = pick(rng, "stripes", "leaves", "spots", "weave")
-        edge = rng.uniform(0.05, 0.09) * rng.choice((-1, 1))
+        inside = outside = pick(rng, "stripes", "brushed", "weave")
+        edge = rng.uniform(0.09, 0.14) * rng.choice((-1, 1))
     return cut(inside, rng, shape, flip=flip), cut(outside, rng, shape, flip=flip), float(edge)
+
+
+def _unlike(rng: np.random.Generator, bank: dict[str, tuple[Texture, ...]]) -> tuple[Texture, Texture]:
+    """Two textures of different kind and nearly the same scale, so that neither stands out by its grain."""
+    first = pick(rng, *DISGUISES)
+    others = [family for family in DISGUISES if family != first.family]
+    rest = bank[others[int(rng.integers(len(others)))]]
+    apart = min(abs(np.log(other.period / first.period)) for other in rest)
+    nearest = [other for other in rest if abs(np.log(other.period / first.period)) == apart]
+    return first, nearest[int(rng.integers(len(nearest)))]
 
 
 def _crossed(rng: np.random.Generator, family: tuple[Texture, ...]) -> tuple[Texture, Texture]:

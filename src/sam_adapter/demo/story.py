@@ -67,7 +67,11 @@ def write_story(places: Places, rows: list[Row], plain: dict[str, float]) -> Non
     cells.append(["SAM, frozen, on plain scenes", plain["iou"], plain["dice"], None, None, 0, None])
     sections = [
         Section("Scores on held-out scenes", _table_text(), table(HEADERS, cells, caption="Scores of each model")),
-        Section("Training", "On scenes that are not scored; the prompt was a box, a point or none.", _training(places)),
+        Section(
+            "Training",
+            "On scenes that are not scored; each was asked about with a box, with a point and without a prompt.",
+            _training(places),
+        ),
         Section(
             "Plain scenes: the frozen model is at home",
             "What it marks, given the yellow box. From its worst to its best scenes in equal steps.",

@@ -1,0 +1,69 @@
+"""The forms of attention side by side: SAM's global and window blocks, forward and backward, by precision.
+
+    python benchmarks/attention.py --heads 12 --output benchmarks/results/attention.csv
+
+On a GPU this is the comparison by which `auto` should be chosen; on a CPU flex has no backward pass and is left out.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from machine import described
+from sam_adapter.nn.attention import ATTENTION
+from sam_adapter.runtime import Machine
+
+GRIDS = {"global 64x64": (1, 64), "windows 25 of 14x14": (25, 14)}
+"""Number of grids of an image, and their side in tokens."""
+
+
+def timed(form: str, grids: int, side: int, heads: int, dtype: torch.dtype, device: str, repeats: int) -> list[float]:
+    """Seconds of the forward and of the backward pass; the best of several."""
+    clock = Machine.choose(device=device).clock
+    count, length = grids * heads, side * side
+    shapes = [(count, length, 64)] * 3 + [(count, length, side)] * 2
+    query, key, value, rows, columns = (
+        torch.randn(shape, device=device).to(dtype).requires_grad_() for shape in shapes
+    )
+    forward, backward = [], []
+    for _ in range(repeats + 1):
+        began = clock()
+        attended = ATTENTION[form](query, key, value, rows, columns, 0.125)
+        forward.append(clock() - began)
+        began = clock()
+        attended.backward(torch.ones_like(attended))
+        backward.append(clock() - began)
+    return [min(forward[1:]), min(backward[1:])]
+
+
+def main() -> None:
+    """Measure all forms and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--heads", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    table: list[dict[str, Any]] = []
+    for kind, (grids, side) in GRIDS.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            for form in ATTENTION:
+                if form == "flex" and options.device == "cpu":
+                    continue
+                seconds = timed(form, grids, side, options.heads, dtype, options.device, options.repeats)
+                names = {"grid": kind, "dtype": str(dtype).removeprefix("torch."), "form": form}
+                times = {name: f"{value:.4f}" for name, value in zip(("forward_s", "backward_s"), seconds, strict=True)}
+                table.append({**names, **times})
+                print(table[-1], flush=True)
+    with options.output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+        file.write(f"# {described(options.device)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What the embedding cache saves: epochs of method decoder with and without it.
+
+    python benchmarks/cache.py --images IMAGES --masks MASKS --count 12 --image-size 1024 --work WORK
+
+ViT-B with random weights, nothing is fetched. Writes benchmarks/results/cache.json.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from machine import machine
+from sam_adapter import TrainConfig, train
+from sam_adapter.data.sources import list_pairs
+from sam_adapter.run_folder import METRICS, read_metrics
+from sam_adapter.runtime import Machine
+from train_step import SIZES, random_segmenter
+
+
+def epochs_of(data: Path, model: str, run: Path, cache: Path | None) -> list[float]:
+    """Seconds of each of three epochs, the first with all that is done once."""
+    train(
+        TrainConfig(
+            images=data / "images",
+            masks=data / "masks",
+            model=model,
+            output=run,
+            method="decoder",
+            augment="none",
+            val_fraction=0,
+            epochs=3,
+            embedding_cache=cache,
+            overwrite=True,
+        )
+    )
+    return [float(row["seconds"]) for row in read_metrics(run / METRICS)]
+
+
+def main() -> None:
+    """Train twice and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--masks", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=12, help="pairs to train on")
+    parser.add_argument("--model", choices=SIZES, default="vit_b")
+    parser.add_argument("--image-size", type=int, default=1024)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "cache.json")
+    options = parser.parse_args()
+    model = str(options.work / f"{options.model}_{options.image_size}")
+    random_segmenter(options.model, options.image_size, "fast-float32").backbone.sam.save_pretrained(model)
+    data = options.work / f"pairs_{options.count}"
+    for record in list_pairs(options.images, options.masks).records[: options.count]:
+        for kind, path in (("images", record.image), ("masks", record.mask)):
+            link = data / kind / path.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                os.symlink(path.resolve(), link)
+    without = epochs_of(data, model, options.work / "without", None)
+    cached = epochs_of(data, model, options.work / "cached", options.work / "cache")
+    result = {
+        **machine(Machine.choose().device.type),
+        "model": options.model,
+        "image_size": options.image_size,
+        "pairs": options.count,
+        "without_s": without,
+        "cached_s": cached,
+        "faster_from_the_second_epoch": round(min(without[1:]) / min(cached[1:]), 1),
+    }
+    print(json.dumps(result, indent=2))
+    options.output.parent.mkdir(exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Tables of training steps over variants, image, batch and model sizes: `train_step.py` for many cases.
+
+    python benchmarks/sweep.py variants sizes batches ladder
+
+Writes benchmarks/results/TABLE.csv, its rows with machine, versions and date, and TABLE.png. Nothing is fetched. The
+ladder of all models takes some 15 minutes on two cores, the variants half an hour.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+
+from machine import machine
+from train_step import Case, append_rows, measured_apart
+
+RESULTS = Path(__file__).parent / "results"
+LADDER = ("fast-float32", "fast-bfloat16", "fast-bfloat16-checkpointing")
+Step = tuple[Case, str, int]
+"""What to measure: the case, the variant, and for how many steps."""
+
+
+def variants() -> Iterator[Step]:
+    """The peers and what this package does; 20 steps in float32 show that the losses are the same."""
+    case = Case("vit_b", 1024, 1)
+    for name, steps in (
+        ("eager-float32", 20),
+        ("sdpa-float32", 2),
+        ("fast-float32", 20),
+        ("sdpa-bfloat16", 2),
+        ("fast-bfloat16", 4),
+        ("fast-bfloat16-checkpointing", 2),
+    ):
+        yield case, name, steps
+    for name in ("eager-float32", *LADDER):
+        yield Case("vit_b", 1024, 2), name, 1
+
+
+def sizes() -> Iterator[Step]:
+    """Is the cost what the count of arithmetic says?"""
+    for size in (256, 512, 768, 1024, 1280, 1536):
+        yield Case("vit_b", size, 1), "fast-bfloat16", 3 if size < 1024 else 1
+
+
+def batches() -> Iterator[Step]:
+    """What a larger batch costs."""
+    for batch_size in (1, 2, 4, 8):
+        yield Case("vit_b", 512, batch_size), "fast-bfloat16", 2
+
+
+def ladder() -> Iterator[Step]:
+    """Memory and speed of every model; the largest are measured in their first step."""
+    for size in (512, 1024):
+        for model in ("vit_b", "vit_l", "vit_h"):
+            for name in LADDER:
+                yield Case(model, size, 1), name, 1 if size == 512 or model == "vit_b" else 0
+
+
+TABLES: dict[str, Callable[[], Iterator[Step]]] = {
+    "variants": variants,
+    "sizes": sizes,
+    "batches": batches,
+    "ladder": ladder,
+}
+
+
+def main() -> None:
+    """Measure the tables asked for, and draw them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", choices=TABLES)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    for name in options.tables:
+        path = RESULTS / f"{name}.csv"
+        path.unlink(missing_ok=True)
+        rows = []
+        for case, variant, steps in TABLES[name]():
+            row = measured_apart(case, variant, steps, options.device)
+            append_rows(path, [row], machine(options.device))
+            rows.append(row)
+        _compare_losses(rows)
+        draw(rows, path.with_suffix(".png"))
+
+
+def _compare_losses(rows: list[dict[str, Any]]) -> None:
+    """Print how far the losses of eager and of fast float32 are apart, step by step."""
+    found = {(row["variant"], row["batch_size"]): row["losses"] for row in rows}
+    for batch_size in (1, 2):
+        pair = [found.get((name, batch_size), []) for name in ("eager-float32", "fast-float32")]
+        apart = [abs(one - other) for one, other in zip(*pair, strict=False)]
+        if apart:
+            print(f"batch {batch_size}: losses of {len(apart)} steps differ by {max(apart):.1e} at most", flush=True)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Seconds and memory of every row, side by side."""
+    names = [f"{row['model']} {row['image_size']} x{row['batch_size']} {row['variant']}" for row in rows]
+    figure, axes = plt.subplots(1, 2, figsize=(11, 1 + 0.3 * len(rows)), sharey=True, layout="constrained")
+    for axis, column, label in zip(axes, ("step_s", "peak_gb"), ("seconds a step", "peak memory, GB"), strict=True):
+        bars = axis.barh(names, [row[column] for row in rows], color="#3b6ea5")
+        axis.bar_label(bars, fmt="%.3g", padding=3)
+        axis.set_xlabel(label)
+        axis.margins(x=0.15)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].invert_yaxis()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
