@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data._utils.pin_memory import pin_memory
 from transformers import SamModel
 
 from conftest import random_sam
@@ -126,6 +127,18 @@ def test_a_cpu_decodes_in_float32_whatever_the_autocast(sam_folder: str):
             found = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
     for one, other in zip(found.mask_logits, wanted.mask_logits, strict=True):
         assert torch.equal(one, other)
+
+
+def test_loaders_pin_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch):
+    """Pinning itself needs a GPU: that each tensor is asked to is what can go wrong."""
+    pinned = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: pinned.append(tensor.shape) or tensor.clone())
+    batch = example_batch([BOX, POINTS, Prompt()])
+    copy = pin_memory(batch)
+    assert isinstance(copy, Batch)
+    assert len(pinned) == 1 + 3 + 1 + 2
+    assert copy.names == batch.names
+    assert torch.equal(copy.targets[2], batch.targets[2])
 
 
 def test_frozen_parts_stay_in_eval_mode(sam_folder: str):

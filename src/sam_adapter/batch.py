@@ -1,6 +1,6 @@
 """What travels between rooms: one image's `Prompt` and `Sample`, a `Batch` of them, and the model's answer."""
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -51,11 +51,15 @@ class Prompt:
         points = None if self.points is None else self.points * self.points.new_tensor([x, y])
         return replace(self, boxes=boxes, points=points)
 
-    def to(self, device: torch.device | str, **kwargs: Any) -> Self:
-        """A copy on another device."""
-        moved = [None if value is None else value.to(device, **kwargs) for value in self.tensors]
+    def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with every tensor changed."""
+        changed = [None if value is None else change(value) for value in self.tensors]
         names = ("boxes", "points", "point_labels", "mask_inputs")
-        return replace(self, **dict(zip(names, moved, strict=True)))
+        return replace(self, **dict(zip(names, changed, strict=True)))
+
+    def to(self, device: torch.device | str) -> Self:
+        """A copy on another device."""
+        return self.with_each(lambda tensor: tensor.to(device))
 
 
 class Sample(NamedTuple):
@@ -122,15 +126,24 @@ class Batch:
             image_embeddings=_stacked([sample.image_embedding for sample in samples]),
         )
 
-    def to(self, device: torch.device | str, **kwargs: Any) -> Self:
-        """A copy on another device."""
+    def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with every tensor changed."""
         return replace(
             self,
-            pixel_values=None if self.pixel_values is None else self.pixel_values.to(device, **kwargs),
-            image_embeddings=None if self.image_embeddings is None else self.image_embeddings.to(device, **kwargs),
-            targets=[target.to(device, **kwargs) for target in self.targets],
-            prompts=[prompt.to(device, **kwargs) for prompt in self.prompts],
+            pixel_values=None if self.pixel_values is None else change(self.pixel_values),
+            image_embeddings=None if self.image_embeddings is None else change(self.image_embeddings),
+            targets=[change(target) for target in self.targets],
+            prompts=[prompt.with_each(change) for prompt in self.prompts],
         )
+
+    def to(self, device: torch.device | str) -> Self:
+        """A copy on another device; from pinned memory to a GPU without waiting for it."""
+        non_blocking = torch.device(device).type == "cuda"
+        return self.with_each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """A copy in page-locked memory; PyTorch's loaders ask for it by this name."""
+        return self.with_each(Tensor.pin_memory)
 
 
 def alike(keys: Iterable[Hashable]) -> list[list[int]]:

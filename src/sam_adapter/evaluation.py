@@ -94,7 +94,8 @@ def score_records(
     """
     metrics = OverlapMetrics().to(machine.device)
     prompts: dict[int, Prompt] = {}
-    loader = scoring_loader(dataset, batch_size=config.batch_size, workers=worker_count(config.workers))
+    pin = machine.device.type == "cuda"
+    loader = scoring_loader(dataset, batch_size=config.batch_size, workers=worker_count(config.workers), pin=pin)
     batch: Batch
     for batch in loader:
         prompts.update(zip(batch.indices, batch.prompts, strict=True))

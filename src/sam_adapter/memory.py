@@ -97,8 +97,8 @@ class Rehearsal:
         batch: Batch = next(iter(loader))
         load_seconds = time.perf_counter() - began
         batch = batch.to(machine.device)
-        segmenter = task.segmenter.to(machine.device).train()
-        optimizer = torch.optim.AdamW(parameter for parameter in segmenter.parameters() if parameter.requires_grad)
+        task.segmenter.to(machine.device).train()
+        optimizer = task.optimizer()
         seconds = forward = 0.0
         for _ in range(2):
             began = machine.clock()

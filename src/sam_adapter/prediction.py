@@ -150,7 +150,8 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     paths = [path for path, _ in pictures]
     dataset = PictureDataset(paths, segmenter.preprocessing, prompts)
     workers = min(worker_count(config.workers), len(paths) // 4)
-    loader = picture_loader(dataset, batch_size=config.batch_size, workers=workers)
+    pin = machine.device.type == "cuda"
+    loader = picture_loader(dataset, batch_size=config.batch_size, workers=workers, pin=pin)
     if segmenter.adapter is not None and not prompts and segmenter.prompt in ("box", "points"):
         log.warning("The adapter was trained with the prompt '%s', but no --prompts are given.", segmenter.prompt)
     unread: list[DataError] = []

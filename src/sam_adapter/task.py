@@ -98,14 +98,9 @@ class SegmentationTask(lightning.LightningModule):
             self.log(name, value, prog_bar=name == "val_iou", sync_dist=True)  # the same in every process
 
     def configure_optimizers(self) -> Any:
-        """AdamW without decay on biases and norms; warm-up and cosine over the real number of steps."""
+        """AdamW; warm-up and cosine over the real number of steps."""
         config = self.config
-        decayed, plain = decay_groups(self.segmenter)
-        groups = [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr)
+        optimizer = self.optimizer()
         # Not trainer.estimated_stepping_batches: it sets the loaders up before a resumed run has restored where in
         # the epoch they were, and that place would be lost.
         batches = self.batches_per_epoch(self.trainer.world_size)
@@ -119,6 +114,16 @@ class SegmentationTask(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer(self) -> torch.optim.AdamW:
+        """AdamW without decay on biases and norms."""
+        decayed, plain = decay_groups(self.segmenter)
+        groups = [
+            {"params": decayed, "weight_decay": self.config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        fused = self.config.clip is None  # Lightning does not clip for an optimiser that may unscale by itself
+        return torch.optim.AdamW([group for group in groups if group["params"]], lr=self.config.lr, fused=fused)
 
     def batches_per_epoch(self, processes: int) -> int:
         """Batches that each of several processes gets in an epoch."""

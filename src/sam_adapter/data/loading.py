@@ -1,7 +1,7 @@
 """Loaders that deal samples out to processes in a reproducible order and can go on in the middle of an epoch."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -82,9 +82,9 @@ def scoring_loader(
     return DataLoader(dataset, sampler=sampler, **_options(batch_size, workers, pin))
 
 
-def picture_loader(dataset: PictureDataset, *, batch_size: int, workers: int) -> DataLoader[Any]:
+def picture_loader(dataset: PictureDataset, *, batch_size: int, workers: int, pin: bool = False) -> DataLoader[Any]:
     """Batches of pictures without ground truth, as `collate_pictures` makes them."""
-    return DataLoader(dataset, batch_size=batch_size, num_workers=workers, collate_fn=collate_pictures)
+    return DataLoader(dataset, **_options(batch_size, workers, pin, collate_pictures))
 
 
 def worker_count(workers: int, *, processes: int = 1) -> int:
@@ -95,11 +95,11 @@ def worker_count(workers: int, *, processes: int = 1) -> int:
     return max(min(cores // processes, 8) - 1, 0)
 
 
-def _options(batch_size: int, workers: int, pin: bool) -> dict[str, Any]:
+def _options(batch_size: int, workers: int, pin: bool, collate: Callable = Batch.collate) -> dict[str, Any]:
     return {
         "batch_size": batch_size,
         "num_workers": workers,
-        "collate_fn": Batch.collate,
+        "collate_fn": collate,
         "persistent_workers": workers > 0,
         "pin_memory": pin,
         "worker_init_fn": _one_thread if workers > 0 else None,
