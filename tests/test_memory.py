@@ -9,6 +9,7 @@ import torch
 from sam_adapter import TrainConfig, cli
 from sam_adapter.errors import ConfigError
 from sam_adapter.memory import memory_advised, next_rung, rehearse
+from sam_adapter.model import SamSegmenter
 from sam_adapter.runtime import Machine
 from sam_adapter.task import SegmentationTask
 
@@ -96,3 +97,20 @@ def test_a_rehearsed_epoch_is_its_steps_and_the_validation(pairs: Path, sam_fold
     assert found.peak_bytes > 0
     steps = found.batches * (found.step_seconds + found.load_seconds)
     assert found.epoch_seconds == pytest.approx(steps + found.val_seconds)
+
+
+def test_a_rehearsal_with_kept_embeddings_encodes_once(
+    pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    encoded = []
+    encode = SamSegmenter.encode
+    monkeypatch.setattr(
+        SamSegmenter, "encode", lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels)
+    )
+    config = run(pairs, sam_folder, tmp_path / "run").but(method="decoder", embedding_cache=tmp_path / "cache")
+    found = rehearse(config)
+    assert encoded == [4]
+    assert found.once_seconds > 0
+    assert "Encoding the images once" in str(found)
+    assert not (tmp_path / "cache").exists()
+    assert "Encoding" not in str(rehearse(config.but(embedding_cache=None)))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -66,6 +66,7 @@ class Rehearsal:
         peak_bytes: Largest memory of the process, or of the GPU.
         batches: Batches in an epoch.
         val_seconds: Estimate for the validation images.
+        once_seconds: Estimate for encoding all images before the first epoch; 0 without an embedding cache.
         config: The run.
         machine: What it was measured on.
     """
@@ -75,6 +76,7 @@ class Rehearsal:
     peak_bytes: int
     batches: int
     val_seconds: float
+    once_seconds: float
     config: TrainConfig
     machine: Machine
 
@@ -97,7 +99,13 @@ class Rehearsal:
         batch: Batch = next(iter(loader))
         load_seconds = time.perf_counter() - began
         batch = batch.to(machine.device)
-        task.segmenter.to(machine.device).train()
+        segmenter = task.segmenter.to(machine.device).train()
+        once = 0.0
+        if config.embedding_cache is not None and batch.pixel_values is not None:
+            began = machine.clock()
+            with machine.autocast(), torch.no_grad():
+                batch = replace(batch, pixel_values=None, image_embeddings=segmenter.encode(batch.pixel_values))
+            once = (machine.clock() - began + load_seconds) * len(data.records) / config.batch_size
         optimizer = task.optimizer()
         seconds = forward = 0.0
         for _ in range(2):
@@ -112,15 +120,16 @@ class Rehearsal:
         images = len(data.val_records) / config.batch_size
         batches = task.batches_per_epoch(config.devices * config.nodes)
         peak = machine.peak_bytes()
-        return cls(seconds, load_seconds, peak, batches, images * (forward + load_seconds), config, machine)
+        return cls(seconds, load_seconds, peak, batches, images * (forward + load_seconds), once, config, machine)
 
     def __str__(self) -> str:
         config = self.config
+        first = f"\nEncoding the images once will take about {_clock(self.once_seconds)}." if self.once_seconds else ""
         return (
             f"One step of {config.batch_size} images took {self.step_seconds:.2f} s on {self.machine}; reading them "
             f"took {self.load_seconds:.2f} s.\nPeak memory {self.peak_bytes / 1e9:.2f} GB. To save memory next: "
-            f"{next_rung(config, self.machine)}.\nAn epoch of {self.batches} steps and validation will take about "
-            f"{_clock(self.epoch_seconds)}, {config.epochs} epochs {_clock(self.epoch_seconds * config.epochs)}."
+            f"{next_rung(config, self.machine)}.{first}\nAn epoch of {self.batches} steps and validation will take "
+            f"about {_clock(self.epoch_seconds)}, {config.epochs} epochs {_clock(self.epoch_seconds * config.epochs)}."
         )
 
 
