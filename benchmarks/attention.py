@@ -25,16 +25,16 @@ def timed(form: str, grids: int, side: int, heads: int, dtype: torch.dtype, devi
     clock = Machine.choose(device=device).clock
     count, length = grids * heads, side * side
     shapes = [(count, length, 64)] * 3 + [(count, length, side)] * 2
-    query, key, value, rows, columns = (
-        torch.randn(shape, device=device).to(dtype).requires_grad_() for shape in shapes
-    )
+    inputs = [torch.randn(shape, device=device).to(dtype).requires_grad_() for shape in shapes]
+    query, key, value, rows, columns = inputs
     forward, backward = [], []
     for _ in range(repeats + 1):
         began = clock()
         attended = ATTENTION[form](query, key, value, rows, columns, 0.125)
         forward.append(clock() - began)
+        gradient = torch.ones_like(attended)
         began = clock()
-        attended.backward(torch.ones_like(attended))
+        torch.autograd.grad(attended, inputs, gradient)
         backward.append(clock() - began)
     return [min(forward[1:]), min(backward[1:])]
 
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     table: list[dict[str, Any]] = []
     for kind, (grids, side) in GRIDS.items():
         for dtype in (torch.float32, torch.bfloat16):

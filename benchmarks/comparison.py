@@ -18,8 +18,7 @@ def trained_and_scored(data: Path, run: Path, *, model: str = "tiny", **options:
         data: Holds ``train`` and ``test``, each with ``images`` and ``masks``.
         run: Folder of the run.
         model: The base.
-        options: Further options of `TrainConfig`, precision and attention of the scoring too; none at all scores the
-            frozen base.
+        options: Further options of `TrainConfig`, and how the scoring computes; none at all scores the frozen base.
 
     Returns:
         ``metrics.json`` for the prompts ``box`` and ``none``, with the training's ``seconds``.
@@ -40,7 +39,7 @@ def trained_and_scored(data: Path, run: Path, *, model: str = "tiny", **options:
         output = run / prompt
         if not (output / "metrics.json").exists():
             chosen: dict[str, Any] = {"adapter": run / "adapter"} if options else {"model": model}
-            chosen |= {name: options[name] for name in ("precision", "attention") if name in options}
+            chosen |= {name: options[name] for name in ("accelerator", "precision", "attention") if name in options}
             evaluate(
                 EvaluateConfig(
                     images=data / "test/images",

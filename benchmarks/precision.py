@@ -46,12 +46,13 @@ def main() -> None:
         found = [
             trained_and_scored(
                 options.work / name,
-                options.work / f"{variant}_{options.epochs}_{seed}",
+                options.work / name / f"{variant}_{options.epochs}_{seed}",
                 method="sam_adapter",
                 epochs=options.epochs,
                 lr=RATES["sam_adapter"],
                 seed=seed,
                 box_jitter=0.05,
+                accelerator="cpu",
                 **VARIANTS[variant],
             )
             for seed in options.seeds

@@ -66,6 +66,8 @@ class PeerBackbone(SamBackbone):
 def random_segmenter(model: str, image_size: int, variant: str, *, device: str = "cpu") -> SamSegmenter:
     """A SAM of the size with random weights, the default adapter and the variant's attention."""
     attention, _, *rest = variant.split("-")
+    if attention != "fast" and "compiled" in rest:
+        raise SystemExit(f"{variant}: the peers' blocks are measured as they are, without torch.compile")
     size = SIZES[model]
     vision = SamVisionConfig(
         hidden_size=size["hidden_size"],

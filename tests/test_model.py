@@ -6,18 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 from torch.utils.data._utils.pin_memory import pin_memory
 from transformers import SamModel
 
 from conftest import random_sam
-from sam_adapter.backbones import load_backbone
+from sam_adapter.backbones import encoder_block, load_backbone
 from sam_adapter.backbones.sam import tensors_sha256
-from sam_adapter.batch import Batch, Prompt
+from sam_adapter.batch import Batch, Output, Prompt
 from sam_adapter.checkpoint import load, save_adapter
 from sam_adapter.config import TrainConfig
 from sam_adapter.errors import CheckpointError, ConfigError
 from sam_adapter.losses import weighted_loss
 from sam_adapter.model import SamSegmenter
+from sam_adapter.options import AttentionKind
 from sam_adapter.runtime import Machine
 
 METHODS = {
@@ -116,6 +118,30 @@ def test_a_batch_of_different_prompts_equals_one_by_one(sam_folder: str):
             torch.testing.assert_close(together.iou_scores[index], alone.iou_scores[0], rtol=1e-4, atol=1e-5)
 
 
+def test_pictures_of_one_size_are_resized_as_each_alone(sam_folder: str):
+    segmenter = SamSegmenter.frozen(sam_folder)
+    sizes = [(48, 60), (52, 60), (48, 60), (30, 64), (52, 60)]
+    output = Output([torch.randn(2, 16, 16) for _ in sizes], [])
+    for one, size, logits in zip(output.mask_logits, sizes, segmenter.full_logits(output, sizes), strict=True):
+        assert logits.shape == (2, *size)
+        torch.testing.assert_close(logits, segmenter.full_logits(Output([one], []), [size])[0])
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_only_frozen_blocks_go_by_rows(sam_folder: str, precision: str, monkeypatch: pytest.MonkeyPatch):
+    pieces = []
+    added_mlp = encoder_block.added_mlp
+    monkeypatch.setattr(encoder_block, "added_mlp", lambda *parts: pieces.append(1) or added_mlp(*parts))
+    machine = Machine.choose(device="cpu", precision=precision)
+    batch = example_batch([BOX])
+    for changes, expected in (({}, 2), ({"method": "decoder"}, 2), ({"method": "full"}, 0)):
+        segmenter = SamSegmenter.from_config(config(sam_folder, **changes)).suited_to(machine, for_good=True)
+        pieces.clear()
+        with machine.autocast():
+            segmenter(batch)
+        assert len(pieces) == expected
+
+
 def test_a_cpu_decodes_in_float32_whatever_the_autocast(sam_folder: str):
     segmenter = SamSegmenter.frozen(sam_folder)
     batch = example_batch([BOX, POINTS])
@@ -130,14 +156,16 @@ def test_a_cpu_decodes_in_float32_whatever_the_autocast(sam_folder: str):
 
 
 def test_loaders_pin_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch):
-    """Pinning itself needs a GPU: that each tensor is asked to is what can go wrong."""
+    """Pinning itself needs a GPU: that each large tensor is asked to is what can go wrong."""
     pinned = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: pinned.append(tensor.shape) or tensor.clone())
     batch = example_batch([BOX, POINTS, Prompt()])
+    assert batch.pixel_values is not None
     copy = pin_memory(batch)
     assert isinstance(copy, Batch)
-    assert len(pinned) == 1 + 3 + 1 + 2
+    assert pinned == [batch.pixel_values.shape, *(target.shape for target in batch.targets)]
     assert copy.names == batch.names
+    assert copy.prompts == batch.prompts
     assert torch.equal(copy.targets[2], batch.targets[2])
 
 
@@ -190,23 +218,27 @@ def test_gradient_checkpointing_changes_nothing_but_memory(sam_folder: str):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-def test_compiled_blocks_change_nothing(sam_folder: str):
+@pytest.mark.parametrize("attention", ["folded", "blocked"])
+def test_compiled_blocks_change_nothing(sam_folder: str, attention: AttentionKind):
     gradients = []
+    counters["stats"].clear()
     for compiled in (False, True):
         torch.manual_seed(0)
         segmenter = SamSegmenter.from_config(config(sam_folder))
-        segmenter.suited_to(Machine.choose(device="cpu", precision="32", compiled=compiled))
+        machine = Machine.choose(device="cpu", precision="32", attention=attention, compiled=compiled)
+        segmenter.suited_to(machine)
         batch = example_batch([BOX, Prompt()])
         weighted_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
         assert segmenter.adapter is not None
         gradients.append([p.grad for p in segmenter.adapter.parameters()])
+        assert (counters["stats"]["unique_graphs"] > 0) == compiled
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(ConfigError, match=r"compile: needs a C\+\+ compiler"):
+    with pytest.raises(ConfigError, match="compile: PyTorch compiles with 'no-such-compiler'"):
         Machine.choose(device="cpu", compiled=True)
     assert not Machine.choose(device="cpu").compiled
 

@@ -20,7 +20,7 @@ from sam_adapter.callbacks import GracefulStop
 from sam_adapter.data.datamodule import split
 from sam_adapter.data.sources import Record
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
-from sam_adapter.task import decay_groups
+from sam_adapter.task import decay_groups, prepared
 
 
 def config(pairs: Path, model: str, output: Path, **changes) -> TrainConfig:
@@ -85,7 +85,14 @@ def test_a_run_writes_what_it_promises_and_learns(pairs: Path, sam_folder: str, 
     "changes",
     [
         {"method": "decoder", "prompt": "points", "negative_points": 2, "val_fraction": 0.0},
-        {"method": "full", "prompt": "none", "resize": "squash", "loss": "balanced_bce+dice", "clip": 1.0},
+        {
+            "method": "full",
+            "prompt": "none",
+            "resize": "squash",
+            "loss": "balanced_bce+dice",
+            "clip": 1.0,
+            "precision": "bf16-mixed",
+        },
         {"preset": "paper", "image_size": 96, "accumulate": 2, "precision": "bf16-mixed", "monitor": "mae"},
         {
             "parts": (),
@@ -102,6 +109,21 @@ def test_other_settings_run(pairs: Path, sam_folder: str, tmp_path: Path, change
     assert len(rows(tmp_path / "run")) >= 1
     if changes.get("logger") == "tensorboard":
         assert list((tmp_path / "run").rglob("events.out.*"))
+
+
+def test_flex_attention_is_refused_before_a_run_that_it_could_not_make(pairs: Path, sam_folder: str, tmp_path: Path):
+    run = config(pairs, sam_folder, tmp_path / "run", attention="flex", accelerator="cpu")
+    with pytest.raises(ConfigError, match="FlexAttention cannot be trained through on a CPU"):
+        train(run)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+    prepared(run.but(method="decoder"))  # nothing is trained through it
+
+
+def test_adamw_is_fused_unless_gradients_are_clipped(pairs: Path, sam_folder: str, tmp_path: Path):
+    run = config(pairs, sam_folder, tmp_path / "run")
+    assert prepared(run)[0].optimizer().defaults["fused"] is True
+    # None, not False, which would turn off PyTorch's other fast form too.
+    assert prepared(run.but(clip=1.0))[0].optimizer().defaults["fused"] is None
 
 
 def test_weights_and_biases_offline(pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

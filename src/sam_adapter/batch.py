@@ -1,6 +1,6 @@
 """What travels between rooms: one image's `Prompt` and `Sample`, a `Batch` of them, and the model's answer."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -142,30 +142,25 @@ class Batch:
         return self.with_each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """A copy in page-locked memory; PyTorch's loaders ask for it by this name."""
-        return self.with_each(Tensor.pin_memory)
+        """A copy in page-locked memory, but for the small prompts; PyTorch's loaders ask for it by this name."""
+        return replace(replace(self, prompts=[]).with_each(Tensor.pin_memory), prompts=self.prompts)
 
 
-def alike(keys: Iterable[Hashable]) -> list[list[int]]:
-    """Positions of equal keys, group after group: what can be computed side by side."""
+def by_group(keys: Iterable[Hashable], compute: Callable[[list[int]], Iterable[T]]) -> list[T]:
+    """Compute what has equal keys side by side.
+
+    Args:
+        keys: One for each thing.
+        compute: Gets the positions of things with one key, and gives a result for each.
+
+    Returns:
+        The results in the order of the keys.
+    """
     groups: dict[Hashable, list[int]] = {}
     for position, key in enumerate(keys):
         groups.setdefault(key, []).append(position)
-    return list(groups.values())
-
-
-def stacked_by_size(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Logits and ground truth of pictures of one size together.
-
-    Args:
-        logits: For each picture ``(K, H, W)``.
-        targets: For each picture ``(K, H, W)``.
-
-    Yields:
-        The pictures' positions, their logits and their targets, each ``(n, K, H, W)``.
-    """
-    for members in alike(tuple(one.shape) for one in logits):
-        yield members, torch.stack([logits[at] for at in members]), torch.stack([targets[at] for at in members])
+    results = {at: value for group in groups.values() for at, value in zip(group, compute(group), strict=True)}
+    return [results[at] for at in range(len(results))]
 
 
 def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:

@@ -73,17 +73,18 @@ def encode_missing(
     log.info("Encoding %d images once; their embeddings are kept", len(missing))
     dataset = PictureDataset([images[file] for file in missing], segmenter.preprocessing, {})
     workers = worker_count(workers, processes=processes)
-    for batch, errors in picture_loader(dataset, batch_size=batch_size, workers=workers):
+    pin = segmenter.device.type == "cuda"
+    for batch, errors in picture_loader(dataset, batch_size=batch_size, workers=workers, pin=pin):
         if errors:
             raise errors[0]
         with machine.autocast():
-            embeddings = segmenter.encode(batch.pixel_values.to(segmenter.device))
+            embeddings = segmenter.encode(batch.to(segmenter.device).pixel_values)
         for index, embedding in zip(batch.indices, embeddings.to(_dtype(machine)).cpu(), strict=True):
             write_embedding(missing[index], embedding)
 
 
 def _dtype(machine: Machine) -> torch.dtype:
-    """What the encoder gives in this precision: nothing is lost by keeping it."""
+    """The type of the precision's products: what the encoder gives on a CPU, and the decoder rounds to on a GPU."""
     return {"32": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[machine.precision]
 
 

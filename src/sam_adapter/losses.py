@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .batch import stacked_by_size
+from .batch import by_group
 
 SMOOTHING = 1e-3
 
@@ -68,15 +68,16 @@ def image_losses(logits: Sequence[Tensor], targets: Sequence[Tensor], names: Ite
     Returns:
         For each name ``(images,)``.
     """
-    order: list[int] = []
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for members, some_logits, some_targets in stacked_by_size(logits, targets):
-        order += members
-        for name, values in parts.items():
-            values.append(LOSSES[name](some_logits.float(), some_targets.float()))
-    back = sorted(range(len(order)), key=order.__getitem__)
-    joined = {name: torch.cat(values) for name, values in parts.items()}
-    return joined if order == sorted(order) else {name: values[back] for name, values in joined.items()}
+    chosen = {name: LOSSES[name] for name in names}
+
+    def together(members: list[int]) -> Tensor:
+        some_logits = torch.stack([logits[at] for at in members]).float()  # (n, K, H, W)
+        some_targets = torch.stack([targets[at] for at in members]).float()
+        return torch.stack([loss(some_logits, some_targets) for loss in chosen.values()], -1)  # (n, losses)
+
+    shapes = [(one.shape, target.shape) for one, target in zip(logits, targets, strict=True)]
+    rows = torch.stack(by_group(shapes, together))  # (images, losses)
+    return dict(zip(chosen, rows.unbind(-1), strict=True))
 
 
 def weighted_loss(

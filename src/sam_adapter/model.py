@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbones import SamBackbone, load_backbone
-from .batch import Batch, Output, Prompt, Size, alike
+from .batch import Batch, Output, Prompt, Size, by_group
 from .config import TrainConfig, trained_parts
 from .data.transforms import Preprocessing
 from .errors import CheckpointError
@@ -113,13 +113,12 @@ class SamSegmenter(nn.Module):
     def full_logits(self, output: Output, original_sizes: Sequence[Size]) -> list[Tensor]:
         """Logits ``(N, H, W)`` in float32 at each picture's original size."""
         low = output.mask_logits
-        full: list[Tensor] = list(low)
-        for members in alike((size, one.shape) for one, size in zip(low, original_sizes, strict=True)):
-            together = torch.stack([low[at] for at in members])  # (n, N, h, w)
-            resized = self.preprocessing.to_original_size(together, original_sizes[members[0]])
-            for at, one in zip(members, resized, strict=True):
-                full[at] = one
-        return full
+
+        def together(members: list[int]) -> Tensor:
+            stacked = torch.stack([low[at] for at in members])  # (n, N, h, w)
+            return self.preprocessing.to_original_size(stacked, original_sizes[members[0]])
+
+        return by_group(((size, one.shape) for one, size in zip(low, original_sizes, strict=True)), together)
 
     def train(self, mode: bool = True) -> Self:
         """Put into training mode only what is trained; frozen parts stay in eval mode."""
@@ -135,7 +134,7 @@ class SamSegmenter(nn.Module):
         """Compute as is good on a machine; nothing is moved there yet.
 
         Args:
-            machine: Precision and attention.
+            machine: Precision, attention, and whether blocks are compiled.
             for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it.
         """
         self.backbone.attention = machine.attention

@@ -211,11 +211,11 @@ class MachineOptions(Config):
     attention: AttentionKind = "auto"
     """How the encoder's attention is computed; all give the same result. 'plain' holds all scores at once; 'blocked'
     a block at a time, computed again in the backward pass; 'folded' is PyTorch's fused kernel with the position bias
-    in wider queries and keys; 'flex' is FlexAttention, on a CPU without training. 'auto': blocked on CPUs, folded on
-    GPUs."""
+    in wider queries and keys; 'flex' is FlexAttention, compiled on GPUs, and on a CPU not for training. 'auto': blocked
+    on CPUs, folded on GPUs."""
     compile: bool = False
-    """Compile the encoder's blocks with torch.compile: a minute at the start for faster steps afterwards. On a CPU it
-    needs a C++ compiler."""
+    """Compile the encoder's blocks with torch.compile: a minute at the first step, and again at the first validation
+    and at a batch of another size. It needs a C++ compiler on a CPU, where it gains nothing; GPUs are not measured."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Kind of device."""
     workers: int = -1

@@ -12,7 +12,7 @@ METRICS = "metrics.csv"
 CONFIG = "config.yaml"
 
 MAY_CHANGE = frozenset(
-    {"output", "resume", "overwrite", "epochs", "devices", "nodes", "strategy", "accelerator"}
+    {"output", "resume", "overwrite", "epochs", "devices", "nodes", "strategy", "accelerator", "attention", "compile"}
     | {"workers", "embedding_cache", "dry_run", "logger", "project", "run_name", "patience"}
 )
 """Options that may differ when a run is continued."""

@@ -57,8 +57,11 @@ class Machine:
         chosen = _pick_device(accelerator) if device is None else torch.device(device)
         if precision == "auto":
             precision = "bf16-mixed" if _good_at_bfloat16(chosen) else "32"
-        if compiled and chosen.type == "cpu" and not any(map(shutil.which, _cpp_compilers())):
-            raise ConfigError("compile: needs a C++ compiler on the CPU; install g++, or leave the option out.")
+        if compiled and chosen.type == "cpu" and shutil.which(compiler := _cpp_compiler()) is None:
+            raise ConfigError(
+                f"compile: PyTorch compiles with '{compiler}' on a CPU, and it is not here; install it, name another "
+                "in the environment variable CXX, or leave the option out."
+            )
         return cls(chosen, precision, choose_attention(attention, chosen.type), compiled)
 
     @classmethod
@@ -102,9 +105,9 @@ def _pick_device(accelerator: str) -> torch.device:
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _cpp_compilers() -> list[str]:
-    """What PyTorch compiles with: the environment's choice, or the usual names."""
-    return [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
+def _cpp_compiler() -> str:
+    """What PyTorch compiles with."""
+    return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 
 
 def _good_at_bfloat16(device: torch.device) -> bool:

@@ -7,7 +7,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch, stacked_by_size
+from .batch import Batch
 from .config import TrainConfig
 from .data.datamodule import PairDataModule
 from .embeddings import embedding_files, encode_missing
@@ -80,9 +80,9 @@ class SegmentationTask(lightning.LightningModule):
         targets = batch.for_prompts(batch.targets)
         loss, terms = weighted_loss(logits, targets, self.loss_weights)
         with torch.no_grad():
-            together = stacked_by_size(logits, targets)
-            rows = [score(some.sigmoid()[:, 0], true[:, 0], self.segmenter.threshold) for _, some, true in together]
-        return loss, terms, torch.cat(rows)[:, 0].mean()
+            pairs = zip(logits, targets, strict=True)
+            rows = torch.stack([score(one.sigmoid()[0], target[0], self.segmenter.threshold) for one, target in pairs])
+        return loss, terms, rows[:, 0].mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect scores; the loss is averaged over images too."""
@@ -122,7 +122,8 @@ class SegmentationTask(lightning.LightningModule):
             {"params": decayed, "weight_decay": self.config.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        fused = self.config.clip is None  # Lightning does not clip for an optimiser that may unscale by itself
+        # Lightning does not clip for an optimiser that may unscale by itself; then PyTorch chooses.
+        fused = True if self.config.clip is None else None
         return torch.optim.AdamW([group for group in groups if group["params"]], lr=self.config.lr, fused=fused)
 
     def batches_per_epoch(self, processes: int) -> int:
@@ -161,6 +162,10 @@ def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:
     data = PairDataModule(config)
     machine = Machine.asked(config)
     segmenter = SamSegmenter.from_config(config).suited_to(machine, for_good=True)
+    if machine.attention == "flex" and machine.device.type == "cpu" and not segmenter.leaves_encoder:
+        raise ConfigError(
+            "attention: PyTorch's FlexAttention cannot be trained through on a CPU; use auto, or blocked, there."
+        )
     data.prepare(segmenter.preprocessing)
     return SegmentationTask(segmenter, config, machine, images=len(data.train_records)), data
 

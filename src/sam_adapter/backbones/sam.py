@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import SamConfig, SamModel
 
-from ..batch import Output, Prompt, alike
+from ..batch import Output, Prompt, by_group
 from ..errors import CheckpointError, ConfigError
 from ..nn.sam_adapter import SamAdapter
 from ..options import Part
 from . import meta
 from .download import download_folder
-from .encoder_block import block_runner
+from .encoder_block import block_runner, can_go_by_rows
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,8 @@ class SamBackbone(nn.Module):
         narrow: Sequence[Tensor] = ()
         if adapter is not None:
             narrow = adapter.narrow(adapter.features(pixel_values, patch_embedding, hidden_states))
-        run_block = block_runner(self.attention, compiled=self.compiled)
+        by_rows = all(can_go_by_rows(layer, hidden_states) for layer in encoder.layers)
+        run_block = block_runner(self.attention, compiled=self.compiled, by_rows=by_rows)
         for block, layer in enumerate(encoder.layers):
             if adapter is not None:
                 hidden_states = hidden_states + adapter.prompt(narrow[block], block)
@@ -120,16 +121,15 @@ class SamBackbone(nn.Module):
         on_cpu = image_embeddings.device.type == "cpu"
         if on_cpu:
             image_embeddings = image_embeddings.float()
-        logits: list[Tensor] = [image_embeddings] * len(prompts)
-        scores: list[Tensor] = [image_embeddings] * len(prompts)
+
+        def together(members: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+            embeddings = image_embeddings if len(members) == len(prompts) else image_embeddings[members]
+            return zip(*self._decode_group(embeddings, [prompts[at] for at in members], multimask), strict=True)
+
         # The decoder's products are too small for a CPU to gain anything from half precision.
         with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
-            for members in alike(prompt.structure for prompt in prompts):
-                embeddings = image_embeddings if len(members) == len(prompts) else image_embeddings[members]
-                group_logits, group_scores = self._decode_group(embeddings, [prompts[m] for m in members], multimask)
-                for position, index in enumerate(members):
-                    logits[index], scores[index] = group_logits[position], group_scores[position]
-        return Output(logits, scores)
+            answers = by_group((prompt.structure for prompt in prompts), together)
+        return Output([logits for logits, _ in answers], [scores for _, scores in answers])
 
     def _decode_group(self, embeddings: Tensor, prompts: list[Prompt], multimask: bool) -> tuple[Tensor, Tensor]:
         """Logits ``(B, N*M, h, w)`` and scores ``(B, N*M)`` for prompts of one structure; M masks a prompt."""

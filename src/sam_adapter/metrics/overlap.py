@@ -28,11 +28,12 @@ def score(probabilities: Tensor, target: Tensor, threshold: float = 0.5) -> Tens
     """
     truth = target.bool()
     mask = probabilities > threshold
-    pairs = (mask & truth, mask & ~truth, ~mask & truth, ~mask & ~truth)
-    tp, fp, fn, tn = (pair.sum((-2, -1)).double() for pair in pairs)
+    tp, marked, present = (pixels.sum((-2, -1)).double() for pixels in (mask & truth, mask, truth))
+    fp, fn = marked - tp, present - tp
+    tn = truth.shape[-2] * truth.shape[-1] - tp - fp - fn
     iou = (tp + SMOOTHING) / (tp + fp + fn + SMOOTHING)
     dice = (2 * tp + SMOOTHING) / (2 * tp + fp + fn + SMOOTHING)
-    mae = (probabilities.double() - truth.double()).abs().mean((-2, -1))
+    mae = (probabilities.float() - truth.float()).abs().mean((-2, -1), dtype=torch.float64)
     return torch.stack([iou, dice, mae, tp, fp, fn, tn], -1)
 
 

@@ -1,4 +1,4 @@
-"""Attention with SAM's decomposed relative positions, in forms that never hold all scores at once.
+"""Attention with SAM's decomposed relative positions: its definition, and forms that never hold all scores at once.
 
 The score of a query for the key at row ``i`` and column ``j`` of the grid is
 ``scale * query . key + bias_rows[i] + bias_columns[j]`` (MViTv2, Li et al., 2022; SAM, Kirillov et al., 2023). All
@@ -92,7 +92,8 @@ def flex_attention(
     def with_bias(score: Tensor, batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return score + bias_rows[batch, row, column // width] + bias_columns[batch, row, column % width]
 
-    kernel = _compiled_flex() if query.is_cuda else flex.flex_attention
+    alone = query.is_cuda and not torch.compiler.is_compiling()
+    kernel = _compiled_flex() if alone else flex.flex_attention
     attended = kernel(query[:, None], key[:, None], value[:, None], score_mod=with_bias, scale=scale)
     return attended[:, 0]
 
