@@ -18,7 +18,7 @@ from sam_adapter import TrainConfig, train
 from sam_adapter.data.sources import list_pairs
 from sam_adapter.run_folder import METRICS, read_metrics
 from sam_adapter.runtime import Machine
-from train_step import SIZES, random_segmenter
+from train_step import SIZES, model_folder
 
 
 def epochs_of(data: Path, model: str, run: Path, cache: Path | None) -> tuple[list[float], float]:
@@ -53,8 +53,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "cache.json")
     options = parser.parse_args()
-    model = str(options.work / f"{options.model}_{options.image_size}")
-    random_segmenter(options.model, options.image_size, "fast-float32").backbone.sam.save_pretrained(model)
+    model = model_folder(options.model, options.image_size, options.work)
     data = options.work / f"pairs_{options.count}"
     for record in list_pairs(options.images, options.masks).records[: options.count]:
         for kind, path in (("images", record.image), ("masks", record.mask)):

@@ -24,7 +24,7 @@ from sam_adapter.data.transforms import Preprocessing
 from sam_adapter.model import SamSegmenter
 from sam_adapter.prompts import PromptMaker
 from sam_adapter.task import SegmentationTask
-from train_step import SIZES, random_segmenter
+from train_step import SIZES, model_folder
 
 
 class Clock:
@@ -88,10 +88,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "epoch.csv")
     options = parser.parse_args()
-    model = options.model
-    if model in SIZES:
-        model = str(options.work / f"{options.model}_{options.image_size}")
-        random_segmenter(options.model, options.image_size, "fast-float32").backbone.sam.save_pretrained(model)
+    model = model_folder(options.model, options.image_size, options.work)
     clock = Clock()
     watch(clock)
     marks: list[tuple[float, dict[str, float]]] = []

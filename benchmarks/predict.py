@@ -19,7 +19,7 @@ from sam_adapter.checkpoint import load
 from sam_adapter.data.reading import read_image
 from sam_adapter.prediction import find_pictures
 from sam_adapter.runtime import Machine
-from train_step import SIZES, random_segmenter
+from train_step import SIZES, model_folder
 
 
 @torch.inference_mode()
@@ -50,10 +50,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "predict.json")
     options = parser.parse_args()
-    model = options.model
-    if model in SIZES:
-        model = str(options.work / f"{options.model}_{options.image_size}")
-        random_segmenter(options.model, options.image_size, "fast-float32").backbone.sam.save_pretrained(model)
+    model = model_folder(options.model, options.image_size, options.work)
     place = Machine.choose()
     pictures = [path for path, _ in find_pictures(str(options.images))]
     alone = encoder_seconds(model, pictures, place, options.batch_size)

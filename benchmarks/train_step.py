@@ -98,6 +98,15 @@ def random_segmenter(model: str, image_size: int, variant: str, *, device: str =
         return SamSegmenter(backbone, method, Preprocessing(image_size=image_size))
 
 
+def model_folder(model: str, image_size: int, work: Path) -> str:
+    """What to give as `--model`: a folder with random weights for one of `SIZES`, any other name as it is."""
+    if model not in SIZES:
+        return model
+    folder = str(work / f"{model}_{image_size}")
+    random_segmenter(model, image_size, "fast-float32").backbone.sam.save_pretrained(folder)
+    return folder
+
+
 def random_batch(images: int, image_size: int) -> Batch:
     """Noise, discs to find, and a box for each."""
     generator = torch.Generator().manual_seed(1)
