@@ -14,27 +14,29 @@ import torch
 
 from machine import described
 from sam_adapter.nn.attention import ATTENTION
+from sam_adapter.nn.parts import HeadLayout
+from sam_adapter.processes import keep_freed_memory
 from sam_adapter.runtime import Machine
 
-GRIDS = {"global 64x64": (1, 64), "windows 25 of 14x14": (25, 14)}
-"""Number of grids of an image, and their side in tokens."""
+BLOCKS = {"global 64x64": 0, "windows of 14x14": 14}
+"""Kinds of block by the side of their windows, on the grid of an image of 1024 pixels."""
 
 
-def timed(form: str, grids: int, side: int, heads: int, dtype: torch.dtype, device: str, repeats: int) -> list[float]:
-    """Seconds of the forward and of the backward pass; the best of several."""
+def timed(form: str, window: int, heads: int, dtype: torch.dtype, device: str, repeats: int) -> list[float]:
+    """Seconds of the forward and of the backward pass; the best of several. Tables and fill are frozen."""
     clock = Machine.choose(device=device).clock
-    count, length = grids * heads, side * side
-    shapes = [(count, length, 64)] * 3 + [(count, length, side)] * 2
-    inputs = [torch.randn(shape, device=device).to(dtype).requires_grad_() for shape in shapes]
-    query, key, value, rows, columns = inputs
+    wide = 3 * 64 * heads
+    tokens = torch.randn(1, 64, 64, wide, device=device).to(dtype).requires_grad_()
+    row_table, column_table = torch.randn(2, 2 * (window or 64) - 1, 64, device=device) * 0.1
+    fill = torch.randn(wide, device=device).to(dtype)
     forward, backward = [], []
     for _ in range(repeats + 1):
         began = clock()
-        attended = ATTENTION[form](query, key, value, rows, columns, 0.125)
+        attended = ATTENTION[form](tokens, row_table, column_table, fill, HeadLayout(heads, 0.125, window))
         forward.append(clock() - began)
         gradient = torch.ones_like(attended)
         began = clock()
-        torch.autograd.grad(attended, inputs, gradient)
+        torch.autograd.grad(attended, tokens, gradient)
         backward.append(clock() - began)
     return [min(forward[1:]), min(backward[1:])]
 
@@ -48,14 +50,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     table: list[dict[str, Any]] = []
-    for kind, (grids, side) in GRIDS.items():
+    for kind, window in BLOCKS.items():
         for dtype in (torch.float32, torch.bfloat16):
             for form in ATTENTION:
                 if form == "flex" and options.device == "cpu":
                     continue
-                seconds = timed(form, grids, side, options.heads, dtype, options.device, options.repeats)
-                names = {"grid": kind, "dtype": str(dtype).removeprefix("torch."), "form": form}
+                seconds = timed(form, window, options.heads, dtype, options.device, options.repeats)
+                names = {"block": kind, "dtype": str(dtype).removeprefix("torch."), "form": form}
                 times = {name: f"{value:.4f}" for name, value in zip(("forward_s", "backward_s"), seconds, strict=True)}
                 table.append({**names, **times})
                 print(table[-1], flush=True)

@@ -33,7 +33,6 @@ from sam_adapter.losses import weighted_loss
 from sam_adapter.methods import MethodSettings
 from sam_adapter.model import SamSegmenter
 from sam_adapter.nn.sam_adapter import AdapterSettings
-from sam_adapter.processes import give_large_blocks_back
 from sam_adapter.runtime import Machine
 
 SIZES = {
@@ -125,7 +124,6 @@ def random_batch(images: int, image_size: int) -> Batch:
 
 def measure(model: str, image_size: int, batch_size: int, variant: str, steps: int, device: str) -> dict[str, Any]:
     """Time training steps of one variant in this process; the first counts only if it is the only one."""
-    give_large_blocks_back()
     precision = PRECISIONS[variant.split("-")[1]]
     machine = Machine.choose(device=device, precision=precision, compiled="compiled" in variant)
     place = machine.device

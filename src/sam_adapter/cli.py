@@ -17,7 +17,7 @@ from . import __version__
 from .config import CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, InfoConfig, PredictConfig, TrainConfig
 from .errors import ConfigError, SamAdapterError
 from .options import Config
-from .processes import give_large_blocks_back, is_main_process
+from .processes import is_main_process
 
 COMMANDS: dict[str, type[Config]] = {
     "check": CheckConfig,
@@ -60,7 +60,6 @@ def main(arguments: list[str] | None = None) -> None:
     level = logging.INFO if is_main_process() else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
-    give_large_blocks_back()
     try:
         RUN[name](config)
     except SamAdapterError as error:

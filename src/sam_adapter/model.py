@@ -14,6 +14,7 @@ from .errors import CheckpointError
 from .methods import MethodSettings, apply_method, parameter_table
 from .nn.sam_adapter import AdapterSettings
 from .options import AdapterOptions
+from .processes import keep_freed_memory
 from .runtime import Machine
 
 
@@ -135,12 +136,15 @@ class SamSegmenter(nn.Module):
 
         Args:
             machine: Precision, attention, and whether blocks are compiled.
-            for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it.
+            for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it, and
+                the process is about this model alone, so its memory may be managed for it.
         """
         self.backbone.attention = machine.attention
         self.backbone.compiled = machine.compiled
-        if for_good and machine.precision == "bf16-mixed":
-            self.keep_frozen_in_bfloat16()
+        if for_good:
+            if machine.precision == "bf16-mixed":
+                self.keep_frozen_in_bfloat16()
+            keep_freed_memory()
         return self
 
     def keep_frozen_in_bfloat16(self) -> Self:

@@ -1,63 +1,115 @@
 """The fast forms of attention against their plain twin, and the windows around them."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
 
-from sam_adapter.nn import blocked
-from sam_adapter.nn.attention import ATTENTION, choose_attention
+from sam_adapter.nn import blocked, parts
+from sam_adapter.nn.attention import ATTENTION, choose_attention, position_biases
+from sam_adapter.nn.parts import HeadLayout
 from sam_adapter.nn.windows import filled_up, partition, unpartition
 
 
-def example(*, heads: int, height: int, width: int, channels: int = 8, dtype: torch.dtype = torch.float32):
-    generator = torch.Generator().manual_seed(heads * height * width)
-    length = height * width
-    shapes = [(heads, length, channels)] * 3 + [(heads, length, height), (heads, length, width)]
-    return [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
+@dataclass(frozen=True)
+class Case:
+    """A grid of tokens and how they attend."""
+
+    images: int
+    heads: int
+    height: int
+    width: int
+    window: int = 0
+    channels: int = 8
+
+    @property
+    def layout(self) -> HeadLayout:
+        return HeadLayout(self.heads, 0.3, self.window)
+
+    def inputs(self, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        """Tokens, both tables and the fill."""
+        generator = torch.Generator().manual_seed(self.height * self.width)
+        height, width = self.layout.window_shape(self.height, self.width)
+        wide = 3 * self.heads * self.channels
+        shapes = [(self.images, self.height, self.width, wide)]
+        shapes += [(2 * height - 1, self.channels), (2 * width - 1, self.channels), (wide,)]
+        return [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
 
 
-def attend(form: str, inputs: list[Tensor]) -> Tensor:
-    query, key, value, bias_rows, bias_columns = inputs
-    return ATTENTION[form](query, key, value, bias_rows, bias_columns, 0.3)
+CASES = [
+    Case(1, 1, 1, 1),
+    Case(2, 3, 5, 7),
+    Case(1, 12, 14, 14, channels=4),
+    Case(2, 2, 1, 9),
+    Case(1, 2, 3, 2, window=4),  # a window larger than the grid
+    Case(3, 3, 8, 8, window=4),  # whole windows alone
+    Case(2, 2, 9, 7, window=4),  # the last windows reach beyond the grid
+    Case(2, 4, 15, 30, window=14, channels=32),
+]
 
 
-def outcome(form: str, inputs: list[Tensor]) -> list[Tensor]:
+def attend(form: str, case: Case, inputs: list[Tensor]) -> Tensor:
+    tokens, row_table, column_table, fill = inputs
+    return ATTENTION[form](tokens, row_table, column_table, fill, case.layout)
+
+
+def outcome(form: str, case: Case, inputs: list[Tensor]) -> list[Tensor]:
     """Result and all gradients, for an uneven gradient of the result."""
-    attended = attend(form, inputs)
+    attended = attend(form, case, inputs)
     weight = torch.linspace(-1, 1, attended.numel()).view_as(attended).to(attended.dtype)
-    return [attended, *torch.autograd.grad(attended, inputs, weight)]
+    gradients = torch.autograd.grad(attended, inputs, weight, allow_unused=True)
+    return [attended, *(gradient for gradient in gradients if gradient is not None)]
 
 
 @pytest.mark.parametrize("form", ["blocked", "folded"])
-@pytest.mark.parametrize("size", [(1, 1, 1), (1, 5, 7), (3, 7, 5), (2, 13, 3), (12, 14, 14), (2, 1, 9)])
-def test_fast_forms_equal_the_plain_one(form: str, size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch):
-    heads, height, width = size
-    inputs = example(heads=heads, height=height, width=width)
-    wanted = outcome("plain", inputs)
-    # Blocks of a part of one head, of one whole head, and of several, the last block being smaller.
-    for block_bytes in (1, 4 * height * width * 3, 4 * (height * width) ** 2 * 5, 1 << 23):
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_fast_forms_equal_the_plain_one(form: str, case: Case, monkeypatch: pytest.MonkeyPatch):
+    inputs = case.inputs()
+    wanted = outcome("plain", case, inputs)
+    height, width = case.layout.window_shape(case.height, case.width)
+    row, head = 4 * height * width, 4 * (height * width) ** 2
+    # Some queries of one head; one head, of unequal shares; several heads; several images, the last of fewer.
+    for part_bytes, block_bytes in ((1, 3 * row), (head, 1 << 23), (5 * head, 1 << 23), (40 * head, 1 << 23)):
+        monkeypatch.setattr(parts, "PART_BYTES", part_bytes)
         monkeypatch.setattr(blocked, "BLOCK_BYTES", block_bytes)
-        monkeypatch.setattr(blocked, "WHOLE_HEADS_BYTES", block_bytes)
-        for found, right in zip(outcome(form, inputs), wanted, strict=True):
-            assert (found - right).abs().max() <= 2e-6 * right.abs().max().clamp(min=1)
+        found = outcome(form, case, inputs)
+        assert len(found) == len(wanted)
+        for one, right in zip(found, wanted, strict=True):
+            assert (one - right).abs().max() <= 4e-6 * right.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("form", ["blocked", "folded"])
+def test_frozen_tables_and_fill_change_nothing_else(form: str):
+    """They take another way, as their gradients need more than those of the tokens do."""
+    case = Case(2, 2, 9, 7, window=4)
+    tokens, *frozen = case.inputs()
+    wanted = outcome("plain", case, [tokens, *frozen])[:2]
+    attended = attend(form, case, [tokens, *(tensor.detach() for tensor in frozen)])
+    weight = torch.linspace(-1, 1, attended.numel()).view_as(attended)
+    found = [attended, *torch.autograd.grad(attended, tokens, weight)]
+    for one, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, right, rtol=1e-5, atol=4e-6)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("size", [(1, 1, 1), (1, 5, 7), (3, 7, 5), (12, 14, 14), (2, 1, 9)])
-def test_flex_attention_equals_the_plain_one_forwards(size: tuple[int, int, int]):
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_flex_attention_equals_the_plain_one_forwards(case: Case):
     """PyTorch gives it no gradients on a CPU."""
-    heads, height, width = size
-    inputs = [tensor.detach() for tensor in example(heads=heads, height=height, width=width)]
-    torch.testing.assert_close(attend("flex", inputs), attend("plain", inputs), rtol=1e-5, atol=2e-6)
+    inputs = [tensor.detach() for tensor in case.inputs()]
+    found, wanted = (attend(form, case, inputs) for form in ("flex", "plain"))
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=4e-6)
 
 
 @pytest.mark.parametrize("form", ["blocked", "folded"])
-@pytest.mark.parametrize(("height", "width"), [(9, 7), (3, 5)])
-def test_bfloat16_is_as_close_to_float32_as_the_plain_form(form: str, height: int, width: int):
-    inputs = example(heads=3, height=height, width=width, dtype=torch.bfloat16)
-    exact = outcome("plain", [tensor.detach().float().requires_grad_() for tensor in inputs])
-    plain = outcome("plain", inputs)
-    for found, twin, right in zip(outcome(form, inputs), plain, exact, strict=True):
+@pytest.mark.parametrize("case", [Case(1, 3, 9, 7), Case(2, 3, 6, 8), Case(1, 3, 9, 7, window=3)], ids=str)
+def test_bfloat16_is_as_close_to_float32_as_the_plain_form(form: str, case: Case, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(blocked, "BLOCK_BYTES", 2 * 63 * 20)  # the sums over blocks are rounded too
+    inputs = case.inputs(torch.bfloat16)
+    exact = outcome("plain", case, [tensor.detach().float().requires_grad_() for tensor in inputs])
+    plain = outcome("plain", case, inputs)
+    for found, twin, right in zip(outcome(form, case, inputs), plain, exact, strict=True):
         assert found.dtype == torch.bfloat16
         error, twins_error = ((one.float() - right).pow(2).mean().sqrt() for one in (found, twin))
         assert error <= 1.5 * twins_error + 1e-6
@@ -76,22 +128,31 @@ def test_blocked_attention_never_holds_all_scores(monkeypatch: pytest.MonkeyPatc
                 self.size = max(self.size, result.numel())
             return result
 
-    monkeypatch.setattr(blocked, "BLOCK_BYTES", 4 * 16 * 256)
-    monkeypatch.setattr(blocked, "WHOLE_HEADS_BYTES", 4 * 16 * 256)
-    inputs = example(heads=2, height=16, width=16)
+    monkeypatch.setattr(blocked, "BLOCK_BYTES", 4 * 64 * 256)
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    case = Case(1, 2, 16, 16)
+    inputs = case.inputs()
     with Largest() as largest:
-        outcome("blocked", inputs)
-    assert largest.size == max(16 * 256, *(tensor.numel() for tensor in inputs))
+        outcome("blocked", case, inputs)
+    assert largest.size == 64 * 256
     with Largest() as plain:
-        outcome("plain", inputs)
+        outcome("plain", case, inputs)
     assert plain.size == 2 * 256 * 256
 
 
-def test_query_count_may_differ_from_the_grid():
-    query, key, value, rows, columns = example(heads=2, height=3, width=4)
-    fewer = [query[:, :5], key, value, rows[:, :5], columns[:, :5]]
-    for form in ("blocked", "folded"):
-        assert torch.allclose(attend(form, fewer), attend("plain", fewer), atol=1e-6)
+def test_biases_are_products_with_the_relative_position():
+    """By the formula, one query and key at a time."""
+    query = torch.randn(2, 6, 8)
+    row_table, column_table = torch.randn(3, 8), torch.randn(5, 8)  # 2 rows and 3 columns
+    by_row, by_column = position_biases(query, row_table, column_table)
+    for token in range(6):
+        row, column = divmod(token, 3)
+        for key_row in range(2):
+            wanted = query[:, token] @ row_table[row - key_row + 1]
+            torch.testing.assert_close(by_row[:, token, key_row], wanted)
+        for key_column in range(3):
+            wanted = query[:, token] @ column_table[column - key_column + 2]
+            torch.testing.assert_close(by_column[:, token, key_column], wanted)
 
 
 def test_auto_depends_on_the_device_alone():

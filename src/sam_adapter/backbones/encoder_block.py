@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers.activations import GELUActivation
 
 from ..nn.attention import ATTENTION, Attention
 from ..nn.frozen import added_linear, added_mlp, normed_linear
-from ..nn.windows import filled_up, partition, unpartition
+from ..nn.parts import HeadLayout
 
 
 def encoder_block(layer: Any, hidden_states: Tensor, attend: Attention, *, by_rows: bool = False) -> Tensor:
@@ -77,36 +76,14 @@ def _compiled(attention: str) -> Block:
 
 def _attended(layer: Any, qkv: Tensor, attend: Attention) -> Tensor:
     """Attention over the whole grid, or in windows; ``(B, H, W, 3*C)`` to ``(B, H, W, C)``."""
-    attention, window = layer.attn, layer.window_size
-    _, height, width, _ = qkv.shape
-    if not window:
-        return _grid_attention(attention, qkv, attend)
+    attention = layer.attn
+    layout = HeadLayout(attention.num_attention_heads, attention.scale, layer.window_size)
+    if attention.use_rel_pos:
+        row_table, column_table = attention.rel_pos_h, attention.rel_pos_w
+    else:
+        channels = qkv.shape[-1] // (3 * layout.heads)
+        sides = layout.window_shape(*qkv.shape[1:3])
+        row_table, column_table = (qkv.new_zeros(2 * side - 1, channels) for side in sides)
     # SAM fills the grid up with zero tokens to whole windows. What a zero token projects to is the bias, so that they
     # need not be projected.
-    filled = filled_up(qkv, window, attention.qkv.bias)
-    attended = _grid_attention(attention, partition(filled, window), attend)
-    attended = unpartition(attended, filled.shape[1], filled.shape[2])[:, :height, :width]
-    return attended.contiguous()  # PyTorch's linear layer is slow on a part of a larger tensor
-
-
-def _grid_attention(attention: Any, qkv: Tensor, attend: Attention) -> Tensor:
-    """Attention among all tokens of each grid, ``(B, h, w, 3*C)`` to ``(B, h, w, C)``."""
-    batch, height, width, _ = qkv.shape
-    heads = attention.num_attention_heads
-    split = qkv.reshape(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4)  # (3, B, N, h*w, D)
-    query, key, value = split.flatten(1, 2).unbind(0)  # (B*N, h*w, D)
-    if attention.use_rel_pos:
-        attended = attend(query, key, value, *_position_biases(attention, query, height, width), attention.scale)
-    else:
-        attended = functional.scaled_dot_product_attention(query, key, value)
-    return attended.reshape(batch, heads, height, width, -1).permute(0, 2, 3, 1, 4).flatten(3)
-
-
-def _position_biases(attention: Any, query: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Score of each query for each row and each column, ``(N, h*w, h)`` and ``(N, h*w, w)``."""
-    on_grid = query.unflatten(1, (height, width))  # (N, h, w, D)
-    rows = attention.get_rel_pos(height, height, attention.rel_pos_h).to(query.dtype)  # (h, h, D)
-    columns = attention.get_rel_pos(width, width, attention.rel_pos_w).to(query.dtype)
-    by_row = torch.einsum("nhwd,hkd->nhwk", on_grid, rows)
-    by_column = torch.einsum("nhwd,wkd->nhwk", on_grid, columns)
-    return by_row.flatten(1, 2), by_column.flatten(1, 2)
+    return attend(qkv, row_table, column_table, attention.qkv.bias, layout)

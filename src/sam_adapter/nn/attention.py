@@ -1,13 +1,13 @@
 """Attention with SAM's decomposed relative positions: its definition, and forms that never hold all scores at once.
 
 The score of a query for the key at row ``i`` and column ``j`` of the grid is
-``scale * query . key + bias_rows[i] + bias_columns[j]`` (MViTv2, Li et al., 2022; SAM, Kirillov et al., 2023). All
-forms take the same arguments and give the same result:
+``scale * query . key + bias_rows[i] + bias_columns[j]``, and the biases are products of the query with a table of
+relative positions (MViTv2, Li et al., 2022; SAM, Kirillov et al., 2023). All forms give the same result:
 
-- `plain_attention` is the definition, the twin that the others are tested against;
-- `blocked_attention` works through blocks of queries and computes their scores again in the backward pass;
-- `folded_attention` writes the bias into the width of queries and keys, for kernels that take no bias;
-- `flex_attention` hands the bias to PyTorch's FlexAttention, which makes a kernel of it (Dong et al., 2024).
+- ``plain`` is the definition, the twin that the others are tested against;
+- ``blocked`` reads the tokens a cacheful at a time and computes scores again in the backward pass;
+- ``folded`` writes the bias into the width of queries and keys, for kernels that take no bias;
+- ``flex`` hands the bias to PyTorch's FlexAttention, which makes a kernel of it (Dong et al., 2024).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,27 @@ from torch.nn import functional
 from torch.nn.attention import flex_attention as flex
 
 from ..options import AttentionKind
-from .blocked import attention_in_blocks
+from .blocked import blocked_attention
+from .parts import HeadLayout
+from .windows import filled_up, partition, unpartition
+
+Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None, HeadLayout], Tensor]
+"""Attention among the tokens of a grid, or within its windows.
+
+Args:
+    qkv: Projected tokens ``(B, H, W, 3*N*D)``: queries, keys, values, each N heads of D channels.
+    row_table: Relative positions ``(2*h - 1, D)`` of what attends within itself, h rows and w columns: entry
+        ``query - key + h - 1``.
+    column_table: ``(2*w - 1, D)``.
+    fill: What the tokens are, ``(3*N*D,)``, that fill up the last windows; None for zeros.
+    layout: Heads, scale and window.
+
+Returns:
+    ``(B, H, W, N*D)``.
+"""
+
+HeadAttention = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+"""The same for heads laid out apart, with the arguments of `plain_attention`."""
 
 
 def plain_attention(
@@ -42,20 +62,6 @@ def plain_attention(
     bias = bias_rows[..., :, None] + bias_columns[..., None, :]  # (N, L, H, W)
     scores = (query * scale) @ key.transpose(1, 2) + bias.flatten(2)  # (N, L, H*W)
     return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
-
-
-def blocked_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias_rows: Tensor, bias_columns: Tensor, scale: float
-) -> Tensor:
-    """`plain_attention` with memory for one block of scores, forward and backward.
-
-    Small grids in half precision, SAM's windows, are folded first: the wider product costs less than adding the bias.
-    """
-    small = bias_rows.shape[-1] + bias_columns.shape[-1] <= query.shape[-1]
-    if small and query.element_size() == 2:
-        query, key = _folded(query, key, bias_rows, bias_columns, scale)
-        return attention_in_blocks(query, key, value, None, None, 1.0)
-    return attention_in_blocks(query, key, value, bias_rows, bias_columns, scale)
 
 
 def folded_attention(
@@ -103,13 +109,61 @@ def _compiled_flex() -> Callable[..., Any]:
     return torch.compile(flex.flex_attention, dynamic=False)
 
 
-Attention = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+def on_grid(attend: HeadAttention) -> Attention:
+    """Attention on a grid from one for heads laid out apart."""
+
+    def attention(
+        qkv: Tensor, row_table: Tensor, column_table: Tensor, fill: Tensor | None, layout: HeadLayout
+    ) -> Tensor:
+        height, width = qkv.shape[1:3]
+        if layout.window:
+            qkv = filled_up(qkv, layout.window, fill)
+        full_height, full_width = qkv.shape[1:3]
+        windows = partition(qkv, layout.window) if layout.window else qkv
+        rows, columns = windows.shape[1:3]
+        split = windows.flatten(1, 2).unflatten(-1, (3, layout.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B', N, h*w, D)
+        query, key, value = split.flatten(1, 2).unbind(0)  # (B'*N, h*w, D)
+        biases = position_biases(query, row_table, column_table)
+        attended = attend(query, key, value, *biases, layout.scale)
+        attended = attended.unflatten(0, (-1, layout.heads)).transpose(1, 2).flatten(2)  # (B', h*w, N*D)
+        attended = attended.unflatten(1, (rows, columns))
+        if not layout.window:
+            return attended
+        cut = unpartition(attended, full_height, full_width)[:, :height, :width]
+        return cut.contiguous()  # PyTorch's linear layer is slow on a part of a larger tensor
+
+    return attention
+
+
+def position_biases(query: Tensor, row_table: Tensor, column_table: Tensor) -> tuple[Tensor, Tensor]:
+    """Score of each query for each row and each column of its grid.
+
+    Args:
+        query: ``(N, h*w, D)``.
+        row_table: ``(2*h - 1, D)``, see `Attention`.
+        column_table: ``(2*w - 1, D)``.
+
+    Returns:
+        ``(N, h*w, h)`` and ``(N, h*w, w)``.
+    """
+    height, width = (len(table) // 2 + 1 for table in (row_table, column_table))
+    grid = query.unflatten(1, (height, width))  # (N, h, w, D)
+    by_row = torch.einsum("nhwd,hkd->nhwk", grid, _relative(row_table, height).to(query.dtype))
+    by_column = torch.einsum("nhwd,wkd->nhwk", grid, _relative(column_table, width).to(query.dtype))
+    return by_row.flatten(1, 2), by_column.flatten(1, 2)
+
+
+def _relative(table: Tensor, size: int) -> Tensor:
+    """Entries of a table for each query and key of an axis, ``(size, size, D)``."""
+    places = torch.arange(size, device=table.device)
+    return table[places[:, None] - places + size - 1]
+
 
 ATTENTION: Mapping[str, Attention] = {
-    "plain": plain_attention,
+    "plain": on_grid(plain_attention),
     "blocked": blocked_attention,
-    "folded": folded_attention,
-    "flex": flex_attention,
+    "folded": on_grid(folded_attention),
+    "flex": on_grid(flex_attention),
 }
 
 

@@ -1,9 +1,8 @@
-"""Attention block by block, with the scores of a block computed again in the backward pass (Rabe and Staats, 2021).
+"""Attention on a grid, a cacheful at a time: nothing larger than a block of scores is made, forward and backward.
 
-A block stays in the processor's cache, and no more than one is ever held.
+The scores of a block are computed again in the backward pass (Rabe and Staats, 2021).
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,168 +10,173 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .parts import HeadLayout, Part, block_of
+from .windows import filled_up
+
 BLOCK_BYTES = 8 << 20
-"""Scores that a block of one head holds. Smaller ones starve the matrix products, larger ones leave the cache."""
-WHOLE_HEADS_BYTES = 2 << 20
-"""The same where a block is several whole heads, or windows."""
+"""Scores of some queries of one head. Fewer starve the matrix products, more leave the cache."""
 
 
-def attention_in_blocks(
-    query: Tensor, key: Tensor, value: Tensor, bias_rows: Tensor | None, bias_columns: Tensor | None, scale: float
+def blocked_attention(
+    qkv: Tensor, row_table: Tensor, column_table: Tensor, fill: Tensor | None, layout: HeadLayout
 ) -> Tensor:
-    """Attention with memory for one block of scores, forward and backward.
-
-    Args:
-        query: ``(N, L, D)``.
-        key: ``(N, H*W, D)``.
-        value: ``(N, H*W, D')``.
-        bias_rows: ``(N, L, H)``, or None together with the other.
-        bias_columns: ``(N, L, W)``.
-        scale: Factor on the products of queries and keys.
-
-    Returns:
-        ``(N, L, D')``.
-    """
-    result = _BlockedAttention.apply(query, key, value, bias_rows, bias_columns, scale)
-    assert isinstance(result, Tensor)
-    return result
+    """See `sam_adapter.nn.attention.Attention`."""
+    height, width = qkv.shape[1:3]
+    if layout.window and fill is not None and fill.requires_grad:  # filled up outside, it gets its gradient
+        qkv = filled_up(qkv, layout.window, fill)
+    attended = _BlockedAttention.apply(qkv, row_table, column_table, fill, layout)
+    assert isinstance(attended, Tensor)
+    return attended[:, :height, :width].contiguous()
 
 
 class _BlockedAttention(torch.autograd.Function):
-    """Forward and backward of `attention_in_blocks`."""
+    """Forward and backward of `blocked_attention`; the fill gets no gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        bias_rows: Tensor | None,
-        bias_columns: Tensor | None,
-        scale: float,
+        ctx: Any, qkv: Tensor, row_table: Tensor, column_table: Tensor, fill: Tensor | None, layout: HeadLayout
     ) -> Tensor:
-        """Attend block by block; only the inputs are kept for the backward pass."""
-        ctx.save_for_backward(query, key, value, bias_rows, bias_columns)
-        ctx.scale = scale
-        attended = value.new_empty(*query.shape[:2], value.shape[2])
-        scores = _Scores(query, key, bias_rows, bias_columns, scale)
-        for heads, rows in _blocks(query, key):
-            torch.bmm(scores.weights(heads, rows), value[heads], out=attended[heads, rows])
+        """Only the inputs are kept for the backward pass."""
+        ctx.save_for_backward(qkv, row_table, column_table, fill)
+        ctx.layout = layout
+        attended = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
+        part = _AttendingPart(qkv, row_table, column_table, fill, layout)
+        found = torch.empty_like(part.value)
+        for place in part.places():
+            part.read(place)
+            for rows in part.blocks():
+                torch.bmm(part.weights(rows), part.value[: part.count], out=found[: part.count, rows])
+            part.write(found, attended.unflatten(-1, (1, layout.heads, -1)), 0)
         return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of all but the scale, with the weights of each block computed again."""
-        query, key, value, bias_rows, bias_columns = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
-        scores = _Scores(query, key, bias_rows, bias_columns, ctx.scale)
-        value_turned = value.transpose(1, 2).contiguous()  # (N, D, K)
-        d_query = torch.empty_like(query)
-        d_biases = [None if bias is None else torch.empty_like(bias) for bias in (bias_rows, bias_columns)]
-        d_key, d_value = _KeySum(key), _KeySum(value)
-        buffer = _block_buffer(query, key)
-        for heads, rows in _blocks(query, key):
-            weights = scores.weights(heads, rows)  # (n, l, K)
-            d_value.add(heads, weights, gradient[heads, rows])
-            d_weights = buffer[: weights.numel()].view_as(weights)
-            torch.bmm(gradient[heads, rows], value_turned[heads], out=d_weights)
-            d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-            torch.bmm(d_scores, key[heads], out=d_query[heads, rows])
-            d_key.add(heads, d_scores, query[heads, rows])
-            for axis, d_bias in zip((-1, -2), d_biases, strict=True):
-                if d_bias is not None:
-                    torch.sum(scores.on_grid(d_scores), axis, out=d_bias[heads, rows])
-        return d_query.mul_(ctx.scale), d_key.result(ctx.scale), d_value.result(), *d_biases, None
+        """Gradients of the tokens and of the two tables, with the weights of each block computed again."""
+        qkv, row_table, column_table, fill = ctx.saved_tensors
+        layout: HeadLayout = ctx.layout
+        d_qkv = torch.empty_like(qkv)
+        d_parts = d_qkv.unflatten(-1, (3, layout.heads, -1))
+        d_attended = gradients[0].unflatten(-1, (1, layout.heads, -1))
+        part = _PartGradients(qkv, row_table, column_table, fill, layout)
+        d_table = torch.zeros_like(part.table, dtype=torch.float32) if any(ctx.needs_input_grad[1:3]) else None
+        for place in part.places():
+            part.read(place)
+            for which, gradient in enumerate(part.backward(d_attended, d_table)):
+                part.write(gradient, d_parts, which)
+        if d_table is None:
+            return d_qkv, None, None, None, None
+        d_rows, d_columns = (d_table / layout.scale).split([len(row_table), len(column_table)])
+        return d_qkv, d_rows.flip(0).to(row_table.dtype), d_columns.flip(0).to(column_table.dtype), None, None
 
 
-class _Scores:
-    """Softmax of the scores, for any block and always in the same memory.
-
-    Args:
-        query: ``(N, L, D)``.
-        key: ``(N, K, D)``.
-        bias_rows: ``(N, L, H)``, or None.
-        bias_columns: ``(N, L, W)``, or None.
-        scale: Factor on the products of queries and keys.
-    """
+class _AttendingPart(Part):
+    """A part with the softmax of its scores, for one block of queries after another in the same memory."""
 
     def __init__(
-        self, query: Tensor, key: Tensor, bias_rows: Tensor | None, bias_columns: Tensor | None, scale: float
+        self, qkv: Tensor, row_table: Tensor, column_table: Tensor, fill: Tensor | None, layout: HeadLayout
     ) -> None:
-        self.query = query
-        self.key_turned = key.transpose(1, 2).contiguous()  # (N, D, K)
-        self.bias_rows = bias_rows
-        self.bias_columns = bias_columns
-        self.scale = scale
-        self.buffer = _block_buffer(query, key)
+        super().__init__(qkv, row_table, column_table, fill, layout)
+        some = max(BLOCK_BYTES // (self.length * qkv.element_size()), 1)
+        self.block = self.length if len(self.query) > 1 else min(some, self.length)
+        self.scores = self.scores_buffer()
 
-    def weights(self, heads: slice, rows: slice) -> Tensor:
-        """The block's attention weights ``(n, l, K)``; overwritten by the next call."""
-        query, key_turned = self.query[heads, rows], self.key_turned[heads]
-        shape = (*query.shape[:2], key_turned.shape[2])
-        scores = self.buffer[: math.prod(shape)].view(shape)
+    def scores_buffer(self) -> Tensor:
+        """Memory for the scores of any block."""
+        return self.value.new_empty(len(self.value) * self.block * self.length)
+
+    def blocks(self) -> Iterator[slice]:
+        """Queries of one block after another; those beyond the grid's last row are left out."""
+        for row in range(0, self.live, self.block):
+            yield slice(row, min(row + self.block, self.live))
+
+    def weights(self, rows: slice) -> Tensor:
+        """A block's attention weights ``(S, l, L)``; overwritten by the next call."""
+        query, key = self.query[: self.count, rows], self.key[: self.count]
+        scores = block_of(self.scores, *query.shape[:2], self.length)
         beta = 0.0
-        if self.bias_rows is not None and self.bias_columns is not None:
-            rows_and_columns = self.bias_rows[heads, rows, :, None], self.bias_columns[heads, rows, None, :]
-            torch.add(*rows_and_columns, out=self.on_grid(scores))
-            beta = 1.0
-        torch.baddbmm(scores, query, key_turned, beta=beta, alpha=self.scale, out=scores)
+        if not self.folded:
+            bias_rows, bias_columns = self.bias_rows[: self.count, rows], self.bias_columns[: self.count, rows]
+            torch.add(bias_rows[..., None], bias_columns[..., None, :], out=self.on_grid(scores))
+            beta = self.layout.scale
+        torch.baddbmm(scores, query, key.transpose(1, 2), beta=beta, alpha=self.layout.scale, out=scores)
         return torch.softmax(scores, -1, out=scores)
 
-    def on_grid(self, scores: Tensor) -> Tensor:
-        """``(n, l, H*W)`` seen as ``(n, l, H, W)``."""
-        assert self.bias_rows is not None
-        assert self.bias_columns is not None
-        return scores.unflatten(-1, (self.bias_rows.shape[-1], self.bias_columns.shape[-1]))
+
+class _PartGradients(_AttendingPart):
+    """A part with what its backward pass needs."""
+
+    def __init__(
+        self, qkv: Tensor, row_table: Tensor, column_table: Tensor, fill: Tensor | None, layout: HeadLayout
+    ) -> None:
+        super().__init__(qkv, row_table, column_table, fill, layout)
+        self.gradient = torch.empty_like(self.value)
+        self.d_query = torch.empty_like(self.query)
+        self.d_bias_rows, self.d_bias_columns = self.biases_of(self.d_query)
+        self.d_relative = torch.zeros_like(self.relative)  # most entries belong to no key and stay zero
+        self.d_weights, self.d_scores = self.scores_buffer(), self.scores_buffer()
+
+    def backward(self, d_attended: Tensor, d_table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of the part that was read.
+
+        Args:
+            d_attended: ``(B, H, W, 1, N, D)``.
+            d_table: The gradient of the table is added to it, if it is wanted.
+
+        Returns:
+            Gradients of queries, keys and values, ``(S, L, D)`` each.
+        """
+        count, channels = self.count, self.channels
+        self.fetch(d_attended, 0, self.gradient)
+        d_key, d_value = _KeySum(), _KeySum()
+        for rows in self.blocks():
+            weights = self.weights(rows)
+            gradient = self.gradient[:count, rows]
+            d_value.add(weights, gradient)
+            d_weights = block_of(self.d_weights, *weights.shape)
+            d_scores = block_of(self.d_scores, *weights.shape)
+            torch.bmm(gradient, self.value[:count].transpose(1, 2), out=d_weights)
+            torch.ops.aten._softmax_backward_data.out(d_weights, weights, -1, weights.dtype, grad_input=d_scores)
+            torch.bmm(d_scores, self.key[:count], out=self.d_query[:count, rows])
+            d_key.add(d_scores, self.query[:count, rows, :channels])
+            if not self.folded:
+                torch.sum(self.on_grid(d_scores), -1, out=self.d_bias_rows[:count, rows])
+                torch.sum(self.on_grid(d_scores), -2, out=self.d_bias_columns[:count, rows])
+        d_query = self.d_query[:count, :, :channels]
+        self._through_biases(d_query, d_table)
+        return d_query.mul_(self.layout.scale), d_key.total().mul_(self.layout.scale), d_value.total()
+
+    def _through_biases(self, d_query: Tensor, d_table: Tensor | None) -> None:
+        """Add what reaches the queries, and the table, by way of the biases."""
+        biases = self.d_bias_rows, self.d_bias_columns
+        for d_relative, d_biases in zip(self.relative_views(self.d_relative), biases, strict=True):
+            d_relative.copy_(d_biases[: self.count].unflatten(1, self.window))
+        d_relative = self.d_relative[: self.count]
+        d_query.flatten(0, 1).addmm_(d_relative.flatten(0, 1), self.table)
+        if d_table is not None:
+            query = self.query[: self.count, : self.live, : self.channels].flatten(0, 1)
+            d_relative = d_relative[:, : self.live].flatten(0, 1)
+            d_table.addmm_(d_relative.T.float(), query.float(), alpha=self.layout.scale)
 
 
 class _KeySum:
-    """Gradient of keys or values: a sum over blocks of queries, kept in float32.
+    """Gradient of keys or values: a sum over blocks of queries, in float32 if there are several.
 
-    In bfloat16 the product is taken in the other order, in which the processor is a third faster.
-
-    Args:
-        like: Keys or values ``(N, K, D)``.
+    In half precision the product is taken in the other order, in which the processor is faster.
     """
 
-    def __init__(self, like: Tensor) -> None:
-        self.dtype = like.dtype
-        self.turned = like.dtype != torch.float32
-        shape = like.transpose(1, 2).shape if self.turned else like.shape
-        self.total = torch.zeros(shape, dtype=torch.float32, device=like.device)
+    def __init__(self) -> None:
+        self.turned = False
+        self.sum: Tensor | None = None
 
-    def add(self, heads: slice, scores: Tensor, rows: Tensor) -> None:
-        """Add ``scores.T @ rows`` of a block: ``(n, l, K)`` and ``(n, l, D)``."""
-        if self.turned:
-            self.total[heads].add_(torch.bmm(rows.transpose(1, 2), scores))  # (n, D, K)
-        else:
-            self.total[heads].baddbmm_(scores.transpose(1, 2), rows)  # (n, K, D)
+    def add(self, scores: Tensor, rows: Tensor) -> None:
+        """Add ``scores.T @ rows`` of a block: ``(S, l, L)`` and ``(S, l, D)``."""
+        self.turned = rows.element_size() == 2
+        left, right = (rows, scores) if self.turned else (scores, rows)
+        product = torch.bmm(left.transpose(1, 2), right)
+        self.sum = product if self.sum is None else self.sum.float().add_(product)
 
-    def result(self, factor: float = 1.0) -> Tensor:
-        """The sum times a factor, ``(N, K, D)``."""
-        total = self.total.mul_(factor)
-        return (total.transpose(1, 2) if self.turned else total).to(self.dtype)
-
-
-def _blocks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of heads and of queries: several heads whole where they are small, parts of one where it is large."""
-    many, rows = _block_shape(query, key)
-    heads, length = query.shape[:2]
-    for head in range(0, heads, many):
-        for row in range(0, length, rows):
-            yield slice(head, min(head + many, heads)), slice(row, min(row + rows, length))
-
-
-def _block_shape(query: Tensor, key: Tensor) -> tuple[int, int]:
-    """Heads and queries of a block: one of the two is whole."""
-    heads, length = query.shape[:2]
-    row_bytes = key.shape[1] * query.element_size()
-    many = min(max(WHOLE_HEADS_BYTES // (length * row_bytes), 1), heads)
-    return many, length if many > 1 else min(max(BLOCK_BYTES // row_bytes, 1), length)
-
-
-def _block_buffer(query: Tensor, key: Tensor) -> Tensor:
-    """Memory for the scores of any block."""
-    many, rows = _block_shape(query, key)
-    return query.new_empty(many * rows * key.shape[1])
+    def total(self) -> Tensor:
+        """``(S, L, D)``."""
+        assert self.sum is not None
+        return self.sum.transpose(1, 2) if self.turned else self.sum

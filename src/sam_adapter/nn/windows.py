@@ -37,3 +37,32 @@ def unpartition(windows: Tensor, height: int, width: int) -> Tensor:
     _, window, _, channels = windows.shape
     cut = windows.reshape(-1, height // window, width // window, window, window, channels)
     return cut.transpose(2, 3).reshape(-1, height, width, channels)
+
+
+def copy_to_windows(tokens: Tensor, windows: Tensor, fill: Tensor | None) -> None:
+    """Copy a row of windows from a grid; windows reach beyond the grid at the bottom and the right.
+
+    Args:
+        tokens: ``(B, H, W, N, D)`` with no more rows than a window has.
+        windows: ``(B, h, windows, w, N, D)``, overwritten.
+        fill: What tokens beyond the grid are, ``(N, D)``; None for zeros.
+    """
+    height, width = tokens.shape[1:3]
+    across, columns = windows.shape[2:4]
+    whole, rest = divmod(width, columns)
+    beyond = tokens.new_zeros(()) if fill is None else fill
+    windows[:, :height, :whole].copy_(tokens[:, :, : whole * columns].unflatten(2, (whole, columns)))
+    if whole < across:
+        windows[:, :height, whole, :rest].copy_(tokens[:, :, whole * columns :])
+        windows[:, :height, whole, rest:] = beyond
+    windows[:, height:] = beyond
+
+
+def copy_to_grid(windows: Tensor, tokens: Tensor) -> None:
+    """Undo `copy_to_windows`: what lies beyond the grid is left out."""
+    height, width = tokens.shape[1:3]
+    columns = windows.shape[3]
+    whole, rest = divmod(width, columns)
+    tokens[:, :, : whole * columns].unflatten(2, (whole, columns)).copy_(windows[:, :height, :whole])
+    if rest:
+        tokens[:, :, -rest:].copy_(windows[:, :height, whole, :rest])
