@@ -14,7 +14,7 @@ import torch
 
 from machine import described
 from sam_adapter.nn.attention import ATTENTION
-from sam_adapter.nn.parts import HeadLayout
+from sam_adapter.nn.portions import HeadLayout
 from sam_adapter.processes import keep_freed_memory
 from sam_adapter.runtime import Machine
 

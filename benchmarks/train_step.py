@@ -4,7 +4,8 @@
         --variants eager-float32,fast-float32,fast-bfloat16 --json steps.json
 
 Weights are random, nothing is fetched. A variant is ATTENTION-PRECISION, with ``-checkpointing`` after it to recompute
-the blocks and ``-compiled`` to put them through torch.compile. ATTENTION is ``eager`` or ``sdpa`` (the blocks of
+the blocks, ``-compiled`` to put them through torch.compile, and ``-keeping`` to let a peer have this package's setting
+for freed memory too. ATTENTION is ``eager`` or ``sdpa`` (the blocks of
 `transformers` as they are, under the same adapter) or ``fast`` (what this package does). Each variant runs in a process
 of its own; peak memory is that of the whole process, PyTorch included, or what CUDA handed out. ``forward_s`` and
 ``step_s`` are the shortest of the measured steps.
@@ -33,6 +34,7 @@ from sam_adapter.losses import weighted_loss
 from sam_adapter.methods import MethodSettings
 from sam_adapter.model import SamSegmenter
 from sam_adapter.nn.sam_adapter import AdapterSettings
+from sam_adapter.processes import keep_freed_memory
 from sam_adapter.runtime import Machine
 
 SIZES = {
@@ -129,6 +131,8 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
     place = machine.device
     segmenter = random_segmenter(model, image_size, variant)
     segmenter.suited_to(machine, for_good=variant.startswith("fast")).to(place).train()
+    if variant.startswith("fast") or "keeping" in variant:
+        keep_freed_memory()
     trained = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4)
     batch = random_batch(batch_size, image_size).to(place)

@@ -57,16 +57,50 @@ def test_kept_embeddings_change_nothing_and_are_made_once(
         accelerator="cpu",
         precision="32",
     )
-    plain = evaluate(scoring)
+    alone = evaluate(scoring.but(with_frozen=False))
+    frozen = evaluate(scoring.but(with_frozen=False, adapter=None, model=sam_folder))
 
     def encode(*_: object) -> None:
         raise AssertionError("an image was encoded again")
 
     monkeypatch.setattr(SamSegmenter, "encode", encode)
     again = evaluate(scoring.but(embedding_cache=tmp_path / "cache"))
-    assert again["iou"] == pytest.approx(plain["iou"], abs=1e-6)
-    assert again["frozen"]["iou"] == pytest.approx(plain["frozen"]["iou"], abs=1e-6)
+    assert again["iou"] == pytest.approx(alone["iou"], abs=1e-6)
+    assert again["frozen"]["iou"] == pytest.approx(frozen["iou"], abs=1e-6)
     train(run(pairs, sam_folder, tmp_path / "second", tmp_path / "cache"))
+
+
+def test_models_with_the_same_encoder_encode_each_image_once(
+    pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one = train(run(pairs, sam_folder, tmp_path / "one", None)).adapter
+    other = train(run(pairs, sam_folder, tmp_path / "other", None).but(lr=1e-2, method="sam_adapter")).adapter
+    images = len(list((pairs / "images").iterdir()))
+    encoded = []
+    encode = SamSegmenter.encode
+    monkeypatch.setattr(
+        SamSegmenter, "encode", lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels)
+    )
+    scoring = EvaluateConfig(
+        images=pairs / "images",
+        masks=pairs / "masks",
+        adapter=one,
+        with_frozen=True,
+        compare=(one, other),
+        report=True,
+        output=tmp_path / "scores",
+        workers=0,
+        accelerator="cpu",
+        precision="32",
+    )
+    together = evaluate(scoring)
+    shown = min(images, 9) // 3 * 3
+    assert sum(encoded) == images + (images + shown)  # of the shared encoder, of the other adapter's own
+    assert not list((tmp_path / "scores").glob(".embeddings*"))
+    apart = evaluate(scoring.but(adapter=other, compare=(), with_frozen=False, report=False))
+    assert together["compared"]["other"]["iou"] == pytest.approx(apart["iou"], abs=1e-6)
+    apart = evaluate(scoring.but(compare=(), with_frozen=False, report=False))
+    assert together["iou"] == pytest.approx(apart["iou"], abs=1e-6)
 
 
 def test_processes_share_the_images_whoever_is_first(tmp_path: Path, sam_folder: str):

@@ -129,6 +129,11 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_method(folder: Path) -> MethodSettings:
+    """How an adapter was trained; errors as in `read_adapter_config`."""
+    return _method(read_adapter_config(folder)["method"])
+
+
 def _method(values: dict[str, Any]) -> MethodSettings:
     adapter = values.get("adapter")
     return MethodSettings(

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -48,6 +48,7 @@ def encode_missing(
     workers: int,
     processes: int = 1,
     rank: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Encode the images whose embedding is not there yet; what is done stays done if it is interrupted.
 
@@ -59,6 +60,7 @@ def encode_missing(
         workers: Reading processes, -1 by the cores.
         processes: Several share the work.
         rank: Which of them this is.
+        progress: Called with (images encoded, images to encode).
 
     Raises:
         ConfigError: If the disk has no room for them.
@@ -81,6 +83,8 @@ def encode_missing(
             embeddings = segmenter.encode(batch.to(segmenter.device).pixel_values)
         for index, embedding in zip(batch.indices, embeddings.to(_dtype(machine)).cpu(), strict=True):
             write_embedding(missing[index], embedding)
+        if progress is not None:
+            progress(max(batch.indices) + 1, len(missing))
 
 
 def _dtype(machine: Machine) -> torch.dtype:

@@ -25,6 +25,11 @@ class MethodSettings:
     adapter: AdapterSettings | None = None
     carried: tuple[str, ...] = field(default=())
 
+    @property
+    def leaves_encoder(self) -> bool:
+        """Whether images are encoded as the base does it, so that their embeddings can be kept."""
+        return self.adapter is None and "image_encoder" not in self.parts and not self.carried
+
 
 def apply_method(settings: MethodSettings, backbone: SamBackbone) -> SamAdapter | None:
     """Freeze a backbone but for the parts that a method trains, and make what the method adds.

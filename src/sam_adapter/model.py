@@ -14,7 +14,6 @@ from .errors import CheckpointError
 from .methods import MethodSettings, apply_method, parameter_table
 from .nn.sam_adapter import AdapterSettings
 from .options import AdapterOptions
-from .processes import keep_freed_memory
 from .runtime import Machine
 
 
@@ -74,8 +73,8 @@ class SamSegmenter(nn.Module):
 
     @property
     def leaves_encoder(self) -> bool:
-        """Whether images are encoded as the base does it, so that their embeddings can be kept."""
-        return self.adapter is None and "image_encoder" not in self.method.parts and not self.method.carried
+        """See `MethodSettings.leaves_encoder`."""
+        return self.method.leaves_encoder
 
     @property
     def device(self) -> torch.device:
@@ -136,15 +135,12 @@ class SamSegmenter(nn.Module):
 
         Args:
             machine: Precision, attention, and whether blocks are compiled.
-            for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it, and
-                the process is about this model alone, so its memory may be managed for it.
+            for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it.
         """
         self.backbone.attention = machine.attention
         self.backbone.compiled = machine.compiled
-        if for_good:
-            if machine.precision == "bf16-mixed":
-                self.keep_frozen_in_bfloat16()
-            keep_freed_memory()
+        if for_good and machine.precision == "bf16-mixed":
+            self.keep_frozen_in_bfloat16()
         return self
 
     def keep_frozen_in_bfloat16(self) -> Self:

@@ -22,6 +22,7 @@ from .data.reading import read_image, rgb_from_pillow
 from .data.sources import list_pictures
 from .errors import ConfigError, DataError
 from .model import SamSegmenter
+from .processes import keep_freed_memory
 from .runtime import Machine
 from .user_prompts import make_prompt, read_prompts
 from .writing import written_beside
@@ -148,6 +149,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     machine = Machine.asked(config)
     log.info("Computing on %s", machine)
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
+    keep_freed_memory()
     threshold = segmenter.threshold if config.threshold is None else config.threshold
     paths = [path for path, _ in pictures]
     dataset = PictureDataset(paths, segmenter.preprocessing, prompts)
@@ -261,7 +263,7 @@ def _write(prediction: Prediction, picture: Path, name: str, config: PredictConf
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture with the mask tinted and its outline drawn.
+    """The picture with the mask tinted and its outline, which lies within the mask, in full colour.
 
     Args:
         image: ``(H, W, 3)`` uint8.
@@ -275,6 +277,6 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     shape = mask.astype(np.uint8)
     colour = np.full_like(image, OVERLAY_COLOUR)
     result = cv2.copyTo(cv2.addWeighted(image, 0.6, colour, 0.4, 0), shape, image.copy())
-    thickness = max(round(max(mask.shape) / 400), 1)
-    outline = cv2.morphologyEx(shape, cv2.MORPH_GRADIENT, np.ones((thickness + 1, thickness + 1), np.uint8))
-    return np.asarray(cv2.copyTo(colour, outline, result))
+    around = 2 * max(round(max(mask.shape) / 400), 1) + 1
+    inner = cv2.erode(shape, np.ones((around, around), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(cv2.copyTo(colour, shape - inner, result))

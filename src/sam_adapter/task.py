@@ -17,6 +17,7 @@ from .losses import image_losses, weighted_loss, weighted_sum
 from .metrics import OverlapMetrics, score
 from .model import SamSegmenter
 from .options import parse_loss
+from .processes import keep_freed_memory
 from .run_folder import LAST
 from .runtime import Machine
 
@@ -162,6 +163,7 @@ def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:
     data = PairDataModule(config)
     machine = Machine.asked(config)
     segmenter = SamSegmenter.from_config(config).suited_to(machine, for_good=True)
+    keep_freed_memory()
     if machine.attention == "flex" and machine.device.type == "cpu" and not segmenter.leaves_encoder:
         raise ConfigError(
             "attention: PyTorch's FlexAttention cannot be trained through on a CPU; use auto, or blocked, there."

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam_adapter.nn import blocked, parts
+from sam_adapter.nn import blocked, portions
 from sam_adapter.nn.attention import ATTENTION, choose_attention, position_biases
-from sam_adapter.nn.parts import HeadLayout
+from sam_adapter.nn.portions import HeadLayout
 from sam_adapter.nn.windows import filled_up, partition, unpartition
 
 
@@ -46,6 +46,7 @@ CASES = [
     Case(3, 3, 8, 8, window=4),  # whole windows alone
     Case(2, 2, 9, 7, window=4),  # the last windows reach beyond the grid
     Case(2, 4, 15, 30, window=14, channels=32),
+    Case(3, 2, 7, 4, window=3, channels=4),  # biases wider than the channels, which are not folded
 ]
 
 
@@ -69,9 +70,9 @@ def test_fast_forms_equal_the_plain_one(form: str, case: Case, monkeypatch: pyte
     wanted = outcome("plain", case, inputs)
     height, width = case.layout.window_shape(case.height, case.width)
     row, head = 4 * height * width, 4 * (height * width) ** 2
-    # Some queries of one head; one head, of unequal shares; several heads; several images, the last of fewer.
-    for part_bytes, block_bytes in ((1, 3 * row), (head, 1 << 23), (5 * head, 1 << 23), (40 * head, 1 << 23)):
-        monkeypatch.setattr(parts, "PART_BYTES", part_bytes)
+    # Some queries of one head; some heads, the last portion of fewer; all; several images, the last of fewer.
+    for most, block_bytes in ((0, 3 * row), (5, 1 << 23), (14, 1 << 23), (40, 1 << 23)):
+        monkeypatch.setattr(portions, "PORTION_BYTES", max(most * head, 1))
         monkeypatch.setattr(blocked, "BLOCK_BYTES", block_bytes)
         found = outcome(form, case, inputs)
         assert len(found) == len(wanted)
@@ -79,17 +80,21 @@ def test_fast_forms_equal_the_plain_one(form: str, case: Case, monkeypatch: pyte
             assert (one - right).abs().max() <= 4e-6 * right.abs().max().clamp(min=1)
 
 
-@pytest.mark.parametrize("form", ["blocked", "folded"])
-def test_frozen_tables_and_fill_change_nothing_else(form: str):
-    """They take another way, as their gradients need more than those of the tokens do."""
-    case = Case(2, 2, 9, 7, window=4)
-    tokens, *frozen = case.inputs()
-    wanted = outcome("plain", case, [tokens, *frozen])[:2]
-    attended = attend(form, case, [tokens, *(tensor.detach() for tensor in frozen)])
-    weight = torch.linspace(-1, 1, attended.numel()).view_as(attended)
-    found = [attended, *torch.autograd.grad(attended, tokens, weight)]
-    for one, right in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, right, rtol=1e-5, atol=4e-6)
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("trained", [1, 3])
+def test_a_frozen_fill_changes_no_other_gradient(case: Case, trained: int, monkeypatch: pytest.MonkeyPatch):
+    """The grid is not filled up as a whole then, and queries beyond its last row are left out."""
+    inputs = case.inputs()
+    wanted = outcome("plain", case, inputs)[: trained + 1]
+    inputs = [*inputs[:trained], *(tensor.detach() for tensor in inputs[trained:])]
+    height, width = case.layout.window_shape(case.height, case.width)
+    for most in (0, 5, 14, 40):
+        monkeypatch.setattr(portions, "PORTION_BYTES", max(most * 4 * (height * width) ** 2, 1))
+        attended = attend("blocked", case, inputs)
+        weight = torch.linspace(-1, 1, attended.numel()).view_as(attended)
+        found = [attended, *torch.autograd.grad(attended, inputs[:trained], weight)]
+        for one, right in zip(found, wanted, strict=True):
+            assert (one - right).abs().max() <= 4e-6 * right.abs().max().clamp(min=1)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -104,7 +109,7 @@ def test_flex_attention_equals_the_plain_one_forwards(case: Case):
 @pytest.mark.parametrize("form", ["blocked", "folded"])
 @pytest.mark.parametrize("case", [Case(1, 3, 9, 7), Case(2, 3, 6, 8), Case(1, 3, 9, 7, window=3)], ids=str)
 def test_bfloat16_is_as_close_to_float32_as_the_plain_form(form: str, case: Case, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(portions, "PORTION_BYTES", 1)
     monkeypatch.setattr(blocked, "BLOCK_BYTES", 2 * 63 * 20)  # the sums over blocks are rounded too
     inputs = case.inputs(torch.bfloat16)
     exact = outcome("plain", case, [tensor.detach().float().requires_grad_() for tensor in inputs])
@@ -129,7 +134,7 @@ def test_blocked_attention_never_holds_all_scores(monkeypatch: pytest.MonkeyPatc
             return result
 
     monkeypatch.setattr(blocked, "BLOCK_BYTES", 4 * 64 * 256)
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(portions, "PORTION_BYTES", 1)
     case = Case(1, 2, 16, 16)
     inputs = case.inputs()
     with Largest() as largest:

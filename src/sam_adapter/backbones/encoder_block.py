@@ -13,7 +13,7 @@ from transformers.activations import GELUActivation
 
 from ..nn.attention import ATTENTION, Attention
 from ..nn.frozen import added_linear, added_mlp, normed_linear
-from ..nn.parts import HeadLayout
+from ..nn.portions import HeadLayout
 
 
 def encoder_block(layer: Any, hidden_states: Tensor, attend: Attention, *, by_rows: bool = False) -> Tensor:

@@ -21,7 +21,7 @@ from torch.nn.attention import flex_attention as flex
 
 from ..options import AttentionKind
 from .blocked import blocked_attention
-from .parts import HeadLayout
+from .portions import HeadLayout
 from .windows import filled_up, partition, unpartition
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None, HeadLayout], Tensor]

@@ -1,4 +1,4 @@
-"""Attention on a grid, a cacheful at a time: nothing larger than a block of scores is made, forward and backward.
+"""Attention on a grid, a cacheful at a time: no more than a block of scores is held, forward and backward.
 
 The scores of a block are computed again in the backward pass (Rabe and Staats, 2021).
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .parts import HeadLayout, Part, block_of
+from .portions import HeadLayout, Portion, block_of
 from .windows import filled_up
 
 BLOCK_BYTES = 8 << 20
@@ -40,13 +40,13 @@ class _BlockedAttention(torch.autograd.Function):
         ctx.save_for_backward(qkv, row_table, column_table, fill)
         ctx.layout = layout
         attended = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
-        part = _AttendingPart(qkv, row_table, column_table, fill, layout)
-        found = torch.empty_like(part.value)
-        for place in part.places():
-            part.read(place)
-            for rows in part.blocks():
-                torch.bmm(part.weights(rows), part.value[: part.count], out=found[: part.count, rows])
-            part.write(found, attended.unflatten(-1, (1, layout.heads, -1)), 0)
+        portion = _AttendingPortion(qkv, row_table, column_table, fill, layout)
+        found = torch.empty_like(portion.value)
+        for place in portion.places():
+            portion.read(place)
+            for rows in portion.blocks():
+                torch.bmm(portion.weights(rows), portion.value[: portion.count], out=found[: portion.count, rows])
+            portion.write(attended.unflatten(-1, (1, layout.heads, -1)), 0, found)
         return attended
 
     @staticmethod
@@ -56,22 +56,22 @@ class _BlockedAttention(torch.autograd.Function):
         qkv, row_table, column_table, fill = ctx.saved_tensors
         layout: HeadLayout = ctx.layout
         d_qkv = torch.empty_like(qkv)
-        d_parts = d_qkv.unflatten(-1, (3, layout.heads, -1))
+        d_tokens = d_qkv.unflatten(-1, (3, layout.heads, -1))
         d_attended = gradients[0].unflatten(-1, (1, layout.heads, -1))
-        part = _PartGradients(qkv, row_table, column_table, fill, layout)
-        d_table = torch.zeros_like(part.table, dtype=torch.float32) if any(ctx.needs_input_grad[1:3]) else None
-        for place in part.places():
-            part.read(place)
-            for which, gradient in enumerate(part.backward(d_attended, d_table)):
-                part.write(gradient, d_parts, which)
+        portion = _PortionGradients(qkv, row_table, column_table, fill, layout)
+        d_table = torch.zeros_like(portion.table, dtype=torch.float32) if any(ctx.needs_input_grad[1:3]) else None
+        for place in portion.places():
+            portion.read(place)
+            for which, gradient in enumerate(portion.backward(d_attended, d_table)):
+                portion.write(d_tokens, which, gradient)
         if d_table is None:
             return d_qkv, None, None, None, None
-        d_rows, d_columns = (d_table / layout.scale).split([len(row_table), len(column_table)])
+        d_rows, d_columns = d_table.split([len(row_table), len(column_table)])
         return d_qkv, d_rows.flip(0).to(row_table.dtype), d_columns.flip(0).to(column_table.dtype), None, None
 
 
-class _AttendingPart(Part):
-    """A part with the softmax of its scores, for one block of queries after another in the same memory."""
+class _AttendingPortion(Portion):
+    """A portion with the softmax of its scores, for one block of queries after another in the same memory."""
 
     def __init__(
         self, qkv: Tensor, row_table: Tensor, column_table: Tensor, fill: Tensor | None, layout: HeadLayout
@@ -103,8 +103,8 @@ class _AttendingPart(Part):
         return torch.softmax(scores, -1, out=scores)
 
 
-class _PartGradients(_AttendingPart):
-    """A part with what its backward pass needs."""
+class _PortionGradients(_AttendingPortion):
+    """A portion with what its backward pass needs."""
 
     def __init__(
         self, qkv: Tensor, row_table: Tensor, column_table: Tensor, fill: Tensor | None, layout: HeadLayout
@@ -117,7 +117,7 @@ class _PartGradients(_AttendingPart):
         self.d_weights, self.d_scores = self.scores_buffer(), self.scores_buffer()
 
     def backward(self, d_attended: Tensor, d_table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of the part that was read.
+        """Gradients of the portion that was read.
 
         Args:
             d_attended: ``(B, H, W, 1, N, D)``.
@@ -156,7 +156,7 @@ class _PartGradients(_AttendingPart):
         if d_table is not None:
             query = self.query[: self.count, : self.live, : self.channels].flatten(0, 1)
             d_relative = d_relative[:, : self.live].flatten(0, 1)
-            d_table.addmm_(d_relative.T.float(), query.float(), alpha=self.layout.scale)
+            d_table.addmm_(d_relative.T.float(), query.float())
 
 
 class _KeySum:

@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+ONEDNN_FLOAT32 = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+"""Whether oneDNN can be asked for float32 products too. PyTorch takes it for half precision alone; an x86 processor
+gets float32 products a tenth faster from it than from MKL."""
+
 ROWS = 1024
 """Tokens that go through a piece together: products lose speed with fewer, the cache overflows with more."""
 
@@ -82,7 +86,7 @@ class _NormedLinear(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             for rows in _row_blocks(hidden):
                 normed = _normed(hidden, rows, scale, shift, epsilon, statistics)
-                torch.addmm(bias, normed.to(weight.dtype), weight.T, out=result[rows])
+                _linear(normed.to(weight.dtype), weight, bias, out=result[rows])
         ctx.save_for_backward(hidden, statistics, scale, shift, weight)
         return result
 
@@ -94,7 +98,7 @@ class _NormedLinear(torch.autograd.Function):
         gradient = gradients[0]
         d_hidden = torch.empty_like(hidden)
         for rows in _row_blocks(hidden):
-            d_normed = gradient[rows] @ weight
+            d_normed = _linear(gradient[rows], weight.T)
             d_hidden[rows] = _norm_backward(d_normed, hidden, rows, scale, shift, statistics)
         return d_hidden, None, None, None, None, None
 
@@ -108,7 +112,7 @@ class _AddedLinear(torch.autograd.Function):
         result = torch.empty_like(hidden)
         with torch.autocast("cpu", enabled=False):
             for rows in _row_blocks(hidden):
-                torch.add(hidden[rows], torch.addmm(bias, inputs[rows], weight.T), out=result[rows])
+                torch.add(hidden[rows], _linear(inputs[rows], weight, bias), out=result[rows])
         ctx.save_for_backward(weight)
         return result
 
@@ -120,7 +124,7 @@ class _AddedLinear(torch.autograd.Function):
         gradient = gradients[0]
         d_inputs = weight.new_empty(len(gradient), weight.shape[1])
         for rows in _row_blocks(gradient):
-            torch.mm(gradient[rows].to(weight.dtype), weight, out=d_inputs[rows])
+            _linear(gradient[rows].to(weight.dtype), weight.T, out=d_inputs[rows])
         return gradient, d_inputs, None, None
 
 
@@ -148,8 +152,8 @@ class _AddedMlp(torch.autograd.Function):
             for rows in _row_blocks(hidden):
                 normed = _normed(hidden, rows, scale, shift, epsilon, statistics)
                 some = entering[rows] if keep else entering[: len(normed)]
-                torch.addmm(first_bias, normed.to(first.dtype), first.T, out=some)
-                added = torch.addmm(second_bias, functional.gelu(some), second.T)
+                _linear(normed.to(first.dtype), first, first_bias, out=some)
+                added = _linear(functional.gelu(some), second, second_bias)
                 torch.add(hidden[rows], added, out=result[rows])
         ctx.save_for_backward(hidden, statistics, entering, scale, shift, first, second)
         return result
@@ -162,11 +166,21 @@ class _AddedMlp(torch.autograd.Function):
         gradient = gradients[0]
         d_hidden = torch.empty_like(hidden)
         for rows in _row_blocks(hidden):
-            d_activated = gradient[rows].to(second.dtype) @ second
-            d_normed = torch.ops.aten.gelu_backward(d_activated, entering[rows]) @ first
+            d_activated = _linear(gradient[rows].to(second.dtype), second.T)
+            d_normed = _linear(torch.ops.aten.gelu_backward(d_activated, entering[rows]), first.T)
             d_through = _norm_backward(d_normed, hidden, rows, scale, shift, statistics)
             torch.add(d_through, gradient[rows], out=d_hidden[rows])
         return d_hidden, None, None, None, None, None, None, None, None
+
+
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """``rows @ weight.T + bias``."""
+    if ONEDNN_FLOAT32 and rows.dtype == torch.float32:
+        product = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return product if out is None else out.copy_(product)
+    if bias is None:
+        return torch.mm(rows, weight.T, out=out)
+    return torch.addmm(bias, rows, weight.T, out=out)
 
 
 def _normed(hidden: Tensor, rows: slice, scale: Tensor, shift: Tensor, epsilon: float, statistics: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .windows import copy_to_grid, copy_to_windows
 
-PART_BYTES = 4 << 20
-"""Scores of the heads, or windows, of a part, unless those of a single one are more."""
+PORTION_BYTES = 4 << 20
+"""Scores of the heads, or windows, of a portion, unless those of a single one are more."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class HeadLayout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part lies: some images and heads of the grid, or of one row of windows."""
+    """Where a portion lies: some images and heads of the grid, or of one row of windows."""
 
     images: slice
     rows: slice
     heads: slice
 
 
-class Part:
-    """Buffers for one part after another.
+class Portion:
+    """Buffers for one portion after another.
 
     ``S`` sequences, in the order image, head, window, have ``L`` tokens each, h rows of w. Biases are kept divided by
     the scale, so that one factor serves the whole score. Small windows have them folded into the width of queries and
@@ -66,7 +66,7 @@ class Part:
         value: ``(most S, L, D)``.
         bias_rows: ``(most S, L, h)``.
         bias_columns: ``(most S, L, w)``.
-        count: The S of the part that was read; buffers are longer where parts are of unequal size.
+        count: The S of the portion that was read; buffers are longer where portions are of unequal size.
         live: Tokens of a sequence in rows of the grid; those of rows beyond it need no result.
     """
 
@@ -75,12 +75,13 @@ class Part:
     ) -> None:
         batch, height, width, _ = qkv.shape
         self.layout = layout
-        self.parts = qkv.unflatten(-1, (3, layout.heads, -1))  # (B, H, W, 3, N, D)
+        self.tokens = qkv.unflatten(-1, (3, layout.heads, -1))  # (B, H, W, 3, N, D)
         self.fill = None if fill is None else fill.to(qkv.dtype).view(3, layout.heads, -1)
-        self.channels = self.parts.shape[-1]
+        self.channels = self.tokens.shape[-1]
         self.window = rows, columns = layout.window_shape(height, width)
         self.across = -(-width // columns)  # windows in a row
         self.length = rows * columns
+        assert (len(row_table), len(column_table)) == (2 * rows - 1, 2 * columns - 1)
         # Relative positions in the order of keys: entry (last - query + key) belongs to a query and a key.
         self.table = (torch.cat([row_table.flip(0), column_table.flip(0)]) / layout.scale).to(qkv.dtype)
         self.folded = rows + columns <= self.channels
@@ -98,16 +99,16 @@ class Part:
         self.count, self.live = most, self.length
 
     def _extent(self, batch: int, element_size: int) -> tuple[int, int]:
-        """Images and heads of a part."""
+        """Images and heads of a portion."""
         heads = self.layout.heads
-        many = max(PART_BYTES // (self.across * self.length**2 * element_size), 1)
+        many = max(PORTION_BYTES // (self.across * self.length**2 * element_size), 1)
         if many >= heads:
             return min(many // heads, batch), heads
         return 1, -(-heads // -(-heads // many))  # equal shares
 
     def places(self) -> Iterator[Place]:
-        """All parts, one after another."""
-        batch, height = self.parts.shape[:2]
+        """All portions, one after another."""
+        batch, height = self.tokens.shape[:2]
         for image in range(0, batch, self.images):
             for row in range(0, height, self.window[0]):
                 for head in range(0, self.layout.heads, self.heads):
@@ -118,29 +119,29 @@ class Part:
                     )
 
     def read(self, place: Place) -> None:
-        """Fetch the part's queries, keys and values, and find the queries' biases."""
+        """Fetch the portion's queries, keys and values, and find the queries' biases."""
         self.place = place
         images, heads = (span.stop - span.start for span in (place.images, place.heads))
         self.count = images * heads * self.across
         self.live = (place.rows.stop - place.rows.start) * self.window[1]
         for which, sequences in enumerate((self.query, self.key, self.value)):
             fill = None if self.fill is None else self.fill[which, place.heads]
-            self.fetch(self.parts, which, sequences, fill)
+            self.fetch(self.tokens, which, sequences, fill)
         query = self.query[: self.count, :, : self.channels].flatten(0, 1)
         torch.mm(query, self.table.T, out=self.relative[: self.count].flatten(0, 1))
         wanted = self.bias_rows, self.bias_columns
         for biases, relative in zip(wanted, self.relative_views(self.relative), strict=True):
             biases[: self.count].unflatten(1, self.window).copy_(relative)
 
-    def fetch(self, parts: Tensor, which: int, sequences: Tensor, fill: Tensor | None = None) -> None:
-        """Copy this part of ``(B, H, W, ., N, D)`` to ``(S, L, >= D)``."""
+    def fetch(self, tokens: Tensor, which: int, sequences: Tensor, fill: Tensor | None = None) -> None:
+        """Copy this portion of ``(B, H, W, ., N, D)`` to ``(S, L, >= D)``."""
         place = self.place
-        copy_to_windows(parts[place.images, place.rows, :, which, place.heads], self._windows(sequences), fill)
+        copy_to_windows(tokens[place.images, place.rows, :, which, place.heads], self._windows(sequences), fill)
 
-    def write(self, sequences: Tensor, parts: Tensor, which: int) -> None:
-        """Copy ``(S, L, >= D)`` to this part of ``(B, H, W, ., N, D)``."""
+    def write(self, tokens: Tensor, which: int, sequences: Tensor) -> None:
+        """Copy ``(S, L, >= D)`` to this portion of ``(B, H, W, ., N, D)``."""
         place = self.place
-        copy_to_grid(self._windows(sequences), parts[place.images, place.rows, :, which, place.heads])
+        copy_to_grid(self._windows(sequences), tokens[place.images, place.rows, :, which, place.heads])
 
     def _windows(self, sequences: Tensor) -> Tensor:
         """``(S, L, >= D)`` seen as ``(B, h, windows, w, N, D)``."""
