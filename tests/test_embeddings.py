@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -97,6 +98,11 @@ def test_models_with_the_same_encoder_encode_each_image_once(
     shown = min(images, 9) // 3 * 3
     assert sum(encoded) == images + (images + shown)  # of the shared encoder, of the other adapter's own
     assert not list((tmp_path / "scores").glob(".embeddings*"))
+    monkeypatch.setattr("sam_adapter.embeddings.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    encoded.clear()
+    full = evaluate(scoring)
+    assert sum(encoded) == 4 * (images + shown)  # each model for itself
+    assert full["frozen"]["iou"] == pytest.approx(together["frozen"]["iou"], abs=1e-6)
     apart = evaluate(scoring.but(adapter=other, compare=(), with_frozen=False, report=False))
     assert together["compared"]["other"]["iou"] == pytest.approx(apart["iou"], abs=1e-6)
     apart = evaluate(scoring.but(compare=(), with_frozen=False, report=False))
