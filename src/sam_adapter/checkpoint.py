@@ -93,7 +93,7 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
         )
     segmenter = SamSegmenter(
         backbone,
-        _method(config["method"]),
+        method_of(config),
         preprocessing,
         prompt=config["prompt"],
         threshold=config["threshold"],
@@ -129,12 +129,9 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_method(folder: Path) -> MethodSettings:
-    """How an adapter was trained; errors as in `read_adapter_config`."""
-    return _method(read_adapter_config(folder)["method"])
-
-
-def _method(values: dict[str, Any]) -> MethodSettings:
+def method_of(config: dict[str, Any]) -> MethodSettings:
+    """How an adapter was trained, by its description from `read_adapter_config`."""
+    values = config["method"]
     adapter = values.get("adapter")
     return MethodSettings(
         name=values["name"],

@@ -3,11 +3,16 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
+from .checkpoint import method_of, read_adapter_config
+from .config import EvaluateConfig
 from .data.dataset import PictureDataset
 from .data.embedding_file import write_embedding
 from .data.loading import picture_loader, worker_count
@@ -85,6 +90,51 @@ def encode_missing(
             write_embedding(missing[index], embedding)
         if progress is not None:
             progress(max(batch.indices) + 1, len(missing))
+
+
+def shared_embeddings(
+    folder: Path,
+    records: Sequence[Record],
+    segmenter: SamSegmenter,
+    config: EvaluateConfig,
+    machine: Machine,
+    progress: Callable[[int, int], None] | None,
+) -> dict[Path, Path] | None:
+    """Files of image embeddings in an `embedding_folder`, made if need be.
+
+    Returns:
+        Image to file; None if they were not asked for and there is no room for them.
+    """
+    files = embedding_files(folder, records, segmenter, machine)
+    size, workers = config.batch_size, config.workers
+    try:
+        encode_missing(files, segmenter, machine, batch_size=size, workers=workers, progress=progress)
+    except (ConfigError, OSError) as error:
+        if config.embedding_cache is not None:
+            raise
+        log.warning("Each model encodes the images itself, as embeddings cannot be kept: %s", error)
+        return None
+    return files
+
+
+@contextmanager
+def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
+    """The folder for image embeddings that was asked for, or a passing one where several models can share them.
+
+    Models share embeddings if they leave the encoder of one base as it is: the frozen one, and adapters of its decoder.
+    """
+    adapters = [] if config.adapter is None else [config.adapter, *config.compare]
+    descriptions = [read_adapter_config(adapter) for adapter in adapters]
+    encoders = [f"{one['base']['sha256']} {one['preprocessing']}" for one in descriptions]
+    unchanged = [encoder for encoder, one in zip(encoders, descriptions, strict=True) if method_of(one).leaves_encoder]
+    sharing = max(Counter(unchanged + encoders[: config.with_frozen]).values(), default=0)
+    if config.embedding_cache is not None or sharing < 2:
+        yield config.embedding_cache
+        return
+    log.info("%d models have the same image encoder: each image is encoded once for them", sharing)
+    config.output.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".embeddings-", dir=config.output, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _dtype(machine: Machine) -> torch.dtype:

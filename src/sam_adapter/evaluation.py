@@ -3,12 +3,9 @@
 import csv
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,14 +13,13 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Prompt
-from .checkpoint import load, read_adapter_config, read_method
+from .checkpoint import load
 from .config import EvaluateConfig
 from .data.dataset import PairDataset, prompt_maker
 from .data.inspection import inspect
 from .data.loading import scoring_loader, worker_count
 from .data.sources import Record
-from .embeddings import embedding_files, encode_missing
-from .errors import ConfigError
+from .embeddings import embedding_folder, shared_embeddings
 from .metrics import OverlapMetrics, ThresholdCurve, score
 from .model import SamSegmenter
 from .processes import keep_freed_memory
@@ -139,13 +135,13 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     shown: list[int] = []
     machine = Machine.asked(config)
     log.info("Computing on %s", machine)
-    with _kept_embeddings(config) as kept:
+    with embedding_folder(config) as kept:
         for name, segmenter in _contenders(config):
             segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
             keep_freed_memory()
             dataset = _dataset(segmenter, records, config)
             if kept is not None and segmenter.leaves_encoder:
-                dataset.embeddings = _embeddings(kept, records, segmenter, config, machine, progress)
+                dataset.embeddings = shared_embeddings(kept, records, segmenter, config, machine, progress)
             curve = ThresholdCurve() if config.report else None
             metrics, prompts = score_records(segmenter, dataset, config, machine, progress, curve)
             if not scorings:
@@ -220,47 +216,6 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
         yield "frozen", SamSegmenter.frozen(config.model or base, preprocessing=preprocessing)
     for name, adapter in zip(names[1:], config.compare, strict=True):
         yield name, load(adapter, model=config.model)
-
-
-def _embeddings(
-    folder: Path,
-    records: list[Record],
-    segmenter: SamSegmenter,
-    config: EvaluateConfig,
-    machine: Machine,
-    progress: Progress | None,
-) -> dict[Path, Path] | None:
-    """Files of image embeddings; None if they were not asked for and there is no room for them."""
-    files = embedding_files(folder, records, segmenter, machine)
-    size, workers = config.batch_size, config.workers
-    try:
-        encode_missing(files, segmenter, machine, batch_size=size, workers=workers, progress=progress)
-    except (ConfigError, OSError) as error:
-        if config.embedding_cache is not None:
-            raise
-        log.warning("Each model encodes the images itself, as embeddings cannot be kept: %s", error)
-        return None
-    return files
-
-
-@contextmanager
-def _kept_embeddings(config: EvaluateConfig) -> Iterator[Path | None]:
-    """The folder for image embeddings that was asked for, or a passing one where several models can share them.
-
-    Models share embeddings if they leave the encoder of one base as it is: the frozen one, and adapters of its decoder.
-    """
-    adapters = [] if config.adapter is None else [config.adapter, *config.compare]
-    descriptions = [read_adapter_config(adapter) for adapter in adapters]
-    encoders = [f"{one['base']['sha256']} {one['preprocessing']}" for one in descriptions]
-    unchanged = [encoder for encoder, one in zip(encoders, adapters, strict=True) if read_method(one).leaves_encoder]
-    sharing = max(Counter(unchanged + encoders[: config.with_frozen]).values(), default=0)
-    if config.embedding_cache is not None or sharing < 2:
-        yield config.embedding_cache
-        return
-    log.info("%d models have the same image encoder: each image is encoded once for them", sharing)
-    config.output.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".embeddings-", dir=config.output, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 def run_names(adapters: list[Path]) -> list[str]:

@@ -1,7 +1,7 @@
 """Pieces of a transformer block with frozen weights, some rows at a time.
 
 On a CPU what lies between the matrix products of a block, norms, casts, activations and sums, costs as much as they do
-once it passes through memory. Here a few hundred tokens go through a whole piece while they are in the cache, and the
+once it passes through memory. Here a thousand tokens go through a whole piece while they are in the cache, and the
 backward pass does the same. The arithmetic is that of the plain modules under autocast: products in the weights' type,
 norms and residual sums in that of the hidden states. Only the inputs get gradients.
 """
