@@ -1,7 +1,7 @@
 """What travels between rooms: one image's `Prompt` and `Sample`, a `Batch` of them, and the model's answer."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
@@ -73,6 +73,7 @@ class Sample(NamedTuple):
         prompts: What is asked about the image, in pixels of the original.
         original_size: ``(H, W)``.
         image_embedding: ``(D, h, w)`` of an earlier encoding, or None.
+        valid: ``(1, H, W)`` bool, False where the ground truth says nothing (void); None if every pixel counts.
     """
 
     index: int
@@ -82,6 +83,7 @@ class Sample(NamedTuple):
     prompts: list[Prompt]
     original_size: Size
     image_embedding: Tensor | None = None
+    valid: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Batch:
     Either ``pixel_values`` ``(B, 3, S, S)`` or ``image_embeddings`` ``(B, D, h, w)`` is given.
 
     ``prompts`` holds all prompts of the first image, then all of the second, and so on: the same number for each.
+    ``valid`` holds for each image where its ground truth counts, ``(1, H, W)`` bool, or None for everywhere.
     """
 
     indices: list[int]
@@ -100,6 +103,7 @@ class Batch:
     prompts: list[Prompt]
     original_sizes: list[Size]
     image_embeddings: Tensor | None = None
+    valid: list[Tensor | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -124,6 +128,7 @@ class Batch:
             prompts=[prompt for sample in samples for prompt in sample.prompts],
             original_sizes=[sample.original_size for sample in samples],
             image_embeddings=_stacked([sample.image_embedding for sample in samples]),
+            valid=[sample.valid for sample in samples if sample.target is not None],
         )
 
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
@@ -134,6 +139,7 @@ class Batch:
             image_embeddings=None if self.image_embeddings is None else change(self.image_embeddings),
             targets=[change(target) for target in self.targets],
             prompts=[prompt.with_each(change) for prompt in self.prompts],
+            valid=[None if valid is None else change(valid) for valid in self.valid],
         )
 
     def to(self, device: torch.device | str) -> Self:
