@@ -10,7 +10,6 @@ from PIL import Image
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, PredictConfig, Predictor, TrainConfig, evaluate, load, predict, train
 from sam_adapter.errors import ConfigError, DataError
-from sam_adapter.prediction import OVERLAY_COLOUR, overlay
 
 
 @pytest.fixture(scope="module")
@@ -287,16 +286,3 @@ def test_an_interrupted_run_leaves_complete_files_only(trained, tmp_path: Path):
     assert 1 <= len(masks) < 8
     for path in masks:
         Image.open(path).load()
-
-
-def test_an_overlay_tints_the_mask_and_outlines_it_from_within():
-    image = np.full((20, 30, 3), 100, np.uint8)
-    mask = np.zeros((20, 30), bool)
-    mask[5:15, 20:] = True  # up to the picture's edge, which is outlined too
-    drawn = overlay(image, mask)
-    assert (drawn[~mask] == 100).all()
-    inside = mask.copy()
-    inside[[5, 14]], inside[:, [20, 29]] = False, False
-    assert (drawn[inside] == np.round(60 + 0.4 * np.array(OVERLAY_COLOUR))).all()
-    assert (drawn[mask & ~inside] == OVERLAY_COLOUR).all()
-    assert (image == 100).all()

@@ -7,7 +7,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "sam_adapter"
 
 LAYERS = [
     ["errors", "processes", "writing", "options", "config", "batch"],
-    ["nn", "prompts", "losses", "metrics", "runtime"],
+    ["nn", "prompts", "losses", "metrics", "runtime", "drawing"],
     ["data.reading", "data.embedding_file", "data.sources", "data.transforms", "data.augmentation"],
     ["data.inspection", "data.dataset", "data.loading", "data.datamodule", "backbones", "methods"],
     ["model", "embeddings", "checkpoint", "convert"],

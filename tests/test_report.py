@@ -19,7 +19,7 @@ from sam_adapter.errors import ConfigError
 from sam_adapter.evaluation import run_names, telling_images
 from sam_adapter.metrics import OverlapMetrics, ThresholdCurve, score
 from sam_adapter.report.charts import Axis, Series, line_chart
-from sam_adapter.report.figures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, Picture, error_map
+from sam_adapter.report.figures import Picture
 from sam_adapter.report.page import Section, page, table
 
 
@@ -93,21 +93,6 @@ def test_threshold_curve_without_any_foreground():
     curve.update(torch.zeros(4, 4), torch.zeros(4, 4))
     for values in (curve.precision, curve.recall, curve.dice, curve.iou):
         assert values.tolist() == [1.0] * 256
-
-
-def test_error_map_colours():
-    image = np.full((2, 2, 3), 200, np.uint8)
-    mask, target = np.array([[True, True], [False, False]]), np.array([[True, False], [True, False]])
-    drawn = error_map(image, mask, target)
-    assert tuple(drawn[0, 0]) == TRUE_POSITIVE
-    assert tuple(drawn[0, 1]) == FALSE_POSITIVE
-    assert tuple(drawn[1, 0]) == FALSE_NEGATIVE
-    assert tuple(drawn[1, 1]) == (60, 60, 60)
-    # Without colour at all they still differ, also from the darkened picture.
-    weights = np.array([0.2126, 0.7152, 0.0722])
-    greys = sorted(float(np.dot(colour, weights)) for colour in (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE))
-    assert np.diff(greys).min() > 50
-    assert greys[0] > 0.3 * 255
 
 
 def test_pictures_are_embedded_small_and_whole():

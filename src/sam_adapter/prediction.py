@@ -20,6 +20,7 @@ from .data.dataset import PictureDataset
 from .data.loading import picture_loader, worker_count
 from .data.reading import read_image, rgb_from_pillow
 from .data.sources import list_pictures
+from .drawing import overlay
 from .errors import ConfigError, DataError
 from .model import SamSegmenter
 from .processes import keep_freed_memory
@@ -29,7 +30,6 @@ from .writing import written_beside
 
 log = logging.getLogger(__name__)
 
-OVERLAY_COLOUR = (255, 106, 0)
 WRITERS = 4
 """Threads that write results; compressing the overlay of a photograph takes longer than a GPU takes to encode it."""
 PNG_LEVELS = {"masks": 6, "overlays": 1, "probabilities": 6}
@@ -260,23 +260,3 @@ def _write(prediction: Prediction, picture: Path, name: str, config: PredictConf
             made[kind]().save(partial, format="PNG", compress_level=PNG_LEVELS[kind])
         files.append(file)
     return files[0]
-
-
-def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture with the mask tinted and its outline, which lies within the mask, in full colour.
-
-    Args:
-        image: ``(H, W, 3)`` uint8.
-        mask: ``(H, W)`` bool.
-
-    Returns:
-        ``(H, W, 3)`` uint8.
-    """
-    import cv2
-
-    shape = mask.astype(np.uint8)
-    colour = np.full_like(image, OVERLAY_COLOUR)
-    result = cv2.copyTo(cv2.addWeighted(image, 0.6, colour, 0.4, 0), shape, image.copy())
-    around = 2 * max(round(max(mask.shape) / 400), 1) + 1
-    inner = cv2.erode(shape, np.ones((around, around), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(cv2.copyTo(colour, shape - inner, result))

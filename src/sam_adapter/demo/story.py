@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from .. import Predictor, load
+from ..batch import Prompt
 from ..curves import read_curve
 from ..data.reading import read_image, read_mask
-from ..prediction import overlay
+from ..drawing import error_map, overlay, with_prompt
 from ..report.charts import Axis, Series, line_chart
-from ..report.figures import Picture, error_map, high_frequency_picture, mask_picture, with_box
+from ..report.figures import Picture, high_frequency_picture, mask_picture
 from ..report.page import Case, Cell, Section, charts_row, commands, error_legend, gallery, page, table, write_page
 from ..run_folder import read_metrics
 from .jobs import METHODS, MODEL, Places, Row
@@ -131,6 +132,10 @@ def _boxes(places: Places, scores: str) -> dict[str, Any]:
     return json.loads((places.output / "scores" / scores / "prompts.json").read_text())
 
 
+def _box_prompt(box: list[float]) -> Prompt:
+    return Prompt(boxes=torch.tensor([box]))
+
+
 def _plain_pictures(places: Places) -> list[Picture]:
     predictor = Predictor(load(model=MODEL), device="cpu")
     boxes = _boxes(places, "frozen_plain_box")
@@ -140,8 +145,8 @@ def _plain_pictures(places: Places) -> list[Picture]:
         box = boxes[f"{name}.png"]["box"]
         predictor.set_image(image)
         mask = predictor.predict(box=box).masks[0].numpy()
-        drawn = with_box(overlay(image, mask), torch.tensor(box))
-        pictures.append(Picture(drawn, f"IoU {iou:.2f}", f"Plain scene {name} with the frozen model's mask in orange"))
+        drawn = with_prompt(overlay(image, mask), _box_prompt(box))
+        pictures.append(Picture(drawn, f"IoU {iou:.2f}", f"Plain scene {name} with the frozen model's mask"))
     return pictures
 
 
@@ -159,7 +164,7 @@ def _camouflage_cases(places: Places) -> list[Case]:
         target, _ = read_mask(places.test / "masks" / f"{name}.png")
         box = boxes[f"{name}.png"]["box"]
         pictures = [
-            Picture(with_box(image, torch.tensor(box)), "image and box", f"Camouflaged scene {name} with its box"),
+            Picture(with_prompt(image, _box_prompt(box)), "image and box", f"Camouflaged scene {name} with its box"),
             Picture(mask_picture(target), "ground truth", f"Ground truth mask of {name}", exact=True),
         ]
         for predictor in predictors.values():

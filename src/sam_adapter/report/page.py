@@ -6,8 +6,9 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from ..drawing import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 from ..writing import written_beside
-from .figures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, Picture
+from .figures import Picture
 
 Cell = str | int | float | None
 
@@ -122,7 +123,7 @@ def charts_row(*charts: str) -> str:
 
 
 def error_legend() -> str:
-    """What the colours of `figures.error_map` mean."""
+    """What the colours of `drawing.error_map` mean."""
     meanings = (
         (TRUE_POSITIVE, "found (true positive)"),
         (FALSE_POSITIVE, "wrongly marked (false positive)"),

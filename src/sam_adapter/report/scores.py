@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from ..config import EvaluateConfig
 from ..data.reading import read_image, read_mask
 from ..data.sources import Record
+from ..drawing import error_map, overlay, with_prompt
 from ..evaluation import Scoring, telling_images
-from ..prediction import overlay
 from .charts import Axis, Series, line_chart
-from .figures import Picture, error_map, mask_picture, with_box
+from .figures import Picture, mask_picture
 from .page import Case, Section, charts_row, error_legend, gallery, page, table, write_page
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def write_scores_page(path: Path, config: EvaluateConfig, records: Sequence[Reco
         Section("What another threshold would give", _threshold_text(scorings), _thresholds(scorings)),
         Section(
             "Worst, median and best images",
-            f"Chosen by the IoU of {first.name}. The box prompt, if there is one, is drawn in yellow.",
+            f"Chosen by the IoU of {first.name}. The prompt, if there is one, is drawn in yellow.",
             error_legend() + gallery(_cases(config, records, scorings)),
         ),
         Section("Every image", _every_text(len(records)), _every_image(records, scorings)),
@@ -124,15 +124,14 @@ def _cases(config: EvaluateConfig, records: Sequence[Record], scorings: Sequence
     for index, kind in telling_images(first.metrics).items():
         image = read_image(records[index].image)
         target, _ = read_mask(records[index].mask, config.mask_rule)
-        boxes = first.prompts[index].boxes
         name = records[index].name
         pictures = [
-            Picture(with_box(image, None if boxes is None else boxes[0]), "image", f"Image {name}"),
+            Picture(with_prompt(image, first.prompts[index]), "image", f"Image {name}"),
             Picture(mask_picture(target), "ground truth", f"Ground truth mask of {name}", exact=True),
             Picture(
                 overlay(image, first.masks[index]),
                 f"prediction of {first.name}",
-                f"Image {name} with the predicted mask in orange",
+                f"Image {name} with the predicted mask tinted and outlined",
             ),
         ]
         for one, per_image in zip(scorings, scores, strict=True):

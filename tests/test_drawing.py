@@ -1,0 +1,107 @@
+"""Outlines, tints and error maps are seen on any picture."""
+
+import numpy as np
+import pytest
+import torch
+
+from sam_adapter.batch import Prompt
+from sam_adapter.drawing import (
+    COLOURS,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    TRUE_POSITIVE,
+    VOID,
+    contrasting_colour,
+    error_map,
+    overlay,
+    with_prompt,
+)
+
+SKIN, LEAF, ORANGE, SKY, NUCLEI, PAPER = (
+    (222, 170, 140),
+    (140, 95, 40),
+    (255, 106, 0),
+    (110, 170, 235),
+    (8, 8, 8),
+    (245, 245, 240),
+)
+
+
+def textured(colour: tuple[int, int, int]) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 8, (60, 80, 1))
+    return (np.array(colour) + noise).clip(0, 255).astype(np.uint8)
+
+
+def brightness(colour: np.ndarray) -> float:
+    return float(np.dot(colour, (0.2126, 0.7152, 0.0722)))
+
+
+def test_an_overlay_tints_the_mask_and_outlines_it_twice_from_within():
+    image = np.full((40, 50, 3), 100, np.uint8)
+    mask = np.zeros((40, 50), bool)
+    mask[5:35, 20:] = True  # up to the picture's edge, which is outlined too
+    drawn, colour = overlay(image, mask), np.array(contrasting_colour(image))
+    assert (drawn[~mask] == 100).all()
+    assert (drawn[5, 20:] == colour).all()
+    assert (drawn[5:35, 49] == colour).all()
+    assert (drawn[6, 21:48] == drawn[20, 48]).all()
+    assert set(drawn[6, 21:48].flatten()) <= {0, 255}
+    assert (drawn[7:33, 22:48] == np.round(60 + 0.4 * colour)).all()
+    assert (image == 100).all()
+
+
+@pytest.mark.parametrize("ground", [SKIN, LEAF, ORANGE, SKY, NUCLEI, PAPER])
+def test_an_outline_is_seen_on_any_picture(ground: tuple[int, int, int]):
+    image = textured(ground)
+    mask = np.zeros(image.shape[:2], bool)
+    mask[20:40, 20:60] = True
+    drawn = overlay(image, mask).astype(float)
+    outlines = [drawn[20, 40], drawn[21, 40]]
+    # One of the two is far from the ground in brightness alone, and so is the coloured one from the other.
+    assert max(abs(brightness(one) - brightness(np.array(ground))) for one in outlines) > 80
+    assert abs(brightness(outlines[0]) - brightness(outlines[1])) > 80
+    assert np.abs(drawn[30, 30:50] - image[30, 30:50]).max() > 20
+
+
+def test_the_colour_is_not_one_of_the_picture():
+    chosen = {colour: contrasting_colour(textured(colour)) for colour in COLOURS}
+    assert all(colour != other for colour, other in chosen.items())
+    assert contrasting_colour(textured(LEAF)) not in (COLOURS[0], COLOURS[5])
+    assert contrasting_colour(textured(SKIN)) not in (COLOURS[0], COLOURS[5])
+
+
+def test_error_map_colours():
+    image = np.full((2, 2, 3), 200, np.uint8)
+    mask, target = np.array([[True, True], [False, False]]), np.array([[True, False], [True, False]])
+    drawn = error_map(image, mask, target)
+    assert tuple(drawn[0, 0]) == TRUE_POSITIVE
+    assert tuple(drawn[0, 1]) == FALSE_POSITIVE
+    assert tuple(drawn[1, 0]) == FALSE_NEGATIVE
+    assert tuple(drawn[1, 1]) == (60, 60, 60)
+    # Without colour at all they still differ, also from the darkened picture.
+    greys = sorted(brightness(np.array(colour)) for colour in (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE))
+    assert np.diff(greys).min() > 50
+    assert greys[0] > 0.3 * 255
+
+
+def test_void_is_striped_whatever_was_answered_there():
+    image = np.full((40, 40, 3), 200, np.uint8)
+    mask, target, valid = (np.zeros((40, 40), bool) for _ in range(3))
+    mask[:20], target[:, :20], valid[:, 10:30] = True, True, True
+    drawn = error_map(image, mask, target, valid)
+    assert {tuple(colour) for colour in drawn[~valid]} == {VOID, (60, 60, 60)}
+    assert 0.4 < (drawn[~valid] == VOID).all(-1).mean() < 0.6
+    assert (drawn[valid] == error_map(image, mask, target)[valid]).all()
+
+
+def test_prompts_are_drawn_where_they_are():
+    image = np.full((100, 120, 3), 90, np.uint8)
+    assert (with_prompt(image, Prompt()) == image).all()
+    boxed = with_prompt(image, Prompt(boxes=torch.tensor([[20.0, 30, 80, 90]])))
+    assert (boxed[30, 20:80] == (255, 255, 0)).all()
+    assert (boxed[60, 60] == 90).all()
+    points = Prompt(points=torch.tensor([[[20.0, 30], [80, 90]]]), point_labels=torch.tensor([[1, 0]]))
+    pointed = with_prompt(image, points)
+    assert tuple(pointed[30, 20]) == (255, 255, 0)
+    assert tuple(pointed[88, 80]) != tuple(pointed[28, 20])
+    assert (image == 90).all()
