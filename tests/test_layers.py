@@ -8,8 +8,17 @@ SOURCE = Path(__file__).parents[1] / "src" / "sam_adapter"
 LAYERS = [
     ["errors", "processes", "writing", "options", "config", "batch"],
     ["nn", "prompts", "losses", "metrics", "runtime", "drawing"],
-    ["data.reading", "data.embedding_file", "data.sources", "data.transforms", "data.augmentation"],
-    ["data.inspection", "data.dataset", "data.loading", "data.datamodule", "backbones", "methods"],
+    [
+        "data.values",
+        "data.brightness",
+        "data.rules",
+        "data.reading",
+        "data.embedding_file",
+        "data.sources",
+        "data.transforms",
+        "data.augmentation",
+    ],
+    ["data.findings", "data.inspection", "data.dataset", "data.loading", "data.datamodule", "backbones", "methods"],
     ["model", "embeddings", "checkpoint", "convert"],
     [
         "task",

@@ -40,13 +40,13 @@ def test_twelve_planted_faults_are_all_named_in_one_report(tmp_path: Path):
     assert len(found.faults) == 12
     assert all(name in report for name in names)
     assert {fault.kind for fault in found.faults} == {
-        "image without mask",
-        "mask without image",
-        "duplicate stem",
-        "size mismatch",
-        "unreadable image",
-        "unreadable mask",
-        "mask not binary",
+        "image_without_mask",
+        "mask_without_image",
+        "duplicate_stem",
+        "size_mismatch",
+        "unreadable_image",
+        "unreadable_mask",
+        "mask_not_binary",
     }
     assert [record.name for record in found.records] == ["img_12", "img_13", "img_14", "img_15"]
     with pytest.raises(DataError) as error:
@@ -61,7 +61,7 @@ def test_empty_masks_are_counted_not_faults(pairs: Path):
     found = inspect(CheckConfig(images=pairs / "images", masks=pairs / "masks"))
     assert found.empty == ["img_03"]
     assert not found.faults
-    assert found.rules == {"two values 0/255": 5, "empty": 1}
+    assert found.applied == {"two values 0/255": 5, "empty": 1}
 
 
 def test_nested_folders_patterns_and_contents_without_extension(tmp_path: Path):

@@ -109,8 +109,8 @@ def test_odd_files_all_load():
     found = inspect(CheckConfig(images=folder / "images", masks=folder / "masks"))
     assert len(found.records) == 7
     assert not found.faults
-    assert found.rules["grey edges, cut at half"] == 4
-    assert found.rules["two colours, the brighter"] == 1
+    assert found.applied["grey edges, cut at half"] == 4
+    assert found.applied["two colours, the brighter"] == 1
     # The rotated photograph was turned: its upper left corner is the stored picture's lower right one.
     stored = np.asarray(Image.open(folder / "images/exif_rotated_180.jpg"))
     assert np.array_equal(read_image(folder / "images/exif_rotated_180.jpg"), stored[::-1, ::-1])

@@ -1,0 +1,144 @@
+"""What looking at a data set found: good pairs, faults and remarks, each with its cure, and the report in words."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..batch import Size
+from ..errors import DataError
+from ..options import DataOptions
+from .rules import ReadingRules
+from .sources import Record
+
+CURES = {
+    "image_without_mask": "add the mask, or move the image away; '--mask-pattern' tells how masks are named",
+    "mask_without_image": "add the image, or move the mask away; '--mask-pattern' tells how masks are named",
+    "duplicate_stem": "keep one of the files; a mask is found by its image's stem",
+    "size_mismatch": "save the mask at its image's size",
+    "unreadable_image": "replace the file",
+    "unreadable_mask": "replace the file",
+    "mask_not_binary": "save it with 0 and 255, or choose '--mask-rule nonzero' or '--mask-rule half'",
+}
+"""Kind of fault to what helps, in the order of the report."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with one file.
+
+    Attributes:
+        kind: A key of `CURES`.
+        path: The file.
+        detail: What was found in it.
+    """
+
+    kind: str
+    path: Path
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something about the set that its owner should know; no file is left out for it.
+
+    Attributes:
+        kind: In snake case: ``empty_masks``.
+        files: The files it is about.
+        text: What was found, a sentence without its full stop.
+        cure: What to do if it is not meant, the same; empty if there is nothing to do.
+    """
+
+    kind: str
+    files: tuple[Path, ...]
+    text: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairLook:
+    """Numbers of one good pair, taken while its image and mask are in memory.
+
+    Attributes:
+        size: ``(H, W)``.
+        foreground: Share of foreground in what is not void.
+        void: Share of void.
+    """
+
+    size: Size
+    foreground: float
+    void: float = 0.0
+
+
+@dataclass
+class Inspection:
+    """What the doctor found.
+
+    Attributes:
+        records: Pairs without a fault, sorted by name.
+        looks: Numbers of each of them, in the same order.
+        faults: All faults.
+        remarks: What else should be known.
+        rules: How the files are read.
+        applied: Mask rule in words to the number of files it was applied to.
+        ignored: Files that are no pictures.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    looks: list[PairLook] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    rules: ReadingRules = field(default_factory=ReadingRules)
+    applied: Counter[str] = field(default_factory=Counter)
+    ignored: int = 0
+
+    @property
+    def empty(self) -> list[str]:
+        """Names of the pairs whose mask has no foreground."""
+        return [record.name for record, look in zip(self.records, self.looks, strict=True) if look.foreground == 0]
+
+    @property
+    def foreground(self) -> float:
+        """Mean share of foreground."""
+        return sum(look.foreground for look in self.looks) / max(len(self.looks), 1)
+
+    def report(self) -> str:
+        """All of it in words."""
+        lines = [f"{len(self.records)} good pairs, {len(self.faults)} faults."]
+        if self.looks:
+            sizes = Counter(look.size for look in self.looks)
+            (rows, columns), most = sizes.most_common(1)[0]
+            kinds = f", {len(sizes)} different sizes" if len(sizes) > 1 else ""
+            lines.append(f"Image size: {columns}x{rows} in {most} pairs{kinds}. Foreground: {self.foreground:.1%}.")
+        for rule, count in self.applied.most_common():
+            lines.append(f"Mask rule '{rule}': {count} files.")
+        if self.ignored:
+            lines.append(f"Other files, not read: {self.ignored}.")
+        for remark in self.remarks:
+            cure = f" To change it: {remark.cure}." if remark.cure else ""
+            lines.append(f"Remark {remark.kind} ({len(remark.files)}): {remark.text}.{cure}")
+            if remark.files:
+                lines.append(f"  {_shorten([str(path) for path in remark.files])}")
+        for kind, cure in CURES.items():
+            faults = [fault for fault in self.faults if fault.kind == kind]
+            if faults:
+                lines.append(f"{kind.replace('_', ' ')} ({len(faults)}): {cure}.")
+                lines += [f"  {fault.path}{': ' + fault.detail if fault.detail else ''}" for fault in faults]
+        return "\n".join(lines)
+
+    def usable(self, options: DataOptions) -> list[Record]:
+        """The good pairs, if the user wants to work with what is there.
+
+        Raises:
+            DataError: With the full report, if there are faults and they are not to be skipped, or nothing is left.
+        """
+        hint = f"'sam-adapter check --images {options.images} --masks {options.masks}' shows this list."
+        if self.faults and options.faulty == "stop":
+            raise DataError(f"{self.report()}\n{hint} '--faulty skip' leaves these files out.")
+        if not self.records:
+            raise DataError(f"{self.report()}\nNo usable pair is left. {hint}")
+        return self.records
+
+
+def _shorten(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
