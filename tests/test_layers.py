@@ -19,7 +19,7 @@ LAYERS = [
         "data.augmentation",
     ],
     ["data.findings", "data.inspection", "data.dataset", "data.loading", "data.datamodule", "backbones", "methods"],
-    ["model", "embeddings", "checkpoint", "convert"],
+    ["model", "embeddings", "description", "checkpoint", "convert"],
     [
         "task",
         "training",

@@ -1,39 +1,53 @@
 """The adapter on disk: ``adapter_config.json`` and ``adapter_model.safetensors``, self-describing and strict."""
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from .backbones import load_backbone
-from .data.transforms import Preprocessing
-from .errors import CheckpointError
-from .methods import MethodSettings
+from .description import Description, read_description
+from .errors import CheckpointError, ConfigError
 from .model import SamSegmenter
-from .nn.sam_adapter import AdapterSettings
 from .writing import written_beside
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-FORMAT = 1
 
 
-def save_adapter(folder: Path, segmenter: SamSegmenter, *, scores: Mapping[str, float] | None = None) -> None:
+def save_adapter(
+    folder: Path,
+    segmenter: SamSegmenter,
+    *,
+    scores: Mapping[str, float] | None = None,
+    frozen_scores: Mapping[str, float] | None = None,
+    epoch: int | None = None,
+    epochs: int | None = None,
+    warnings: Sequence[str] = (),
+    best_thresholds: Mapping[str, float] | None = None,
+) -> None:
     """Write an adapter folder; at every moment the folder holds complete files.
 
     Args:
         folder: Made if it is not there.
         segmenter: Only its trained tensors are written.
-        scores: Validation scores to keep with it.
+        scores: Validation scores to keep with it; those without a finite value are left out.
+        frozen_scores: Those of the base without the adapter, on the same pictures.
+        epoch: Which epoch it comes from, counted from 1.
+        epochs: How many the run is to have.
+        warnings: What its user should know, a sentence each.
+        best_thresholds: The best threshold on validation for each kind of prompt; None keeps the segmenter's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     backbone = segmenter.backbone
-    config = {
-        "format": FORMAT,
+    thresholds = segmenter.best_thresholds if best_thresholds is None else best_thresholds
+    description: dict[str, Any] = {
         "method": asdict(segmenter.method),
         "base": {
             "family": backbone.family,
@@ -41,19 +55,25 @@ def save_adapter(folder: Path, segmenter: SamSegmenter, *, scores: Mapping[str, 
             "sha256": backbone.identity.sha256,
         },
         "preprocessing": asdict(segmenter.preprocessing),
+        "reading": segmenter.reading,
         "prompt": segmenter.prompt,
         "threshold": segmenter.threshold,
-        "classes": ["foreground"],
-        "scores": dict(scores or {}),
+        "best_thresholds": dict(thresholds),
+        "classes": ("foreground",),
+        "scores": _finite(scores),
+        "frozen_scores": _finite(frozen_scores),
+        "epoch": epoch,
+        "epochs": epochs,
+        "warnings": tuple(warnings),
         "versions": {name: version(name) for name in ("sam-adapter", "torch", "transformers")},
     }
+    text = Description.model_validate(description).to_json()
     tensors = {name: tensor.cpu().contiguous() for name, tensor in segmenter.trained_state().items()}
-    weights, description = folder / WEIGHTS_FILE, folder / CONFIG_FILE
-    with written_beside(weights) as partial:
+    with written_beside(folder / WEIGHTS_FILE) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
     # Last, because a folder with a description counts as an adapter.
-    with written_beside(description) as partial:
-        partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    with written_beside(folder / CONFIG_FILE) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def load(adapter: Path | str | None = None, *, model: str | None = None, image_size: int | None = None) -> SamSegmenter:
@@ -75,43 +95,46 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
             raise CheckpointError("load: give an adapter folder, a base model, or both.")
         return SamSegmenter.frozen(model, image_size=image_size)
     folder = Path(adapter)
-    config = read_adapter_config(folder)
-    preprocessing = Preprocessing(**{k: _tuple(v) for k, v in config["preprocessing"].items()})
-    base = config["base"]
+    description = read_adapter_config(folder)
+    state = _read_weights(folder / WEIGHTS_FILE)
+    base, preprocessing = description.base, description.preprocessing_settings
     try:
-        backbone = load_backbone(model or base["name"], image_size=preprocessing.image_size)
+        backbone = load_backbone(model or base.name, image_size=preprocessing.image_size)
     except CheckpointError as error:
         if model is not None:
             raise
         raise CheckpointError(
-            f"the base of {folder} was '{base['name']}': {error} If it lies elsewhere now, give its place as --model."
+            f"the base of {folder} was '{base.name}': {error} If it lies elsewhere now, give its place as --model."
         ) from error
-    if backbone.identity.sha256 != base["sha256"]:
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: preprocessing.{error}") from error
+    if backbone.identity.sha256 != base.sha256:
         raise CheckpointError(
-            f"{folder} was trained on the base '{base['name']}' with SHA-256 {base['sha256']}, but "
+            f"{folder} was trained on the base '{base.name}' with SHA-256 {base.sha256}, but "
             f"'{backbone.identity.name}' has {backbone.identity.sha256}. Give the right base with --model."
         )
-    segmenter = SamSegmenter(
-        backbone,
-        method_of(config),
-        preprocessing,
-        prompt=config["prompt"],
-        threshold=config["threshold"],
-    )
+    with torch.device("meta"):  # no memory for what the method adds until the file is known to fit it
+        segmenter = SamSegmenter(
+            backbone,
+            description.method_settings,
+            preprocessing,
+            prompt=description.prompt,
+            threshold=description.threshold,
+            best_thresholds={**description.best_thresholds},
+            reading=description.reading,
+        )
     try:
-        segmenter.load_trained_state(load_file(folder / WEIGHTS_FILE))
+        segmenter.load_trained_state(state)
     except CheckpointError as error:
         raise CheckpointError(f"{folder / WEIGHTS_FILE}: {error}") from error
-    except Exception as error:  # safetensors raises its own types on broken files
-        raise CheckpointError(f"{folder / WEIGHTS_FILE}: cannot be read ({error}).") from error
     return segmenter.train(False)
 
 
-def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """The description of an adapter.
+def read_adapter_config(folder: Path) -> Description:
+    """The description of an adapter, every field checked.
 
     Raises:
-        CheckpointError: If the folder is no adapter, or one of a newer format.
+        CheckpointError: If the folder is no adapter, or its description is wrong or of a newer format.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
@@ -119,27 +142,30 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
                 f"adapter: '{folder}' has no {name}. Expected a folder that 'sam-adapter train' (RUN/adapter) or "
                 "'sam-adapter convert' wrote."
             )
+    return read_description(folder / CONFIG_FILE)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of an adapter.
+
+    Raises:
+        CheckpointError: If the file is damaged, or a value is not finite.
+    """
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        found = config["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: not an adapter description ({error}).") from error
-    if found != FORMAT:
-        raise CheckpointError(f"{folder}: adapter format {found} is not known here (format {FORMAT} is). Upgrade.")
-    return config
+        state = load_file(path)
+    except Exception as error:  # safetensors raises its own types on broken files
+        raise CheckpointError(
+            f"{path}: cannot be read as safetensors ({error}). Copy or train the adapter again."
+        ) from error
+    broken = [name for name, tensor in sorted(state.items()) if not tensor.float().isfinite().all()]
+    if broken:
+        more = f" and {len(broken) - 8} more" if len(broken) > 8 else ""
+        raise CheckpointError(
+            f"{path}: NaN or infinite values in {', '.join(broken[:8])}{more}. Training had diverged or the file is "
+            "damaged; use the adapter of an earlier run."
+        )
+    return state
 
 
-def method_of(config: dict[str, Any]) -> MethodSettings:
-    """How an adapter was trained, by its description from `read_adapter_config`."""
-    values = config["method"]
-    adapter = values.get("adapter")
-    return MethodSettings(
-        name=values["name"],
-        parts=tuple(values["parts"]),
-        adapter=AdapterSettings(**adapter) if adapter else None,
-        carried=tuple(values["carried"]),
-    )
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _finite(scores: Mapping[str, float] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (scores or {}).items() if math.isfinite(value)}

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from .checkpoint import method_of, read_adapter_config
+from .checkpoint import read_adapter_config
 from .config import EvaluateConfig
 from .data.dataset import PictureDataset
 from .data.embedding_file import write_embedding
@@ -125,8 +125,10 @@ def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
     """
     adapters = [] if config.adapter is None else [config.adapter, *config.compare]
     descriptions = [read_adapter_config(adapter) for adapter in adapters]
-    encoders = [f"{one['base']['sha256']} {one['preprocessing']}" for one in descriptions]
-    unchanged = [encoder for encoder, one in zip(encoders, descriptions, strict=True) if method_of(one).leaves_encoder]
+    encoders = [f"{one.base.sha256} {one.preprocessing}" for one in descriptions]
+    unchanged = [
+        encoder for encoder, one in zip(encoders, descriptions, strict=True) if one.method_settings.leaves_encoder
+    ]
     sharing = max(Counter(unchanged + encoders[: config.with_frozen]).values(), default=0)
     if config.embedding_cache is not None or sharing < 2:
         yield config.embedding_cache

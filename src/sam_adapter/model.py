@@ -1,7 +1,7 @@
 """SamSegmenter: backbone + method + preprocessing, from a batch of pictures and prompts to mask logits."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class SamSegmenter(nn.Module):
         preprocessing: How pictures become the encoder's input; its size must be the backbone's.
         prompt: Kind of prompt it was trained with, for the user's information.
         threshold: Probability above which a pixel is foreground.
+        best_thresholds: The best one on validation for each kind of prompt, where it is known.
+        reading: How files become pictures and masks; None for the program's own rules.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class SamSegmenter(nn.Module):
         *,
         prompt: str = "box",
         threshold: float = 0.5,
+        best_thresholds: Mapping[str, float] | None = None,
+        reading: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         assert preprocessing.image_size == backbone.image_size
@@ -44,6 +48,8 @@ class SamSegmenter(nn.Module):
         self.preprocessing = preprocessing
         self.prompt = prompt
         self.threshold = threshold
+        self.best_thresholds = dict(best_thresholds or {})
+        self.reading = reading
         self.adapter = apply_method(method, backbone)
         self.train(False)
 
@@ -179,7 +185,9 @@ class SamSegmenter(nn.Module):
             raise CheckpointError(
                 f"the weights do not fit the method '{self.method.name}': {'; '.join(wrong[:8])}{more}."
             )
-        for name, tensor in own.items():
+        if self.adapter is not None and any(parameter.is_meta for parameter in self.adapter.parameters()):
+            self.adapter.to_empty(device=self.device)
+        for name, tensor in self.trained_state().items():
             tensor.copy_(state[name])
 
     def parameter_table(self) -> list[tuple[str, int, int]]:
