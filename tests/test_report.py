@@ -86,6 +86,37 @@ def test_threshold_curve_equals_counting_at_each_threshold():
         assert curve.dice[at] == pytest.approx(2 * tp / (marked + truth))
         assert curve.iou[at] == pytest.approx(np.mean(ious))
     assert curve.dice[curve.best] == curve.dice.max()
+    assert curve.iou[curve.best_iou] == curve.iou.max()
+
+
+def test_threshold_curve_leaves_void_out():
+    rng = np.random.default_rng(1)
+    probabilities, target = torch.from_numpy(rng.random((6, 8))), torch.from_numpy(rng.random((6, 8)) < 0.4)
+    valid = torch.ones(6, 8, dtype=torch.bool)
+    valid[:, 5:] = False
+    curve, cut = ThresholdCurve(), ThresholdCurve()
+    curve.update(probabilities, target, valid)
+    cut.update(probabilities[:, :5], target[:, :5])
+    for name in ("precision", "recall", "dice", "iou"):
+        assert torch.equal(getattr(curve, name), getattr(cut, name))
+    with pytest.raises(ValueError, match=r"expected \(6, 8\), got \(8,\)"):
+        curve.update(probabilities, target[0])
+
+
+def test_the_threshold_of_best_dice_may_not_be_that_of_best_iou():
+    curve = ThresholdCurve()
+    large, small = torch.full((20, 20), 0.9), torch.zeros(20, 20)
+    small[0, :4] = 0.6
+    small[0, 4:6] = 0.3
+    curve.update(large, torch.ones(20, 20))  # found at any threshold
+    large = large.clone()
+    large[10:] = 0.3
+    curve.update(large, torch.ones(20, 20))  # its pixels are found at a low threshold
+    curve.update(small, small > 0.5)  # few pixels, and a high threshold is better
+    curve.update(small, small > 0.5)
+    curve.update(small, small > 0.5)
+    assert curve.thresholds[curve.best] < 0.3 <= curve.thresholds[curve.best_iou]
+    assert curve.iou[curve.best] < curve.iou[curve.best_iou]
 
 
 def test_threshold_curve_without_any_foreground():
@@ -143,6 +174,13 @@ def test_a_page_escapes_what_it_is_given():
     assert "prefers-color-scheme: dark" in text
 
 
+def test_cells_name_their_column_where_a_narrow_screen_shows_a_list_for_each_row():
+    text = table(["model", "IoU <1>", "note"], [["a", 0.5, "x"], ["b", None, "y"]], caption="c")
+    assert 'class="stacking"' in text
+    assert text.count('data-label="IoU &lt;1&gt;"') == text.count('data-label="note"') == 2
+    assert "data-label" not in table(["model", "IoU"], [["a", 0.5]], caption="c", sortable=True)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> tuple[Path, list[Path]]:
     """Pairs, and two adapters trained on them."""
@@ -187,7 +225,7 @@ def test_report_of_several_models(runs, tmp_path: Path, prompt: str):
     text = (tmp_path / "report.html").read_text()
     seen = check_self_contained(text)
     for scores in (result, result["frozen"], result["compared"]["decoder"]):
-        assert f'<td data-value="{scores["iou"]}">' in text
+        assert f' data-value="{scores["iou"]}">' in text
     assert text.count("<img") == 9 * (3 + 3)
     assert [text.count(f"{kind}: img_") for kind in ("worst", "median", "best")] == [3, 3, 3]
     assert "sortable" in seen.tables

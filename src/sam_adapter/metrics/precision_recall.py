@@ -26,17 +26,25 @@ class ThresholdCurve:
         """``(256,)`` probabilities above which a pixel is foreground."""
         return torch.arange(LEVELS, dtype=torch.float64) / LEVELS
 
-    def update(self, probabilities: Tensor, target: Tensor) -> None:
+    def update(self, probabilities: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
         """Count one image.
 
         Args:
             probabilities: ``(H, W)`` from 0 to 1.
             target: ``(H, W)``, 0 or 1.
+            valid: ``(H, W)`` bool, False where the ground truth says nothing; None if every pixel counts.
+
+        Raises:
+            ValueError: If the shapes differ.
         """
+        for name, other in (("target", target), ("valid", valid)):
+            if other is not None and other.shape != probabilities.shape:
+                raise ValueError(f"{name}: expected {tuple(probabilities.shape)}, got {tuple(other.shape)}.")
         # A power of two scales without rounding, so p > k/256 exactly where the level is larger than k.
         level = (probabilities.float() * LEVELS).ceil().long()  # 0 to 256
-        truth = target.bool()
-        tp, fp = _above(level[truth]), _above(level[~truth])
+        counted = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
+        truth = target.bool() & counted
+        tp, fp = _above(level[truth]), _above(level[counted & ~truth])
         foreground = float(truth.sum())
         self._tp += tp
         self._fp += fp
@@ -70,8 +78,13 @@ class ThresholdCurve:
 
     @property
     def best(self) -> int:
-        """Position of the threshold with the highest Dice."""
+        """Position of the threshold with the highest Dice over all pixels, where large objects count for more."""
         return int(self.dice.argmax())
+
+    @property
+    def best_iou(self) -> int:
+        """Position of the threshold with the highest mean IoU."""
+        return int(self.iou.argmax())
 
 
 def _above(level: Tensor) -> Tensor:

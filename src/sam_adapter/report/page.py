@@ -91,7 +91,8 @@ def table(
         headers: One a column.
         rows: Cells; fractions get three decimals, None a dash.
         caption: What a screen reader calls it.
-        sortable: Whether a click on a header sorts by that column.
+        sortable: Whether a click on a header sorts by that column; others become a list for each row where the screen
+            is narrow.
         tall: Whether it scrolls by itself, for tables with many rows.
     """
 
@@ -99,8 +100,11 @@ def table(
         inside = f'<button type="button">{escape(text)}</button>' if sortable else escape(text)
         return f'<th scope="col">{inside}</th>'
 
-    body = "".join(f'<tr><th scope="row">{escape(str(row[0]))}</th>{"".join(map(_cell, row[1:]))}</tr>' for row in rows)
-    kind = ' class="sortable"' if sortable else ""
+    labels = [None if sortable else header for header in headers[1:]]
+    body = "".join(
+        f'<tr><th scope="row">{escape(str(row[0]))}</th>{"".join(map(_cell, row[1:], labels))}</tr>' for row in rows
+    )
+    kind = f' class="{"sortable" if sortable else "stacking"}"'
     return (
         f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="{escape(caption)}">'
         f"<table{kind}><caption>{escape(caption)}</caption><thead><tr>{''.join(map(head, headers))}</tr></thead>"
@@ -140,13 +144,14 @@ def commands(lines: Sequence[tuple[str, str]]) -> str:
     return "".join(f"<p>{escape(purpose)}</p><pre><code>{escape(command)}</code></pre>" for purpose, command in lines)
 
 
-def _cell(value: Cell) -> str:
+def _cell(value: Cell, label: str | None) -> str:
+    start = "<td" if label is None else f'<td data-label="{escape(label)}"'
     if value is None:
-        return '<td data-value="-1">–</td>'
+        return f'{start} data-value="-1">–</td>'
     if isinstance(value, str):
-        return f"<td>{escape(value)}</td>"
+        return f"{start}>{escape(value)}</td>"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-    return f'<td data-value="{value}">{shown}</td>'
+    return f'{start} data-value="{value}">{shown}</td>'
 
 
 def _figure(picture: Picture) -> str:
