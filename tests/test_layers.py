@@ -6,7 +6,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "sam_adapter"
 
 LAYERS = [
-    ["errors", "processes", "writing", "options", "config", "batch"],
+    ["errors", "processes", "writing", "options", "config", "batch", "shapes"],
     ["nn", "prompts", "losses", "metrics", "runtime", "drawing"],
     [
         "data.values",

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from sam_adapter.errors import DataError
 from sam_adapter.prompts import PromptMaker, box_from_mask, innermost_point, jitter_box
@@ -82,3 +85,34 @@ def test_three_mixed_prompts_for_an_image_are_one_of_each_kind():
         assert sum(prompt.boxes is not None for prompt in prompts) == 1
         assert sum(prompt.points is not None for prompt in prompts) == 1
         assert len(prompts) == 3
+
+
+def test_mixed_evaluation_asks_once_with_each_kind_as_each_alone_would():
+    mask = rectangle(10, 20, 20, 40)
+    maker = PromptMaker(kind="mixed", negative_points=2, positive_points=2)
+    prompts = maker(mask, np.random.default_rng(3))
+    assert [prompt.kind for prompt in prompts] == ["box", "points", "none"]
+    for prompt in prompts:
+        (alone,) = replace(maker, kind=prompt.kind)(mask, np.random.default_rng(3))
+        for one, other in zip(prompt.tensors, alone.tensors, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_no_prompt_speaks_of_void(training: bool):
+    mask, valid = rectangle(0, 0, 40, 30), np.ones((40, 60), bool)
+    valid[:, 10:50] = False  # the mask counts in columns 0 to 9, the background in 50 to 59
+    rng = np.random.default_rng(0)
+    maker = PromptMaker(kind="points", positive_points=20, negative_points=20, training=training)
+    (points,) = maker(mask, rng, valid)
+    assert points.points is not None
+    assert points.points[0, :20, 0].max() < 10
+    assert points.points[0, 20:, 0].min() >= 50
+    (box,) = PromptMaker(kind="box", training=training)(mask, rng, valid)
+    assert box.boxes is not None
+    assert box.boxes[0].tolist() == [0, 0, 10, 39]
+    (nothing,) = PromptMaker(kind="box", training=training)(mask, rng, ~mask)
+    assert nothing.kind == "none"
+    (all_void,) = maker(mask, rng, mask)
+    assert all_void.point_labels is not None
+    assert all_void.point_labels.shape == (1, 20)  # no background counts, so no negative point

@@ -144,13 +144,13 @@ def test_telling_images_are_worst_median_and_best():
     for index, size in enumerate(order):
         probabilities = torch.zeros(1, 10)
         probabilities[0, : size + 1] = 1
-        metrics.update(index, score(probabilities, torch.ones(1, 10)))
+        metrics.update(index, score(probabilities, torch.ones(1, 10)), kind="box")
     found = telling_images(metrics, count=2)
     assert [order[index] for index, kind in found.items() if kind == "worst"] == [0, 1]
     assert [order[index] for index, kind in found.items() if kind == "median"] == [3, 4]
     assert [order[index] for index, kind in found.items() if kind == "best"] == [7, 8]
     single = OverlapMetrics()
-    single.update(0, score(torch.ones(1, 1), torch.ones(1, 1)))
+    single.update(0, score(torch.ones(1, 1), torch.ones(1, 1)), kind="box")
     assert telling_images(single) == {0: "worst"}
 
 

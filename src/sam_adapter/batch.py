@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
+from .options import AskedKind
+
 T = TypeVar("T")
 
 Size = tuple[int, int]
@@ -39,6 +41,13 @@ class Prompt:
     def tensors(self) -> tuple[Tensor | None, ...]:
         """The four fields in order."""
         return self.boxes, self.points, self.point_labels, self.mask_inputs
+
+    @property
+    def kind(self) -> AskedKind:
+        """What it says most exactly: the box, points, or nothing of the two."""
+        if self.boxes is not None:
+            return "box"
+        return "none" if self.points is None else "points"
 
     @property
     def structure(self) -> tuple[Any, ...]:
@@ -74,6 +83,7 @@ class Sample(NamedTuple):
         original_size: ``(H, W)``.
         image_embedding: ``(D, h, w)`` of an earlier encoding, or None.
         valid: ``(1, H, W)`` bool, False where the ground truth says nothing (void); None if every pixel counts.
+        weight: How much each of its prompts counts in the loss; 0 for a sample that only fills up a process.
     """
 
     index: int
@@ -84,16 +94,19 @@ class Sample(NamedTuple):
     original_size: Size
     image_embedding: Tensor | None = None
     valid: Tensor | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Batch:
     """Samples side by side; only what the model sees is stacked, as the originals differ in size.
 
-    Either ``pixel_values`` ``(B, 3, S, S)`` or ``image_embeddings`` ``(B, D, h, w)`` is given.
+    Either ``pixel_values`` ``(B, 3, S, S)`` or ``image_embeddings`` ``(B, D, h, w)`` is given. ``valid`` holds for each
+    image where its ground truth counts, ``(1, H, W)`` bool, or None for everywhere.
 
-    ``prompts`` holds all prompts of the first image, then all of the second, and so on: the same number for each.
-    ``valid`` holds for each image where its ground truth counts, ``(1, H, W)`` bool, or None for everywhere.
+    ``prompts`` holds the prompts of all images one after another; images may have different numbers of them. For each
+    prompt ``image_index`` is the position of its image in the batch (left out: one prompt an image, in order) and
+    ``weight`` how much it counts in the loss (left out: 1 each).
     """
 
     indices: list[int]
@@ -104,18 +117,25 @@ class Batch:
     original_sizes: list[Size]
     image_embeddings: Tensor | None = None
     valid: list[Tensor | None] = field(default_factory=list)
+    image_index: list[int] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "valid", self.valid or [None] * len(self.targets))
+        object.__setattr__(self, "image_index", self.image_index or list(range(len(self.prompts))))
+        object.__setattr__(self, "weight", self.weight or [1.0] * len(self.prompts))
+        if not len(self.prompts) == len(self.image_index) == len(self.weight):
+            raise ValueError(
+                f"a batch needs an image_index and a weight for each prompt: got {len(self.prompts)} prompts, "
+                f"{len(self.image_index)} indices and {len(self.weight)} weights."
+            )
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    @property
-    def prompts_per_image(self) -> int:
-        """The same for all images."""
-        return len(self.prompts) // len(self)
-
     def for_prompts(self, values: Sequence[T]) -> list[T]:
         """Values that belong to the images, repeated so that each prompt has its image's."""
-        return [value for value in values for _ in range(self.prompts_per_image)]
+        return [values[at] for at in self.image_index]
 
     @classmethod
     def collate(cls, samples: list[Sample]) -> Self:
@@ -129,6 +149,8 @@ class Batch:
             original_sizes=[sample.original_size for sample in samples],
             image_embeddings=_stacked([sample.image_embedding for sample in samples]),
             valid=[sample.valid for sample in samples if sample.target is not None],
+            image_index=[at for at, sample in enumerate(samples) for _ in sample.prompts],
+            weight=[sample.weight for sample in samples for _ in sample.prompts],
         )
 
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
@@ -149,7 +171,8 @@ class Batch:
 
     def pin_memory(self) -> Self:
         """A copy in page-locked memory, but for the small prompts; PyTorch's loaders ask for it by this name."""
-        return replace(replace(self, prompts=[]).with_each(Tensor.pin_memory), prompts=self.prompts)
+        pinned = replace(self, prompts=[], image_index=[], weight=[]).with_each(Tensor.pin_memory)
+        return replace(pinned, prompts=self.prompts, image_index=self.image_index, weight=self.weight)
 
 
 def by_group(keys: Iterable[Hashable], compute: Callable[[list[int]], Iterable[T]]) -> list[T]:

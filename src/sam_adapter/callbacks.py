@@ -51,6 +51,13 @@ class AdapterKeeper(Callback):
         """Keep the adapter if it is better."""
         if self.monitor is None or trainer.sanity_checking:
             return
+        if self.monitor not in trainer.callback_metrics:
+            log.warning(
+                "No validation image has foreground: there is no %s, and the latest adapter is kept", self.monitor
+            )
+            self.scores = validation_scores(trainer)
+            self.write(trainer, pl_module)
+            return
         value = float(trainer.callback_metrics[self.monitor])
         if not math.isfinite(value):
             log.warning(

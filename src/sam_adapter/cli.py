@@ -180,7 +180,8 @@ def _evaluate(config: EvaluateConfig) -> None:
     print(f"{result['images']} images, prompt {result['prompt']}")
     print(f"{'':<{width}}{'IoU':>8}{'Dice':>8}{'MAE':>8}{'BER %':>8}")
     for name, row in rows.items():
-        print(f"{name:<{width}}{row['iou']:>8.4f}{row['dice']:>8.4f}{row['mae']:>8.4f}{row['ber']:>8.2f}")
+        iou, dice, mae, ber = (row.get(name, float("nan")) for name in ("iou", "dice", "mae", "ber"))
+        print(f"{name:<{width}}{iou:>8.4f}{dice:>8.4f}{mae:>8.4f}{ber:>8.2f}")
     print(f"Written: {config.output / 'report.html' if config.report else config.output}")
 
 

@@ -40,7 +40,7 @@ class Scoring:
         method: What was trained.
         threshold: Probability above which a pixel is foreground.
         metrics: Its scores.
-        prompts: What each image got, by index, in pixels of the original.
+        prompts: What each image was asked with, by index, in pixels of the original.
         curve: Scores at every threshold; only collected for a report.
         masks: Predictions ``(H, W)`` for the images that a report shows, by index.
     """
@@ -49,7 +49,7 @@ class Scoring:
     method: str
     threshold: float
     metrics: OverlapMetrics
-    prompts: dict[int, Prompt]
+    prompts: dict[int, list[Prompt]]
     curve: ThresholdCurve | None = None
     masks: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -62,13 +62,14 @@ def score_batch(
     Args:
         metrics: Collects them.
         batch: With ground truth.
-        logits: For each image ``(1, H, W)`` at original size.
+        logits: For each prompt ``(1, H, W)`` at original size.
         threshold: Probability above which a pixel is foreground.
-        losses: Of each image ``(B,)``, if they are to be averaged too.
+        losses: Of each prompt ``(Q,)``, if they are to be averaged too.
     """
-    for position, (index, one, target) in enumerate(zip(batch.indices, logits, batch.targets, strict=True)):
+    for position, (one, prompt, at) in enumerate(zip(logits, batch.prompts, batch.image_index, strict=True)):
+        row = score(one.sigmoid(), batch.targets[at], threshold, valid=batch.valid[at])[0]
         loss = None if losses is None else losses[position]
-        metrics.update(index, score(one.sigmoid()[0], target[0], threshold), loss)
+        metrics.update(batch.indices[at], row, kind=prompt.kind, loss=loss)
 
 
 @torch.inference_mode()
@@ -79,7 +80,7 @@ def score_records(
     machine: Machine,
     progress: Progress | None = None,
     curve: ThresholdCurve | None = None,
-) -> tuple[OverlapMetrics, dict[int, Prompt]]:
+) -> tuple[OverlapMetrics, dict[int, list[Prompt]]]:
     """Score a segmenter on a data set.
 
     Args:
@@ -91,22 +92,23 @@ def score_records(
         curve: Gets every image too, if given.
 
     Returns:
-        The scores, and the prompt that each image got, in pixels of the original.
+        The scores, and the prompts that each image was asked with, in pixels of the original.
     """
     metrics = OverlapMetrics().to(machine.device)
-    prompts: dict[int, Prompt] = {}
+    prompts: dict[int, list[Prompt]] = {}
     pin = machine.device.type == "cuda"
     loader = scoring_loader(dataset, batch_size=config.batch_size, workers=worker_count(config.workers), pin=pin)
     batch: Batch
     for batch in loader:
-        prompts.update(zip(batch.indices, batch.prompts, strict=True))
+        for at, prompt in zip(batch.image_index, batch.prompts, strict=True):
+            prompts.setdefault(batch.indices[at], []).append(prompt)
         batch = batch.to(machine.device)
         with machine.autocast():
             output = segmenter(batch)
-        logits = segmenter.full_logits(output, batch.original_sizes)
+        logits = segmenter.full_logits(output, batch.for_prompts(batch.original_sizes))
         score_batch(metrics, batch, logits, segmenter.threshold)
         if curve is not None:
-            for one, target in zip(logits, batch.targets, strict=True):
+            for one, target in zip(logits, batch.for_prompts(batch.targets), strict=True):
                 curve.update(one.sigmoid()[0], target[0])
         if progress is not None:
             progress(len(prompts), len(dataset))
@@ -198,7 +200,7 @@ def predict_masks(
         batch = Batch.collate([dataset[index]]).to(machine.device)
         with machine.autocast():
             output = segmenter(batch)
-        logits = segmenter.full_logits(output, batch.original_sizes)[0]
+        logits = segmenter.full_logits(output, batch.for_prompts(batch.original_sizes))[0]
         masks[index] = (logits.sigmoid()[0] > segmenter.threshold).cpu().numpy()
     return masks
 
@@ -224,11 +226,11 @@ def run_names(adapters: list[Path]) -> list[str]:
     return [name if short.count(name) == 1 else str(path) for name, path in zip(short, adapters, strict=True)]
 
 
-def prompts_as_json(records: list[Record], prompts: dict[int, Prompt]) -> dict[str, Any]:
-    """Prompts in the form that ``predict --prompts`` reads; images without one have no entry."""
+def prompts_as_json(records: list[Record], prompts: dict[int, list[Prompt]]) -> dict[str, Any]:
+    """The first prompt of each image in the form that ``predict --prompts`` reads; without one there is no entry."""
     result: dict[str, Any] = {}
-    for index, prompt in sorted(prompts.items()):
-        record = records[index]
+    for index, asked in sorted(prompts.items()):
+        record, prompt = records[index], asked[0]
         name = f"{record.name}{record.image.suffix}"
         if prompt.boxes is not None:
             result[name] = {"box": prompt.boxes[0].tolist()}

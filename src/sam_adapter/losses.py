@@ -1,48 +1,78 @@
 """Losses on mask logits at original size, and their weighted sum."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .batch import by_group
+from .shapes import require_same_shape
 
 SMOOTHING = 1e-3
 
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits and 0/1 targets, both ``(..., K, H, W)``, to the loss of each image ``(...)``."""
+class Loss(Protocol):
+    """Logits and 0/1 targets, both ``(..., K, H, W)``, to the loss of each image ``(...)``.
+
+    ``valid``, ``(..., K, H, W)`` or ``(..., 1, H, W)`` bool, is False at pixels that do not count; None counts all.
+    A loss raises ``ValueError`` if shapes differ otherwise: they are never broadcast.
+    """
+
+    def __call__(self, logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+        """See the class."""
+        ...
 
 
-def bce(logits: Tensor, target: Tensor) -> Tensor:
+def bce(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """Binary cross entropy, mean over pixels."""
-    return _cross_entropy(logits, target).mean((-3, -2, -1))
+    counted = _counted(logits, target, valid)
+    losses = _cross_entropy(logits, target)
+    if counted is None:
+        return losses.mean((-3, -2, -1))
+    return (losses * counted).sum((-3, -2, -1)) / counted.sum((-3, -2, -1)).clamp(min=1)
 
 
-def balanced_bce(logits: Tensor, target: Tensor) -> Tensor:
+def balanced_bce(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """Binary cross entropy in which foreground and background weigh the same; an absent one weighs nothing."""
+    counted = _counted(logits, target, valid)
     losses = _cross_entropy(logits, target)
     sides = torch.stack([target, 1 - target])  # (2, ..., K, H, W)
+    if counted is not None:
+        sides = sides * counted
     pixels = sides.sum((-3, -2, -1))
     means = (losses * sides).sum((-3, -2, -1)) / pixels.clamp(min=1)
-    return means.sum(0) / (pixels > 0).sum(0)
+    return means.sum(0) / (pixels > 0).sum(0).clamp(min=1)
 
 
-def iou(logits: Tensor, target: Tensor) -> Tensor:
+def iou(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """One minus the soft intersection over union of each mask, mean over masks."""
-    probabilities = logits.sigmoid()
-    intersection = (probabilities * target).sum((-2, -1))
-    union = (probabilities + target).sum((-2, -1)) - intersection
-    return (1 - (intersection + SMOOTHING) / (union + SMOOTHING)).mean(-1)
+    intersection, total = _overlap(logits, target, valid)
+    return (1 - (intersection + SMOOTHING) / (total - intersection + SMOOTHING)).mean(-1)
 
 
-def dice(logits: Tensor, target: Tensor) -> Tensor:
+def dice(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """One minus the soft Dice coefficient of each mask, mean over masks."""
-    probabilities = logits.sigmoid()
-    intersection = (probabilities * target).sum((-2, -1))
-    total = (probabilities + target).sum((-2, -1))
+    intersection, total = _overlap(logits, target, valid)
     return (1 - (2 * intersection + SMOOTHING) / (total + SMOOTHING)).mean(-1)
+
+
+def _counted(logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor | None:
+    """The pixels that count, as 0 and 1 of the target's shape, or None for all."""
+    if valid is not None and valid.ndim == target.ndim and valid.shape[-3] == 1:
+        valid = valid.expand(*valid.shape[:-3], target.shape[-3], *valid.shape[-2:])
+    require_same_shape(logits, target, valid)
+    return None if valid is None else valid.to(target.dtype)
+
+
+def _overlap(logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Soft intersection of each mask with its target, and the sum of both, ``(..., K)``."""
+    counted = _counted(logits, target, valid)
+    probabilities = logits.sigmoid()
+    if counted is not None:
+        probabilities, target = probabilities * counted, target * counted
+    return (probabilities * target).sum((-2, -1)), (probabilities + target).sum((-2, -1))
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -57,31 +87,52 @@ LOSSES: Mapping[str, Loss] = {
 }
 
 
-def image_losses(logits: Sequence[Tensor], targets: Sequence[Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+def image_losses(
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    names: Iterable[str],
+    *,
+    valid: Sequence[Tensor | None] | None = None,
+) -> dict[str, Tensor]:
     """Losses of each image at its own size; images of one size are computed together.
 
     Args:
         logits: For each image ``(K, H, W)``.
         targets: For each image ``(K, H, W)``, 0 or 1.
         names: Losses in `LOSSES`.
+        valid: For each image ``(1, H, W)`` or ``(K, H, W)`` bool, False where nothing counts, or None for everywhere.
 
     Returns:
         For each name ``(images,)``.
+
+    Raises:
+        ValueError: If the shapes of an image's logits, target and valid pixels do not fit.
     """
     chosen = {name: LOSSES[name] for name in names}
+    counted = [None] * len(logits) if valid is None else valid
 
     def together(members: list[int]) -> Tensor:
         some_logits = torch.stack([logits[at] for at in members]).float()  # (n, K, H, W)
         some_targets = torch.stack([targets[at] for at in members]).float()
-        return torch.stack([loss(some_logits, some_targets) for loss in chosen.values()], -1)  # (n, losses)
+        given = [one for at in members if (one := counted[at]) is not None]
+        some_valid = torch.stack(given) if given else None
+        losses = [loss(some_logits, some_targets, some_valid) for loss in chosen.values()]
+        return torch.stack(losses, -1)  # (n, losses)
 
-    shapes = [(one.shape, target.shape) for one, target in zip(logits, targets, strict=True)]
-    rows = torch.stack(by_group(shapes, together))  # (images, losses)
+    keys = [
+        (one.shape, target.shape, None if some is None else some.shape)
+        for one, target, some in zip(logits, targets, counted, strict=True)
+    ]
+    rows = torch.stack(by_group(keys, together))  # (images, losses)
     return dict(zip(chosen, rows.unbind(-1), strict=True))
 
 
 def weighted_loss(
-    logits: Sequence[Tensor], targets: Sequence[Tensor], weights: Mapping[str, float]
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    weights: Mapping[str, float],
+    *,
+    valid: Sequence[Tensor | None] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of losses, each taken image by image at its own size and averaged over the images.
 
@@ -89,11 +140,12 @@ def weighted_loss(
         logits: For each image ``(K, H, W)``.
         targets: For each image ``(K, H, W)``, 0 or 1.
         weights: Name of a loss in `LOSSES` to its weight.
+        valid: As in `image_losses`.
 
     Returns:
         The sum, and each loss by name without its weight.
     """
-    terms = {name: values.mean() for name, values in image_losses(logits, targets, weights).items()}
+    terms = {name: values.mean() for name, values in image_losses(logits, targets, weights, valid=valid).items()}
     return weighted_sum(terms, weights), terms
 
 

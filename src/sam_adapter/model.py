@@ -112,8 +112,8 @@ class SamSegmenter(nn.Module):
         if image_embeddings is None:
             assert batch.pixel_values is not None
             image_embeddings = self.encode(batch.pixel_values)
-        if batch.prompts_per_image > 1:
-            image_embeddings = image_embeddings.repeat_interleave(batch.prompts_per_image, 0)
+        if batch.image_index != list(range(len(batch))):
+            image_embeddings = image_embeddings[batch.image_index]  # (prompts, D, h, w)
         return self.decode(image_embeddings, batch.prompts, batch.for_prompts(batch.original_sizes))
 
     def full_logits(self, output: Output, original_sizes: Sequence[Size]) -> list[Tensor]:

@@ -16,6 +16,7 @@ from .errors import ConfigError
 
 Method = Literal["sam_adapter", "decoder", "full"]
 Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
+AskedKind = Literal["box", "points", "none"]
 PromptKind = Literal["box", "points", "none", "mixed"]
 MaskRule = Literal["auto", "nonzero", "half"]
 Resize = Literal["pad", "squash"]
@@ -23,8 +24,14 @@ AttentionKind = Literal["auto", "plain", "blocked", "folded", "flex"]
 Monitor = Literal["iou", "dice", "mae", "ber", "loss"]
 Save = Literal["masks", "overlays", "probabilities"]
 
+ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
 LOSSES = ("bce", "balanced_bce", "iou", "dice")
 ALL_PARTS: tuple[Part, ...] = ("mask_decoder", "prompt_encoder", "image_encoder")
+
+
+def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
+    """The kinds of prompt that a run trains and is scored with; 'mixed' means all."""
+    return ASKED_KINDS if prompt == "mixed" else (prompt,)
 
 
 def parse_loss(text: str) -> dict[str, float]:

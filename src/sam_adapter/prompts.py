@@ -1,7 +1,6 @@
 """Prompts made from a ground-truth mask: its box, points, none, or one of them drawn at random."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 
 from .batch import Prompt
 from .errors import DataError
+from .options import ASKED_KINDS, AskedKind, PromptKind, asked_kinds
 
 
 def box_from_mask(mask: np.ndarray, *, scale: float = 1.0) -> np.ndarray:
@@ -82,11 +82,11 @@ def innermost_point(mask: np.ndarray) -> np.ndarray:
 class PromptMaker:
     """Makes the prompts for one image from its ground truth.
 
-    Training draws at random. Evaluation is the same every time: the box is exact, the first positive point is the
-    mask's innermost one, and the rest depends on the seed and the image's position alone.
+    Training draws at random. Evaluation is the same every time: each kind is asked once, the box is exact, the first
+    positive point is the mask's innermost one, and the rest depends on the seed and the image's position alone.
     """
 
-    kind: Literal["box", "points", "none", "mixed"]
+    kind: PromptKind
     box_scale: float = 1.0
     box_jitter: float = 0.0
     positive_points: int = 1
@@ -94,24 +94,31 @@ class PromptMaker:
     count: int = 1
     training: bool = False
 
-    def __call__(self, mask: np.ndarray, rng: np.random.Generator) -> list[Prompt]:
+    def __call__(self, mask: np.ndarray, rng: np.random.Generator, valid: np.ndarray | None = None) -> list[Prompt]:
         """Make prompts.
 
         Args:
             mask: ``(H, W)`` ground truth; an empty one gets no prompt.
             rng: Source of randomness.
+            valid: ``(H, W)``, zero where the ground truth says nothing; no point is drawn there. None is everywhere.
 
         Returns:
-            ``count`` prompts, each for one mask, in pixels of the image. Mixed ones take turns from a kind drawn at
-            random.
+            Each for one mask, in pixels of the image. In training ``count`` prompts, of which mixed ones take turns
+            from a kind drawn at random; in evaluation one of each kind, or none alone if the mask is empty.
         """
-        if self.kind != "mixed":
-            return [self._prompt(self.kind, mask, rng) for _ in range(self.count)]
-        kinds = ("box", "points", "none")
-        first = int(rng.integers(3))
-        return [self._prompt(kinds[(first + turn) % 3], mask, rng) for turn in range(self.count)]
+        counted = np.ones(mask.shape, bool) if valid is None else valid.astype(bool)
+        mask = mask.astype(bool) & counted
+        kinds: tuple[AskedKind, ...]
+        if not self.training:
+            kinds = asked_kinds(self.kind) if mask.any() else ("none",)
+        elif self.kind == "mixed":
+            first = int(rng.integers(3))
+            kinds = tuple(ASKED_KINDS[(first + turn) % 3] for turn in range(self.count))
+        else:
+            kinds = (self.kind,) * self.count
+        return [self._prompt(kind, mask, counted & ~mask, rng) for kind in kinds]
 
-    def _prompt(self, kind: str, mask: np.ndarray, rng: np.random.Generator) -> Prompt:
+    def _prompt(self, kind: AskedKind, mask: np.ndarray, outside: np.ndarray, rng: np.random.Generator) -> Prompt:
         if kind == "none" or not mask.any():
             return Prompt()
         if kind == "box":
@@ -119,19 +126,18 @@ class PromptMaker:
             if self.training and self.box_jitter:
                 box = jitter_box(box, self.box_jitter, mask.shape, rng)
             return Prompt(boxes=torch.from_numpy(box)[None])
-        return self._points(mask, rng)
+        return self._points(mask, outside, rng)
 
-    def _points(self, mask: np.ndarray, rng: np.random.Generator) -> Prompt:
+    def _points(self, mask: np.ndarray, outside: np.ndarray, rng: np.random.Generator) -> Prompt:
         if self.training:
             points = draw_points(mask, self.positive_points, rng)
         else:
             more = draw_points(mask, self.positive_points - 1, rng)
             points = np.concatenate([innermost_point(mask), more])
         labels = np.ones(len(points), dtype=np.int64)
-        if self.negative_points and not mask.all():
-            outside = draw_points(~mask.astype(bool), self.negative_points, rng)
-            points = np.concatenate([points, outside])
-            labels = np.concatenate([labels, np.zeros(len(outside), dtype=np.int64)])
+        if self.negative_points and outside.any():
+            points = np.concatenate([points, draw_points(outside, self.negative_points, rng)])
+            labels = np.concatenate([labels, np.zeros(self.negative_points, dtype=np.int64)])
         return Prompt(points=torch.from_numpy(points)[None], point_labels=torch.from_numpy(labels)[None])
 
 

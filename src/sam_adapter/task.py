@@ -79,16 +79,19 @@ class SegmentationTask(lightning.LightningModule):
         """Loss of a batch, its terms, and the mean IoU."""
         logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
         targets = batch.for_prompts(batch.targets)
-        loss, terms = weighted_loss(logits, targets, self.loss_weights)
+        valid = batch.for_prompts(batch.valid)
+        loss, terms = weighted_loss(logits, targets, self.loss_weights, valid=valid)
         with torch.no_grad():
-            pairs = zip(logits, targets, strict=True)
-            rows = torch.stack([score(one.sigmoid()[0], target[0], self.segmenter.threshold) for one, target in pairs])
+            answers = zip(logits, targets, valid, strict=True)
+            threshold = self.segmenter.threshold
+            rows = torch.cat([score(one.sigmoid(), target, threshold, valid=some) for one, target, some in answers])
         return loss, terms, rows[:, 0].mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect scores; the loss is averaged over images too."""
-        logits = self.segmenter.full_logits(self.segmenter(batch), batch.original_sizes)
-        losses = weighted_sum(image_losses(logits, batch.targets, self.loss_weights), self.loss_weights)
+        """Collect scores of each prompt; the loss is averaged over images too."""
+        logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
+        targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
+        losses = weighted_sum(image_losses(logits, targets, self.loss_weights, valid=valid), self.loss_weights)
         score_batch(self.val_metrics, batch, logits, self.segmenter.threshold, losses)
 
     def on_validation_epoch_end(self) -> None:

@@ -106,7 +106,10 @@ def _trainer(config: TrainConfig, machine: Machine, own: list[Callback], *, vali
     if logger:
         callbacks.append(LearningRateMonitor())
     if config.patience and validated:
-        callbacks.append(EarlyStopping(f"val_{config.monitor}", mode=_mode(config), patience=config.patience))
+        # Not strict: a validation without any foreground has no IoU.
+        callbacks.append(
+            EarlyStopping(f"val_{config.monitor}", mode=_mode(config), patience=config.patience, strict=False)
+        )
     several = config.devices * config.nodes > 1
     strategy: Any = config.strategy
     if strategy.startswith(("fsdp", "deepspeed", "xla")):

@@ -181,7 +181,7 @@ def _box_fill(test: Path) -> list[Row]:
             filled = np.ones(target.shape, dtype=np.float32)
             if prompt == "box":
                 filled = _between_ends(target.any(axis=1))[:, None] * _between_ends(target.any(axis=0))[None, :]
-            metrics.update(index, score(torch.from_numpy(filled), torch.from_numpy(target)))
+            metrics.update(index, score(torch.from_numpy(filled), torch.from_numpy(target)), kind=prompt)
         means = metrics.compute()
         rows.append(Row("box_fill", prompt, means["iou"], means["dice"], 0, 0, time.perf_counter() - began))
     return rows

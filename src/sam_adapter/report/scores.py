@@ -75,7 +75,8 @@ def _scores(scorings: Sequence[Scoring]) -> str:
     for one in scorings:
         means = one.metrics.compute()
         ious = sorted(scores["iou"] for scores in one.metrics.per_image().values())
-        rows.append([one.name, means["iou"], ious[len(ious) // 2], means["dice"], means["mae"], f"{means['ber']:.2f}"])
+        iou, dice, mae, ber = (means.get(name, float("nan")) for name in ("iou", "dice", "mae", "ber"))
+        rows.append([one.name, iou, ious[len(ious) // 2], dice, mae, f"{ber:.2f}"])
     return table(["model", "IoU", "median IoU", "Dice", "MAE", "BER %"], rows, caption="Scores of each model")
 
 
@@ -126,7 +127,7 @@ def _cases(config: EvaluateConfig, records: Sequence[Record], scorings: Sequence
         target, _ = read_mask(records[index].mask, config.mask_rule)
         name = records[index].name
         pictures = [
-            Picture(with_prompt(image, first.prompts[index]), "image", f"Image {name}"),
+            Picture(with_prompt(image, first.prompts[index][0]), "image", f"Image {name}"),
             Picture(mask_picture(target), "ground truth", f"Ground truth mask of {name}", exact=True),
             Picture(
                 overlay(image, first.masks[index]),
