@@ -317,3 +317,12 @@ def test_the_digest_sees_every_value(sam_folder: str):
     with torch.no_grad():
         sam.mask_decoder.iou_token.weight[0, 0] += 1e-3
     assert tensors_sha256(sam) != before
+
+
+def test_thresholds_of_a_segmenter_by_kind_of_prompt(sam_folder: str):
+    segmenter = SamSegmenter.frozen(sam_folder)
+    segmenter.threshold, segmenter.best_thresholds = 0.4, {"box": 0.25}
+    assert [segmenter.threshold_for("box"), segmenter.threshold_for("none")] == [0.4, 0.4]
+    assert [segmenter.threshold_for("box", "best"), segmenter.threshold_for("box", 0.7)] == [0.25, 0.7]
+    with pytest.raises(ConfigError, match=r"no best threshold for the prompt 'none' \(known: box 0.25\)"):
+        segmenter.threshold_for("none", "best")

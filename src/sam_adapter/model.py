@@ -10,10 +10,10 @@ from .backbones import SamBackbone, load_backbone
 from .batch import Batch, Output, Prompt, Size, by_group
 from .config import TrainConfig, trained_parts
 from .data.transforms import Preprocessing
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .methods import MethodSettings, apply_method, parameter_table
 from .nn.sam_adapter import AdapterSettings
-from .options import AdapterOptions
+from .options import AdapterOptions, Threshold
 from .runtime import Machine
 
 
@@ -86,6 +86,26 @@ class SamSegmenter(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def threshold_for(self, kind: str, chosen: Threshold | None = None) -> float:
+        """Probability above which a pixel is foreground.
+
+        Args:
+            kind: Of the prompt that is asked: box, points or none.
+            chosen: A number, 'best' for what was best on validation for that kind, or None for the segmenter's own.
+
+        Raises:
+            ConfigError: If the best one is asked for and not known.
+        """
+        if chosen != "best":
+            return self.threshold if chosen is None else chosen
+        if kind not in self.best_thresholds:
+            known = ", ".join(f"{name} {value:g}" for name, value in self.best_thresholds.items()) or "none at all"
+            raise ConfigError(
+                f"threshold: the adapter has no best threshold for the prompt '{kind}' (known: {known}). They are "
+                "found on validation when an adapter is trained with that prompt; give a number instead."
+            )
+        return self.best_thresholds[kind]
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """Image embeddings ``(B, D, h, w)`` of normalised input ``(B, 3, S, S)``."""

@@ -7,7 +7,7 @@ torch, so that the command line answers at once.
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -23,6 +23,7 @@ Resize = Literal["pad", "squash"]
 AttentionKind = Literal["auto", "plain", "blocked", "folded", "flex"]
 Monitor = Literal["iou", "dice", "mae", "ber", "loss"]
 Save = Literal["masks", "overlays", "probabilities"]
+Threshold = float | Literal["best"]
 
 ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
 LOSSES = ("bce", "balanced_bce", "iou", "dice")
@@ -118,7 +119,7 @@ def _fitted(value: Any, hint: Any) -> Any:
             raise ValueError
         return value
     if get_origin(hint) in (Union, UnionType):
-        return None if value is None else _fitted(value, choices[0])
+        return None if value is None else _fitted_to_one(value, [one for one in choices if one is not NoneType])
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise TypeError
@@ -132,11 +133,21 @@ def _fitted(value: Any, hint: Any) -> Any:
     return value
 
 
+def _fitted_to_one(value: Any, hints: list[Any]) -> Any:
+    """A value in the first of several types that takes it."""
+    for hint in hints[:-1]:
+        try:
+            return _fitted(value, hint)
+        except (TypeError, ValueError):
+            continue
+    return _fitted(value, hints[-1])
+
+
 def _shown(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, get_args(hint)))}"
     if get_origin(hint) in (Union, UnionType):
-        return f"{_shown(get_args(hint)[0])} or null"
+        return " or ".join("null" if choice is NoneType else _shown(choice) for choice in get_args(hint))
     if get_origin(hint) is tuple:
         return f"a list, each {_shown(get_args(hint)[0])}"
     return {Path: "a path", float: "a number", int: "a whole number", bool: "true or false", str: "text"}[hint]
@@ -150,6 +161,11 @@ def at_least(name: str, value: float, least: float) -> str | None:
 def within(name: str, value: float, low: float, high: float) -> str | None:
     """The problem of a value outside its range, if it is."""
     return f"{name}: expected a value from {low} to {high}, got {value}." if not low <= value <= high else None
+
+
+def threshold_problem(threshold: Threshold | None) -> str | None:
+    """The problem of a number that is no probability, if it is one."""
+    return None if threshold is None or threshold == "best" else within("threshold", threshold, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

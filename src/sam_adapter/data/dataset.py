@@ -70,6 +70,29 @@ class PairDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.records)
 
+    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """A picture with its ground truth as they are in the files, before any augmentation.
+
+        Args:
+            index: Position in the data set.
+
+        Returns:
+            ``(H, W, 3)`` uint8; ``(H, W)`` bool, True is foreground; and ``(H, W)`` bool, False where the ground truth
+            says nothing, or None if every pixel counts.
+
+        Raises:
+            DataError: If a file cannot be read, or they differ in size.
+        """
+        record = self.records[index]
+        image = read_image(record.image)
+        mask, _ = read_mask(record.mask, self.mask_rule)
+        if image.shape[:2] != mask.shape:
+            raise DataError(
+                f"mask {record.mask} is {mask.shape[1]}x{mask.shape[0]} but its image is "
+                f"{image.shape[1]}x{image.shape[0]}; masks must match. 'sam-adapter check' lists all such files."
+            )
+        return image, mask, None
+
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """Read, augment and preprocess one pair, and make its prompt."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
@@ -81,13 +104,7 @@ class PairDataset(Dataset[Sample]):
             mask, _ = read_mask(record.mask, self.mask_rule)
             embedding = read_embedding(self.embeddings[record.image])
             return self._sample(index, mask, rng, image_embedding=embedding)
-        image = read_image(record.image)
-        mask, _ = read_mask(record.mask, self.mask_rule)
-        if image.shape[:2] != mask.shape:
-            raise DataError(
-                f"mask {record.mask} is {mask.shape[1]}x{mask.shape[0]} but its image is "
-                f"{image.shape[1]}x{image.shape[0]}; masks must match. 'sam-adapter check' lists all such files."
-            )
+        image, mask, _ = self.pair(index)
         if self.augmentation is not None:
             image, mask = self.augmentation(image, mask, seed=augmentation_seed)
         return self._sample(index, mask, rng, pixel_values=self.preprocessing.pixel_values(image))
