@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint planted clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +23,9 @@ lint: setup
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+planted: setup
+	$(BIN)/python tools/planted.py
 
 clean:
 	rm -rf $(VENV) demo build dist src/*.egg-info .pytest_cache .ruff_cache

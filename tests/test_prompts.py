@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from sam_adapter.batch import Prompt
+from sam_adapter.data.dataset import prompt_maker
 from sam_adapter.errors import DataError
-from sam_adapter.prompts import PromptMaker, box_from_mask, innermost_point, jitter_box
+from sam_adapter.options import PromptOptions
+from sam_adapter.prompts import PromptMaker, box_from_mask, draw_points, innermost_point, jitter_box
 
 
 def rectangle(top: int, left: int, bottom: int, right: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
@@ -116,3 +119,99 @@ def test_no_prompt_speaks_of_void(training: bool):
     (all_void,) = maker(mask, rng, mask)
     assert all_void.point_labels is not None
     assert all_void.point_labels.shape == (1, 20)  # no background counts, so no negative point
+
+
+SQUARE = rectangle(10, 20, 20, 40)
+
+
+def made(options: PromptOptions, *, training: bool, seed: int = 0) -> list[Prompt]:
+    return prompt_maker(options, training=training)(SQUARE, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_box_scale_reaches_the_prompt(training: bool):
+    (plain,), (scaled,) = (
+        made(PromptOptions(prompt="box", box_scale=scale), training=training) for scale in (1.0, 1.5)
+    )
+    assert plain.boxes is not None
+    assert scaled.boxes is not None
+    assert plain.boxes.tolist() == [[20, 10, 40, 20]]
+    assert scaled.boxes.tolist() == [[15, 7.5, 45, 22.5]]
+
+
+def test_box_jitter_moves_each_side_by_up_to_its_share_and_only_in_training():
+    options = PromptOptions(prompt="box", box_jitter=0.2)
+    (exact,) = made(options, training=False)
+    assert exact.boxes is not None
+    assert exact.boxes.tolist() == [[20, 10, 40, 20]]
+    moves = []
+    for seed in range(400):
+        (moved,) = made(options, training=True, seed=seed)
+        assert moved.boxes is not None
+        moves.append(((moved.boxes - exact.boxes)[0] / torch.tensor([20, 10, 20, 10])).tolist())
+    moves = np.array(moves)  # in shares of the box's own width and height
+    assert np.abs(moves).max() <= 0.2 + 1e-6
+    assert (moves.min(0) < -0.19).all()
+    assert (moves.max(0) > 0.19).all()
+    np.testing.assert_allclose(moves.std(0), 0.2 / np.sqrt(3), rtol=0.15)
+    assert np.abs(np.corrcoef(moves.T) - np.eye(4)).max() < 0.2  # each side for itself
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("positive", "negative"), [(1, 0), (1, 3), (4, 0), (2, 5)])
+def test_as_many_points_as_asked_for(training: bool, positive: int, negative: int):
+    options = PromptOptions(prompt="points", positive_points=positive, negative_points=negative)
+    (prompt,) = made(options, training=training)
+    assert prompt.points is not None
+    assert prompt.point_labels is not None
+    assert prompt.points.shape == (1, positive + negative, 2)
+    assert prompt.point_labels.tolist() == [[1] * positive + [0] * negative]
+    for (x, y), label in zip(prompt.points[0].int().tolist(), prompt.point_labels[0].tolist(), strict=True):
+        assert SQUARE[y, x] == bool(label)
+
+
+def test_points_are_drawn_all_over_the_mask_in_training():
+    drawn = [
+        prompt.points[0, 0].tolist()
+        for seed in range(300)
+        for prompt in made(PromptOptions(prompt="points"), training=True, seed=seed)
+        if prompt.points is not None
+    ]
+    assert len({tuple(point) for point in drawn}) > 120  # of 200 pixels
+    np.testing.assert_allclose(np.mean(drawn, 0), [29.5, 14.5], atol=1)
+
+
+def test_points_are_drawn_once_each_while_there_are_enough():
+    mask = rectangle(0, 0, 2, 3)
+    exactly = draw_points(mask, 6, np.random.default_rng(0))
+    assert sorted(map(tuple, exactly.tolist())) == [(x, y) for x in range(3) for y in range(2)]
+    more = draw_points(mask, 20, np.random.default_rng(0))
+    assert more.shape == (20, 2)
+    assert more.dtype == np.float32
+
+
+def test_prompts_per_image_are_for_training_alone():
+    options = PromptOptions(prompt="points", prompts_per_image=4)
+    assert len(made(options, training=True)) == 4
+    assert len({str(prompt.points) for prompt in made(options, training=True)}) > 1
+    assert len(made(options, training=False)) == 1
+
+
+def test_a_full_mask_has_no_room_for_negative_points():
+    options = PromptOptions(prompt="points", negative_points=3)
+    (prompt,) = prompt_maker(options, training=True)(np.ones((5, 6), bool), np.random.default_rng(0))
+    assert prompt.point_labels is not None
+    assert prompt.point_labels.tolist() == [[1]]
+
+
+@pytest.mark.parametrize("kind", ["box", "points", "none"])
+def test_a_kind_gives_only_that(kind: str):
+    for training in (True, False):
+        (prompt,) = made(PromptOptions(prompt=kind), training=training)  # pyright: ignore[reportArgumentType]
+        assert (prompt.boxes is not None) == (kind == "box")
+        assert (prompt.points is not None) == (prompt.point_labels is not None) == (kind == "points")
+        assert prompt.mask_inputs is None
+
+
+def test_the_innermost_point_counts_the_pictures_edge_as_outside():
+    assert innermost_point(rectangle(0, 0, 21, 21)).tolist() == [[10, 10]]

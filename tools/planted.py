@@ -1,0 +1,156 @@
+"""Plant known faults, one after the other, in a copy of the sources, and show that the tests notice each.
+
+``make planted`` takes two minutes. The faults are kinds that a suite once let pass: an option that is ignored, a table
+of zeros, prompts that get another image's embedding. No material from outside the repository is used.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A change of one file that must not go unnoticed.
+
+    Attributes:
+        name: What goes wrong.
+        file: Path below ``src/sam_adapter``.
+        old: Text of the file; every occurrence is replaced.
+        new: What it is replaced by.
+        tests: Where the tests are that should notice.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+ADAPTER, SAM, PROMPTS = ("tests/nn/test_sam_adapter.py",), ("tests/backbones/test_sam.py",), ("tests/test_prompts.py",)
+
+FAULTS = (
+    Fault("activation is ignored", "nn/sam_adapter.py", "ACTIVATIONS[settings.activation]()", "nn.GELU()", ADAPTER),
+    Fault(
+        "adapter_init=paper is ignored",
+        "nn/sam_adapter.py",
+        'self.settings.adapter_init == "paper"',
+        'self.settings.adapter_init == "none"',
+        ADAPTER,
+    ),
+    Fault(
+        "the paper preset has the wide one's widths",
+        "model.py",
+        "max(hidden_size // 32, 1) if paper",
+        "0 or 192 if paper",
+        SAM,
+    ),
+    Fault(
+        "high_frequency_rate is ignored",
+        "nn/sam_adapter.py",
+        "high_frequency(pixel_values, rate)",
+        "high_frequency(pixel_values)",
+        ADAPTER,
+    ),
+    Fault("box_scale is ignored", "data/dataset.py", "box_scale=options.box_scale,", "", PROMPTS),
+    Fault("negative_points is ignored", "data/dataset.py", "negative_points=options.negative_points,", "", PROMPTS),
+    Fault(
+        "gradient checkpointing is ignored",
+        "backbones/sam.py",
+        "if self.gradient_checkpointing and",
+        "if False and",
+        SAM,
+    ),
+    Fault(
+        "a resized absolute position table is zero",
+        "backbones/sam.py",
+        "resized.permute(0, 2, 3, 1).contiguous()",
+        "resized.permute(0, 2, 3, 1).contiguous() * 0",
+        SAM,
+    ),
+    Fault(
+        "resized relative position tables are zero",
+        "backbones/sam.py",
+        "resized[0].T.contiguous()",
+        "resized[0].T.contiguous() * 0",
+        SAM,
+    ),
+    Fault(
+        "prompts of an image get another image's embedding",
+        "model.py",
+        "image_embeddings.repeat_interleave(batch.prompts_per_image, 0)",
+        "image_embeddings.repeat(batch.prompts_per_image, 1, 1, 1)",
+        SAM,
+    ),
+    Fault(
+        "masks of a prompt get another image's embedding",
+        "backbones/sam.py",
+        "embeddings.repeat_interleave(count, 0)",
+        "embeddings.repeat(count, 1, 1, 1)",
+        SAM,
+    ),
+    Fault(
+        "embedding_from is ignored", "nn/sam_adapter.py", "patch_embedding if before else positioned", "positioned", SAM
+    ),
+    Fault(
+        "the neck prompt is ignored",
+        "backbones/sam.py",
+        "if adapter is not None and adapter.settings.neck_prompt:",
+        "if False:",
+        SAM,
+    ),
+    Fault(
+        "carried tensors are not saved",
+        "model.py",
+        "if p.requires_grad or name in self.method.carried",
+        "if p.requires_grad",
+        ("tests/test_convert.py",),
+    ),
+)
+
+
+def caught(fault: Fault, folder: Path) -> str:
+    """The first test that fails on a copy with a fault, or nothing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("src", "tests", "tools", "pyproject.toml"):
+        source = ROOT / part
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, folder / part, ignore=ignored) if source.is_dir() else shutil.copy(
+            source, folder / part
+        )
+    file = folder / "src" / "sam_adapter" / fault.file
+    text = file.read_text(encoding="utf-8")
+    if fault.old not in text:
+        sys.exit(f"planted: {fault.file} has no '{fault.old}' any more; the fault '{fault.name}' must be written anew.")
+    file.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+    empty = folder / "shared"
+    empty.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "SAM_ADAPTER_SHARED": str(empty)}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider", *fault.tests]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    failed = [line for line in result.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return failed[0].split(" ")[1].split("[")[0] if failed and result.returncode == 1 else ""
+
+
+def main() -> None:
+    """Print a table; exit status 1 if a fault goes unnoticed."""
+    unnoticed = 0
+    with tempfile.TemporaryDirectory(prefix="planted-") as folder:
+        for fault in FAULTS:
+            test = caught(fault, Path(folder) / "copy")
+            unnoticed += not test
+            print(f"{'caught ' if test else 'PASSED '} {fault.name:<52} {test}", flush=True)
+    if unnoticed:
+        sys.exit(f"{unnoticed} of {len(FAULTS)} planted faults went unnoticed.")
+    print(f"All {len(FAULTS)} planted faults were noticed.")
+
+
+if __name__ == "__main__":
+    main()
