@@ -85,8 +85,8 @@ FAULTS = (
     Fault(
         "prompts of an image get another image's embedding",
         "model.py",
-        "image_embeddings.repeat_interleave(batch.prompts_per_image, 0)",
-        "image_embeddings.repeat(batch.prompts_per_image, 1, 1, 1)",
+        "image_embeddings[batch.image_index]",
+        "image_embeddings[[at % len(batch) for at in range(len(batch.prompts))]]",
         SAM,
     ),
     Fault(
