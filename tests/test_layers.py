@@ -21,6 +21,7 @@ LAYERS = [
     ["data.findings", "data.inspection", "data.dataset", "data.loading", "data.datamodule", "backbones", "methods"],
     ["model", "embeddings", "description", "checkpoint", "convert"],
     [
+        "averaging",
         "task",
         "training",
         "callbacks",

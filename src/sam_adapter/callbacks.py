@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from .checkpoint import save_adapter
+from .options import ASKED_KINDS
 from .run_folder import read_metrics
+from .task import SegmentationTask
 from .writing import written_beside
 
 log = logging.getLogger(__name__)
@@ -38,47 +40,53 @@ class AdapterKeeper(Callback):
         self.mode = mode
         self.best: float | None = None
         self.scores: dict[str, float] = {}
+        self.epoch: int | None = None
+        """The epoch that was kept, counted from 1."""
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far, for resuming."""
-        return {"best": self.best, "scores": self.scores}
+        return {"best": self.best, "scores": self.scores, "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the best score of before."""
-        self.best, self.scores = state_dict["best"], state_dict["scores"]
+        self.best, self.scores, self.epoch = state_dict["best"], state_dict["scores"], state_dict["epoch"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the adapter if it is better."""
         if self.monitor is None or trainer.sanity_checking:
             return
-        if self.monitor not in trainer.callback_metrics:
-            log.warning(
-                "No validation image has foreground: there is no %s, and the latest adapter is kept", self.monitor
-            )
-            self.scores = validation_scores(trainer)
-            self.write(trainer, pl_module)
+        assert isinstance(pl_module, SegmentationTask)
+        epoch = trainer.current_epoch + 1
+        value = pl_module.val_scores.get(self.monitor)
+        if value is None:
+            log.warning("No validation image has foreground, so there is no %s; the latest is kept", self.monitor)
+        elif not math.isfinite(value):
+            log.warning("%s is %s after epoch %d; the adapter is not kept", self.monitor, value, epoch)
             return
-        value = float(trainer.callback_metrics[self.monitor])
-        if not math.isfinite(value):
-            log.warning(
-                "%s is %s after epoch %d; the adapter is not kept", self.monitor, value, trainer.current_epoch + 1
-            )
-            return
-        better = self.best is None or (value > self.best if self.mode == "max" else value < self.best)
-        if better:
-            self.best = value
-            self.scores = validation_scores(trainer)
+        if value is None or self.best is None or (value > self.best if self.mode == "max" else value < self.best):
+            self.best, self.scores, self.epoch = value, pl_module.val_scores, epoch
             self.write(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Without validation the latest is kept."""
         if self.monitor is None:
+            self.epoch = trainer.current_epoch + 1
             self.write(trainer, pl_module)
 
     def write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the adapter, once for all processes."""
-        if trainer.is_global_zero:
-            save_adapter(self.folder, pl_module.segmenter, scores=self.scores)  # type: ignore[arg-type]
+        assert isinstance(pl_module, SegmentationTask)
+        if not trainer.is_global_zero:
+            return
+        with pl_module.kept_weights() as segmenter:
+            save_adapter(
+                self.folder,
+                segmenter,
+                scores=self.scores,
+                frozen_scores=pl_module.frozen_scores,
+                epoch=self.epoch,
+                epochs=trainer.max_epochs,
+            )
 
 
 class GracefulStop(Callback):
@@ -149,26 +157,38 @@ class GracefulStop(Callback):
 class MetricsTable(Callback):
     """Writes one row an epoch to a CSV file and keeps the rows of before when a run is continued.
 
+    Epochs count from 1; row 0 has the validation scores of the base before training.
+
     Args:
         path: The file.
     """
 
-    COLUMNS = (
-        "epoch",
-        "step",
-        "lr",
-        "train_loss",
-        "train_iou",
+    TRAINING = ("step", "lr", "train_loss", "train_iou")
+    VALIDATION = (
         "val_loss",
         "val_iou",
+        *(f"val_iou_{kind}" for kind in ASKED_KINDS),
         "val_dice",
+        *(f"val_dice_{kind}" for kind in ASKED_KINDS),
         "val_mae",
         "val_ber",
+        "val_empty_correct",
     )
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._began = 0.0
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the row of the base."""
+        assert isinstance(pl_module, SegmentationTask)
+        if trainer.is_global_zero:
+            row = self._add(0, {"step": 0}, pl_module.frozen_scores)
+            log.info("frozen base: %s (%.1f s)", _shown(row), row["seconds"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run that goes on in the middle of an epoch has no other start."""
@@ -176,31 +196,33 @@ class MetricsTable(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row; rows of a run that went further before it was resumed are replaced."""
+        assert isinstance(pl_module, SegmentationTask)
         if not trainer.is_global_zero:
             return
-        scores = trainer.callback_metrics
-        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        for name in self.COLUMNS[3:]:
-            row[name] = float(scores[name]) if name in scores else ""
+        found = trainer.callback_metrics
+        training = {name: float(found[name]) for name in ("train_loss", "train_iou")}
+        training |= {"step": trainer.global_step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row = self._add(trainer.current_epoch + 1, training, pl_module.val_scores)
+        log.info("epoch %d of %d: %s (%.1f s)", row["epoch"], trainer.max_epochs, _shown(row), row["seconds"])
+
+    def _add(self, epoch: int, training: Mapping[str, float], scores: Mapping[str, float]) -> dict[str, Any]:
+        columns = ["epoch", *self.TRAINING, *self.VALIDATION, "seconds"]
+        values = {**training, **{f"val_{name}": value for name, value in scores.items()}, "epoch": epoch}
+        row: dict[str, Any] = {name: values.get(name, "") for name in columns}
         now = time.perf_counter()
         row["seconds"], self._began = round(now - self._began, 3), now
-        before = [old for old in read_metrics(self.path) if int(old["epoch"]) < trainer.current_epoch]
+        before = [old for old in read_metrics(self.path) if int(old["epoch"]) < epoch]
         with written_beside(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=[*self.COLUMNS, "seconds"])
+            writer = csv.DictWriter(file, fieldnames=columns)
             writer.writeheader()
             writer.writerows([*before, row])
-        shown = [f"{name.replace('_', ' ')} {row[name]:.4f}" for name in self.COLUMNS[3:] if row[name] != ""]
-        log.info(
-            "epoch %d of %d: %s (%.1f s)",
-            row["epoch"] + 1,
-            trainer.max_epochs,
-            ", ".join(shown),
-            row["seconds"],
-        )
+        return row
 
 
-def validation_scores(trainer: Trainer) -> dict[str, float]:
-    """The latest validation scores by name without ``val_``."""
-    found = trainer.callback_metrics
-    return {name.removeprefix("val_"): float(found[name]) for name in sorted(found) if name.startswith("val_")}
+def _shown(row: Mapping[str, Any]) -> str:
+    """The scores of a row for people; where one kind of prompt is scored, it is not said twice."""
+    kinds = [kind for kind in ASKED_KINDS if row[f"val_iou_{kind}"] != ""]
+    names = ["train_loss", "train_iou", "val_loss", "val_iou"]
+    names += [f"val_iou_{kind}" for kind in kinds if len(kinds) > 1]
+    names += ["val_dice", "val_mae", "val_ber", "val_empty_correct"]
+    return ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names if row[name] != "")

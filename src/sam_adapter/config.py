@@ -23,6 +23,7 @@ from .options import (
     Save,
     at_least,
     parse_loss,
+    possible_monitors,
     within,
 )
 
@@ -85,7 +86,11 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
     gradient_checkpointing: bool = False
     """Recompute each encoder block in the backward pass: far less memory, about a third more time."""
     monitor: Monitor = "iou"
-    """Validation score by which the best adapter is kept."""
+    """Validation score by which the best adapter is kept. 'iou' and 'dice' are means over the kinds of prompt that the
+    run trains, 'iou_box' and so on are of one kind."""
+    ema: float = 0.0
+    """Keep a moving average of the trained weights with this decay, for example 0.99, and validate and write that; 0
+    takes the weights as they are."""
     patience: int = 0
     """Stop after this many epochs without a better score; 0 never stops early."""
     devices: int = 1
@@ -114,6 +119,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
             loss_problem = str(error)
         both = (self.val_images is None) == (self.val_masks is None)
         parts = trained_parts(self.method, self.parts)
+        monitors = possible_monitors(self.prompt)
         encoder_changes = self.method != "decoder" or "image_encoder" in parts
         return [
             *super().problems(),
@@ -130,6 +136,11 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
             if self.embedding_cache and self.augment not in ("default", "none")
             else None,
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
+            None
+            if self.monitor in monitors
+            else f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are "
+            f"{', '.join(monitors)}.",
+            within("ema", self.ema, 0, 0.99999),
             within("val_fraction", self.val_fraction, 0, 0.9),
             within("warmup", self.warmup, 0, 1),
             *(at_least(name, getattr(self, name), 1) for name in ("epochs", "batch_size", "accumulate")),

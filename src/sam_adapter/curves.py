@@ -15,9 +15,9 @@ def read_curve(rows: list[dict[str, str]], column: str) -> list[tuple[float, flo
         column: Its name; where it is empty there is no point.
 
     Returns:
-        ``(epochs finished, value)``.
+        ``(epoch, value)``; epochs count from 1, and 0 is the base before training.
     """
-    return [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column)]
+    return [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:

@@ -21,7 +21,19 @@ PromptKind = Literal["box", "points", "none", "mixed"]
 MaskRule = Literal["auto", "nonzero", "half"]
 Resize = Literal["pad", "squash"]
 AttentionKind = Literal["auto", "plain", "blocked", "folded", "flex"]
-Monitor = Literal["iou", "dice", "mae", "ber", "loss"]
+Monitor = Literal[
+    "iou",
+    "iou_box",
+    "iou_points",
+    "iou_none",
+    "dice",
+    "dice_box",
+    "dice_points",
+    "dice_none",
+    "mae",
+    "ber",
+    "loss",
+]
 Save = Literal["masks", "overlays", "probabilities"]
 Threshold = float | Literal["best"]
 
@@ -33,6 +45,12 @@ ALL_PARTS: tuple[Part, ...] = ("mask_decoder", "prompt_encoder", "image_encoder"
 def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
     """The kinds of prompt that a run trains and is scored with; 'mixed' means all."""
     return ASKED_KINDS if prompt == "mixed" else (prompt,)
+
+
+def possible_monitors(prompt: PromptKind) -> list[str]:
+    """The validation scores that a run with these prompts has, of those that can choose the best adapter."""
+    by_kind = [f"{score}_{kind}" for score in ("iou", "dice") for kind in asked_kinds(prompt)]
+    return [name for name in get_args(Monitor) if "_" not in name or name in by_kind]
 
 
 def parse_loss(text: str) -> dict[str, float]:

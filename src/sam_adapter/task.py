@@ -1,12 +1,16 @@
 """What happens in one step of training and of validation, and with which optimiser."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import lightning
 import torch
 from torch import Tensor, nn
 
+from .averaging import MovingAverage
 from .batch import Batch
 from .config import TrainConfig
 from .data.datamodule import PairDataModule
@@ -25,6 +29,9 @@ from .runtime import Machine
 class SegmentationTask(lightning.LightningModule):
     """One training step, one validation step and the optimiser.
 
+    What Lightning calls its sanity check is the whole validation, before the first step, of the base without what the
+    method adds; nothing is trained by then.
+
     Args:
         segmenter: What is trained.
         config: The run.
@@ -40,6 +47,14 @@ class SegmentationTask(lightning.LightningModule):
         self.images = images
         self.loss_weights = parse_loss(config.loss)
         self.val_metrics = OverlapMetrics()
+        self.val_scores: dict[str, float] = {}
+        """Of the latest validation, as `OverlapMetrics.compute` gives them."""
+        self.frozen_scores: dict[str, float] = {}
+        """Of the base without what the method adds, on the same images under the same prompts."""
+        self.average: MovingAverage | None = None
+        if config.ema:
+            trained = [(name, one) for name, one in segmenter.named_parameters() if one.requires_grad]
+            self.average = MovingAverage(trained, config.ema)
 
     def on_fit_start(self) -> None:
         """Encode the images once, if their embeddings are to be kept."""
@@ -60,12 +75,17 @@ class SegmentationTask(lightning.LightningModule):
         trainer.strategy.barrier()
         data.use_embeddings(files)
 
+    def on_train_start(self) -> None:
+        """Begin the average, or go on with it."""
+        if self.average is not None:
+            self.average.start()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; ``loss``, its terms and the batch's ``iou`` are logged."""
         loss, terms, iou = self.loss(batch)
         if not torch.isfinite(loss):
             raise ConfigError(
-                f"the loss became {loss.item()} at epoch {self.current_epoch}, step {self.global_step} (images "
+                f"the loss became {loss.item()} at epoch {self.current_epoch + 1}, step {self.global_step} (images "
                 f"{', '.join(batch.names)}). Lower --lr, set --clip 1, or use --precision 32."
             )
         scores = {"loss": loss.detach(), "iou": iou}
@@ -87,8 +107,30 @@ class SegmentationTask(lightning.LightningModule):
             rows = torch.cat([score(one.sigmoid(), target, threshold, valid=some) for one, target, some in answers])
         return loss, terms, rows[:, 0].mean()
 
+    def on_validation_start(self) -> None:
+        """Score the moving average, if there is one, until the adapter has been kept."""
+        if self.average is not None and not self.trainer.sanity_checking:
+            self.average.exchange()
+
+    def on_validation_end(self) -> None:
+        """Go on with the weights as they are; Lightning calls this after all callbacks."""
+        if self.average is not None and not self.trainer.sanity_checking:
+            self.average.exchange()
+
+    @contextmanager
+    def kept_weights(self) -> Iterator[SamSegmenter]:
+        """The segmenter with the weights that are validated and written."""
+        if self.average is None:
+            yield self.segmenter
+            return
+        with self.average.in_place():
+            yield self.segmenter
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect scores of each prompt; the loss is averaged over images too."""
+        if self.trainer.sanity_checking and batch.pixel_values is not None:
+            embeddings = self.segmenter.backbone.encode(batch.pixel_values, None)
+            batch = replace(batch, pixel_values=None, image_embeddings=embeddings)
         logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
         targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
         losses = weighted_sum(image_losses(logits, targets, self.loss_weights, valid=valid), self.loss_weights)
@@ -96,10 +138,15 @@ class SegmentationTask(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole set, gathered from all processes."""
-        scores = {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
+        scores = self.val_metrics.compute()
         self.val_metrics.reset()
+        if self.trainer.sanity_checking:
+            self.frozen_scores = scores
+            return
+        self.val_scores = scores
         for name, value in scores.items():
-            self.log(name, value, prog_bar=name == "val_iou", sync_dist=True)  # the same in every process
+            if not name.endswith(("_low", "_high")):
+                self.log(f"val_{name}", value, prog_bar=name == "iou", sync_dist=True)  # the same in every process
 
     def configure_optimizers(self) -> Any:
         """AdamW; warm-up and cosine over the real number of steps."""
@@ -130,6 +177,12 @@ class SegmentationTask(lightning.LightningModule):
         fused = True if self.config.clip is None else None
         return torch.optim.AdamW([group for group in groups if group["params"]], lr=self.config.lr, fused=fused)
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step, and the average of the weights after it."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update()
+
     def batches_per_epoch(self, processes: int) -> int:
         """Batches that each of several processes gets in an epoch."""
         return math.ceil(math.ceil(self.images / processes) / self.config.batch_size)
@@ -143,16 +196,22 @@ class SegmentationTask(lightning.LightningModule):
         self.segmenter.load_trained_state(state_dict)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the base, so that a run is not continued on another one."""
+        """Remember the base, so that a run is not continued on another one, and what the weights do not tell."""
         checkpoint["base_sha256"] = self.segmenter.backbone.identity.sha256
+        checkpoint["frozen_scores"] = self.frozen_scores
+        if self.average is not None:
+            checkpoint["average"] = self.average.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another base."""
+        """Refuse another base; take up what `on_save_checkpoint` remembered."""
         own = self.segmenter.backbone.identity.sha256
         if checkpoint["base_sha256"] != own:
             raise CheckpointError(
                 f"{LAST} was trained on a base with SHA-256 {checkpoint['base_sha256']}, this one has {own}."
             )
+        self.frozen_scores = checkpoint.get("frozen_scores", {})
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint["average"])
 
 
 def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:

@@ -41,11 +41,15 @@ class TrainResult:
         adapter: The adapter folder: the best by validation, or the last without validation.
         scores: Validation scores of that adapter.
         epochs: Epochs that were finished.
+        epoch: The one that was kept, counted from 1.
+        frozen_scores: Validation scores of the base without the adapter.
     """
 
     adapter: Path
     scores: dict[str, float]
     epochs: int
+    epoch: int | None
+    frozen_scores: dict[str, float]
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -66,9 +70,9 @@ def train(config: TrainConfig) -> TrainResult:
     lightning.seed_everything(config.seed, verbose=False)
     task, data = prepared(config)
     validated = bool(data.val_records)
-    keeper = AdapterKeeper(config.output / "adapter", f"val_{config.monitor}" if validated else None, _mode(config))
+    keeper = AdapterKeeper(config.output / "adapter", config.monitor if validated else None, _mode(config))
     stop = GracefulStop(config.output / LAST, keeper)
-    trainer = _trainer(config, task.machine, [stop, keeper], validated=validated)
+    trainer = _trainer(config, task.machine, [stop, keeper], validated=validated, score_base=not resume_from)
     if trainer.is_global_zero:
         clear_output(config)
         log.info("Trained:\n%s", parameter_summary(task.segmenter.parameter_table()))
@@ -81,14 +85,18 @@ def train(config: TrainConfig) -> TrainResult:
     finally:
         if trainer.is_global_zero:
             draw_curves(config.output / METRICS, config.output / "curves.png")
-    return TrainResult(config.output / "adapter", keeper.scores, trainer.current_epoch)
+    return TrainResult(
+        config.output / "adapter", keeper.scores, trainer.current_epoch, keeper.epoch, task.frozen_scores
+    )
 
 
 def _mode(config: TrainConfig) -> str:
     return "min" if config.monitor in LOWER_IS_BETTER else "max"
 
 
-def _trainer(config: TrainConfig, machine: Machine, own: list[Callback], *, validated: bool) -> lightning.Trainer:
+def _trainer(
+    config: TrainConfig, machine: Machine, own: list[Callback], *, validated: bool, score_base: bool
+) -> lightning.Trainer:
     logger = _logger(config)
     callbacks: list[Callback] = [
         TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 0),
@@ -132,7 +140,7 @@ def _trainer(config: TrainConfig, machine: Machine, own: list[Callback], *, vali
         "callbacks": callbacks,
         "logger": logger,
         "use_distributed_sampler": False,
-        "num_sanity_val_steps": 0,
+        "num_sanity_val_steps": -1 if validated and score_base else 0,  # see SegmentationTask
         "limit_val_batches": None if validated else 0,
         "log_every_n_steps": 1,
         "enable_model_summary": False,

@@ -109,7 +109,7 @@ def _follow(trainings: dict[str, Future], config: DemoConfig, say: Say) -> None:
             rows = read_metrics(Places(config.output).run(method) / METRICS)
             for row in rows[told[method] :]:
                 scores = f"loss {float(row['train_loss']):.3f}, IoU {float(row['train_iou']):.3f}"
-                say(f"     {TITLES[method]}, epoch {int(row['epoch']) + 1} of {config.epochs}: {scores}")
+                say(f"     {TITLES[method]}, epoch {row['epoch']} of {config.epochs}: {scores}")
             told[method] = len(rows)
         for training in trainings.values():
             if training not in running:
