@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from conftest import write_pairs
 from sam_adapter import TrainConfig, load, train
 from sam_adapter.callbacks import GracefulStop
-from sam_adapter.data.datamodule import split
 from sam_adapter.data.sources import Record
+from sam_adapter.data.splitting import split
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
 from sam_adapter.task import decay_groups, prepared
 

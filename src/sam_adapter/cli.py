@@ -145,9 +145,9 @@ def _no_command(arguments: list[str]) -> NoReturn:
 
 
 def _check(config: CheckConfig) -> None:
-    from .data.inspection import inspect
+    from .data.doctor import examine
 
-    found = inspect(config, _progress("checked"))
+    found = examine(config, _progress("checked"))
     print(found.report())
     if found.faults:
         sys.exit(1)

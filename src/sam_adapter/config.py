@@ -14,6 +14,7 @@ from .options import (
     AdapterOptions,
     Config,
     DataOptions,
+    GroupOptions,
     MachineOptions,
     Method,
     Monitor,
@@ -29,12 +30,23 @@ from .options import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckConfig(DataOptions):
+class CheckConfig(GroupOptions, DataOptions):
     """Look at every image and mask and report all faults together."""
+
+    image_size: int = 1024
+    """Side of the square that the encoder will see; objects that its mask would lose are reported."""
+    sheet: Path | None = None
+    """PNG file for a contact sheet of pairs as they will be trained on, those with remarks first."""
+    json: Path | None = None
+    """JSON file for all that was found."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        return [*super().problems(), at_least("image_size", self.image_size, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
+class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, DataOptions):
     """Train an adapter for a SAM on a folder of images and masks."""
 
     model: str
@@ -125,6 +137,9 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, DataOptions):
             *super().problems(),
             loss_problem,
             None if both else "val_images and val_masks: give both or neither.",
+            "group_pattern, groups and group_copies: with --val-images nothing is split; leave them out."
+            if self.val_images and (self.group_pattern is not None or self.groups or self.group_copies)
+            else None,
             None if parts or self.method == "sam_adapter" else f"parts: method {self.method} would train nothing.",
             None
             if self.method != "full" or set(parts) == set(ALL_PARTS)

@@ -213,6 +213,29 @@ class DataOptions(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupOptions(Config):
+    """Pairs that stay together when a part is held out."""
+
+    group_pattern: str | None = None
+    """Regular expression searched in the name of each pair (path below the folder, without extension): its first group,
+    or all of the match, names the group that the pair belongs to, for example '^(patient[0-9]+)'."""
+    groups: Path | None = None
+    """Table (.csv) with the columns image and group, in place of a pattern."""
+    group_copies: bool = False
+    """Near copies that are found among the images, such as frames of one video, stay together too."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        try:
+            re.compile(self.group_pattern or "")
+            wrong = None
+        except re.error as error:
+            wrong = f"group_pattern: '{self.group_pattern}' is not a regular expression ({error})."
+        both = self.group_pattern is not None and self.groups is not None
+        return [*super().problems(), wrong, "group_pattern and groups: give one of them." if both else None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptOptions(Config):
     """Prompts that are made from the ground truth."""
 

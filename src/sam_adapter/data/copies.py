@@ -6,7 +6,7 @@ outline have little of it in common; two pictures of one scene have most of it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -49,7 +49,7 @@ def fingerprint(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(detail / (0.5 * strength + 1), -1, 1) * 127).astype(np.int8)
 
 
-def near_copies(fingerprints: Iterable[np.ndarray]) -> list[list[int]]:
+def near_copies(fingerprints: Sequence[np.ndarray]) -> list[list[int]]:
     """Groups of pictures that show one scene.
 
     Args:
@@ -58,7 +58,9 @@ def near_copies(fingerprints: Iterable[np.ndarray]) -> list[list[int]]:
     Returns:
         Indices of each group of two or more, in order; groups by their first member.
     """
-    prints = np.stack([*fingerprints]) if fingerprints else np.empty((0, SIDE, SIDE), np.int8)  # (N, 64, 64)
+    if len(fingerprints) < 2:
+        return []
+    prints = np.stack(fingerprints)  # (N, 64, 64)
     parents = list(range(len(prints)))
 
     def root(index: int) -> int:

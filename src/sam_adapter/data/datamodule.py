@@ -13,33 +13,19 @@ from ..batch import Sample
 from ..config import TrainConfig
 from ..errors import DataError
 from ..options import DataOptions
+from ..processes import is_main_process
 from .augmentation import Augmentation
+from .copies import near_copies
 from .dataset import PairDataset, prompt_maker
-from .inspection import Inspection, inspect
+from .findings import Inspection, Remark
+from .inspection import inspect
 from .loading import ResumableLoader, scoring_loader, training_loader, worker_count
+from .remarks import folder_copies_remark, tiny_object_remarks
 from .sources import Record
+from .splitting import grouped_split
 from .transforms import Preprocessing
 
 log = logging.getLogger(__name__)
-
-
-def split(records: list[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
-    """Hold out a random part of the pairs; the same for the same names and seed.
-
-    Returns:
-        Training and validation records; at least one of each unless the fraction is 0.
-
-    Raises:
-        DataError: If there are too few pairs to hold one out.
-    """
-    if fraction == 0:
-        return records, []
-    if len(records) < 2:
-        raise DataError("one pair cannot be split; give --val-images and --val-masks, or --val-fraction 0.")
-    order = np.random.default_rng(seed).permutation(len(records))
-    held_out = set(order[: min(max(round(len(records) * fraction), 1), len(records) - 1)].tolist())
-    kept = [record for index, record in enumerate(records) if index not in held_out]
-    return kept, [records[index] for index in sorted(held_out)]
 
 
 class PairDataModule(lightning.LightningDataModule):
@@ -66,6 +52,9 @@ class PairDataModule(lightning.LightningDataModule):
             log.info("Images are not augmented, as their embeddings are kept")
         found = self._inspected(config)
         records = self._without_empty(found, found.usable(config))
+        self.looks = dict(zip(found.records, found.looks, strict=True))
+        prints = dict(zip(found.records, found.fingerprints, strict=True))
+        remarks = list(found.remarks)
         if config.val_images is not None and config.val_masks is not None:
             options = DataOptions(
                 images=config.val_images,
@@ -74,15 +63,29 @@ class PairDataModule(lightning.LightningDataModule):
                 mask_rule=config.mask_rule,
                 faulty=config.faulty,
             )
-            self.train_records = records
-            self.val_records = self._inspected(options).usable(options)
+            held_out = self._inspected(options)
+            self.train_records, self.val_records = records, held_out.usable(options)
+            remarks += [*held_out.remarks, *self._copies(prints, held_out)]
         else:
-            self.train_records, self.val_records = split(records, config.val_fraction, config.seed)
+            self.train_records, self.val_records, torn = grouped_split(
+                records,
+                prints if is_main_process() or config.group_copies else {},
+                config,
+                fraction=config.val_fraction,
+                seed=config.seed,
+                torn_only=True,
+            )
+            remarks += torn
+        for remark in remarks:
+            log.warning("%s", remark.in_words())
         log.info("%d training pairs, %d validation pairs", len(self.train_records), len(self.val_records))
 
     def prepare(self, preprocessing: Preprocessing) -> None:
         """Make the data sets, once it is known what input the model takes."""
         config = self.config
+        pairs = [(record, self.looks[record]) for record in self.train_records]
+        for remark in tiny_object_remarks(pairs, image_size=preprocessing.image_size):
+            log.warning("%s", remark.in_words())
         self.train_set = PairDataset(
             self.train_records,
             preprocessing,
@@ -148,6 +151,13 @@ class PairDataModule(lightning.LightningDataModule):
         if found.faults and options.faulty == "skip":
             log.warning("Faulty files are left out.\n%s", found.report())
         return found
+
+    def _copies(self, prints: Mapping[Record, np.ndarray], held_out: Inspection) -> list[Remark]:
+        """Near copies of training images in a validation folder."""
+        if not is_main_process():
+            return []
+        copies = near_copies([*(prints[record] for record in self.train_records), *held_out.fingerprints])
+        return folder_copies_remark(self.records, copies, set(self.val_records))
 
     def _without_empty(self, found: Inspection, records: list[Record]) -> list[Record]:
         if not found.empty:

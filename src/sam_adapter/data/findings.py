@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ..batch import Size
 from ..errors import DataError
 from ..options import DataOptions
+from .objects import Objects
 from .rules import ReadingRules
 from .sources import Record
 
@@ -19,6 +22,7 @@ CURES = {
     "unreadable_image": "replace the file",
     "unreadable_mask": "replace the file",
     "mask_not_binary": "save it with 0 and 255, or choose '--mask-rule nonzero' or '--mask-rule half'",
+    "groups": "give every image one group, and two groups or more",
 }
 """Kind of fault to what helps, in the order of the report."""
 
@@ -54,6 +58,12 @@ class Remark:
     text: str
     cure: str = ""
 
+    def in_words(self) -> str:
+        """The remark as lines of a report."""
+        cure = f" To change it: {self.cure}." if self.cure else ""
+        files = f"\n  {_shorten([str(path) for path in self.files])}" if self.files else ""
+        return f"Remark {self.kind} ({len(self.files)}): {self.text}.{cure}{files}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairLook:
@@ -63,11 +73,16 @@ class PairLook:
         size: ``(H, W)``.
         foreground: Share of foreground in what is not void.
         void: Share of void.
+        objects: The connected parts of the foreground.
+        raster_fit: For an image with an EXIF orientation that its mask lacks, how much better the mask fits the image
+            as it is stored than as it is shown.
     """
 
     size: Size
     foreground: float
     void: float = 0.0
+    objects: Objects = field(default_factory=Objects)
+    raster_fit: float | None = None
 
 
 @dataclass
@@ -82,6 +97,7 @@ class Inspection:
         rules: How the files are read.
         applied: Mask rule in words to the number of files it was applied to.
         ignored: Files that are no pictures.
+        fingerprints: Of each image, see `copies.fingerprint`; in the order of the records.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -91,6 +107,7 @@ class Inspection:
     rules: ReadingRules = field(default_factory=ReadingRules)
     applied: Counter[str] = field(default_factory=Counter)
     ignored: int = 0
+    fingerprints: list[np.ndarray] = field(default_factory=list)
 
     @property
     def empty(self) -> list[str]:
@@ -114,11 +131,7 @@ class Inspection:
             lines.append(f"Mask rule '{rule}': {count} files.")
         if self.ignored:
             lines.append(f"Other files, not read: {self.ignored}.")
-        for remark in self.remarks:
-            cure = f" To change it: {remark.cure}." if remark.cure else ""
-            lines.append(f"Remark {remark.kind} ({len(remark.files)}): {remark.text}.{cure}")
-            if remark.files:
-                lines.append(f"  {_shorten([str(path) for path in remark.files])}")
+        lines += [remark.in_words() for remark in self.remarks]
         for kind, cure in CURES.items():
             faults = [fault for fault in self.faults if fault.kind == kind]
             if faults:

@@ -9,8 +9,12 @@ import numpy as np
 
 from ..errors import DataError
 from ..options import DataOptions
+from .copies import fingerprint
 from .findings import Fault, Inspection, PairLook, Remark
+from .objects import objects_in
+from .orientation import fit_of_raster, orientation_beside
 from .reading import NotBinaryError, read_image, read_mask
+from .remarks import object_remarks, orientation_remarks
 from .sources import Record, list_pairs
 
 
@@ -19,6 +23,7 @@ class _Pair:
     faults: list[Fault]
     rule: str = ""
     look: PairLook | None = None
+    fingerprint: np.ndarray | None = None
 
 
 def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = None) -> Inspection:
@@ -44,9 +49,10 @@ def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = 
         pairs = pool.map(lambda record: _pair(record, options), listing.records)
         for done, (record, pair) in enumerate(zip(listing.records, pairs, strict=True), start=1):
             found.faults += pair.faults
-            if pair.look is not None:
+            if pair.look is not None and pair.fingerprint is not None:
                 found.records.append(record)
                 found.looks.append(pair.look)
+                found.fingerprints.append(pair.fingerprint)
                 found.applied[pair.rule] += 1
             if progress is not None:
                 progress(done, len(listing.records))
@@ -70,16 +76,26 @@ def _pair(record: Record, options: DataOptions) -> _Pair:
         faults.append(Fault(kind, record.mask, _reason(error, record.mask)))
     if image is not None and mask is not None and image.shape[:2] != mask.shape:
         sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (mask, image)]
-        faults.append(Fault("size_mismatch", record.mask, f"mask is {sizes[0]} but its image is {sizes[1]}"))
+        detail = f"mask is {sizes[0]} but its image is {sizes[1]}"
+        turned = orientation_beside(record.image, record.mask)
+        if turned > 1 and image.shape[1::-1] == mask.shape:
+            detail += f" as it is shown; the mask has the size that the image is stored in (EXIF orientation {turned})"
+        faults.append(Fault("size_mismatch", record.mask, detail))
     if faults or image is None or mask is None:
         return _Pair(faults)
-    return _Pair([], rule, _look(image, mask))
+    return _Pair([], rule, _look(record, image, mask), fingerprint(image))
 
 
-def _look(image: np.ndarray, mask: np.ndarray) -> PairLook:
+def _look(record: Record, image: np.ndarray, mask: np.ndarray) -> PairLook:
     """Numbers of a good pair: image ``(H, W, 3)`` uint8, mask ``(H, W)`` bool."""
     assert image.shape[:2] == mask.shape
-    return PairLook(size=(mask.shape[0], mask.shape[1]), foreground=float(mask.mean()))
+    turned = orientation_beside(record.image, record.mask)
+    return PairLook(
+        size=(mask.shape[0], mask.shape[1]),
+        foreground=float(mask.mean()),
+        objects=objects_in(mask),
+        raster_fit=fit_of_raster(image, mask, turned) if turned > 1 else None,
+    )
 
 
 def _remarks(found: Inspection) -> list[Remark]:
@@ -91,7 +107,7 @@ def _remarks(found: Inspection) -> list[Remark]:
         remarks.append(Remark("empty_masks", empty, f"{len(empty)} masks have no foreground", cure))
     if full := tuple(record.mask for record, look in pairs if look.foreground == 1):
         remarks.append(Remark("full_masks", full, f"{len(full)} masks are foreground everywhere", "look at them"))
-    return remarks
+    return [*remarks, *object_remarks(pairs), *orientation_remarks(pairs)]
 
 
 def _reason(error: DataError, path: Path) -> str:

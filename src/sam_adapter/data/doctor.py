@@ -1,0 +1,81 @@
+"""`check`: an inspection with all that a training run would say about the set too, as JSON and as a contact sheet."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ..config import CheckConfig, TrainConfig
+from ..errors import ConfigError, DataError
+from ..writing import written_beside
+from .findings import CURES, Fault, Inspection
+from .inspection import inspect
+from .remarks import tiny_object_remarks
+from .splitting import grouped_split
+
+
+def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = None) -> Inspection:
+    """Inspect a set, and add what depends on the model's input size and on the split.
+
+    Args:
+        config: The folders, how to read them, what belongs together, and the files to write.
+        progress: Called with (pairs done, pairs in all).
+
+    Returns:
+        What was found. Sheet and JSON file are written, if they are asked for, whether there are faults or not.
+
+    Raises:
+        ConfigError: If a folder is missing or empty, or a file cannot be written.
+    """
+    found = inspect(config, progress)
+    pairs = list(zip(found.records, found.looks, strict=True))
+    found.remarks += tiny_object_remarks(pairs, image_size=config.image_size)
+    if len(found.records) > 1:
+        try:
+            found.remarks += grouped_split(
+                found.records,
+                dict(zip(found.records, found.fingerprints, strict=True)),
+                config,
+                fraction=TrainConfig.val_fraction,
+                seed=TrainConfig.seed,
+                torn_only=False,
+            )[2]
+        except (ConfigError, DataError) as error:
+            found.faults.append(Fault("groups", config.groups or config.images, str(error).rstrip(".")))
+    if config.json is not None:
+        with written_beside(config.json) as partial:
+            partial.write_text(json.dumps(as_json(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if config.sheet is not None:
+        from .sheet import write_sheet
+
+        write_sheet(config.sheet, found, config)
+    return found
+
+
+def as_json(found: Inspection) -> dict[str, Any]:
+    """An inspection for machines.
+
+    Returns:
+        ``pairs``: number of good ones; ``rule``: mask value to its meaning; ``foreground``: mean share; ``faults`` and
+        ``remarks``: for each kind its ``kind``, ``files``, ``text`` and ``cure``.
+    """
+    faults = []
+    for kind in dict.fromkeys(fault.kind for fault in found.faults):
+        alike = [fault for fault in found.faults if fault.kind == kind]
+        details = "; ".join(dict.fromkeys(fault.detail for fault in alike if fault.detail))
+        files = [str(fault.path) for fault in alike]
+        faults.append({"kind": kind, "files": files, "text": details, "cure": CURES[kind]})
+    return {
+        "pairs": len(found.records),
+        "rule": {},
+        "foreground": found.foreground,
+        "faults": faults,
+        "remarks": [
+            {
+                "kind": remark.kind,
+                "files": [str(path) for path in remark.files],
+                "text": remark.text,
+                "cure": remark.cure,
+            }
+            for remark in found.remarks
+        ],
+    }

@@ -1,0 +1,82 @@
+"""What one mask holds: how many objects, how small they are, and how well one box stands for all of them."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+MOST_PIXELS = 4_000_000
+"""Larger masks are joined into blocks before their parts are found; parts less than a block apart become one."""
+SPECK = 0.05
+"""A part counts as an object if it has at least this share of the largest one's area."""
+CELL = 4
+"""SAM decodes one mask value for a square of this many pixels a side of its input."""
+TINY_CELLS = 2
+"""A part that covers fewer cells than this is lost in SAM's mask."""
+_MOST_AREAS = 256
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Numbers of the connected parts of a mask, in pixels of the picture.
+
+    Attributes:
+        parts: All of them.
+        count: Those that are no specks beside the largest.
+        box_fill: Share of the box around all foreground that is foreground; 0 without foreground.
+        areas: Areas of the 256 smallest parts, in order.
+    """
+
+    parts: int = 0
+    count: int = 0
+    box_fill: float = 0.0
+    areas: tuple[int, ...] = ()
+
+    def tiny(self, *, longest_side: int, image_size: int) -> int:
+        """Number of parts that are lost in SAM's mask.
+
+        Args:
+            longest_side: Of the picture.
+            image_size: Side of the square that the encoder sees.
+        """
+        return sum(area < tiny_area(longest_side=longest_side, image_size=image_size) for area in self.areas)
+
+    def has_tiny_objects(self, *, longest_side: int, image_size: int) -> bool:
+        """Whether parts lost in SAM's mask are what is to be found, not a speck or two beside it."""
+        tiny = self.tiny(longest_side=longest_side, image_size=image_size)
+        return tiny > 0 and (tiny == self.parts or (tiny >= 3 and 2 * tiny >= self.parts))
+
+
+def tiny_area(*, longest_side: int, image_size: int) -> float:
+    """The area in pixels of the picture below which a part is lost in SAM's mask."""
+    return TINY_CELLS * (CELL * longest_side / image_size) ** 2
+
+
+def objects_in(mask: np.ndarray) -> Objects:
+    """Find the parts of a mask that hang together, over corners too.
+
+    Args:
+        mask: ``(H, W)`` bool.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return Objects()
+    inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    areas = np.sort(_areas(inside))
+    count = int((areas >= SPECK * areas[-1]).sum())
+    fill = float(np.count_nonzero(inside)) / inside.size
+    return Objects(len(areas), count, fill, tuple(int(area) for area in areas[:_MOST_AREAS]))
+
+
+def _areas(mask: np.ndarray) -> np.ndarray:
+    """Area of each connected part; exact for what is joined into blocks too."""
+    block = math.ceil(math.sqrt(mask.size / MOST_PIXELS))
+    if block <= 1:
+        statistics = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)[2]
+        return statistics[1:, cv2.CC_STAT_AREA]
+    starts = np.arange(0, mask.shape[1], block)
+    bands = range(0, mask.shape[0], block)
+    held = np.stack([np.add.reduceat(mask[top : top + block].sum(axis=0, dtype=np.int64), starts) for top in bands])
+    labels = cv2.connectedComponents((held > 0).astype(np.uint8), connectivity=8)[1]
+    return np.bincount(labels.ravel(), weights=held.ravel())[1:].astype(np.int64)
