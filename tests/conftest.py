@@ -16,8 +16,8 @@ GOLDEN = SHARED / "golden"
 DATA = SHARED / "data"
 
 
-def random_sam(image_size: int = 64, *, hidden_size: int = 32, depth: int = 2, seed: int = 0):
-    """A SAM of the real architecture with random weights of sensible size."""
+def random_sam(image_size: int = 64, *, hidden_size: int = 32, depth: int = 2, heads: int = 4, seed: int = 0):
+    """A SAM of the real architecture with random weights of sensible size; its mask decoder has so many heads."""
     from transformers import (
         SamConfig,
         SamMaskDecoderConfig,
@@ -41,7 +41,7 @@ def random_sam(image_size: int = 64, *, hidden_size: int = 32, depth: int = 2, s
         ),
         prompt_encoder_config=SamPromptEncoderConfig(hidden_size=32, image_size=image_size),
         mask_decoder_config=SamMaskDecoderConfig(
-            hidden_size=32, mlp_dim=64, num_attention_heads=4, iou_head_hidden_dim=32, layer_norm_eps=1e-5
+            hidden_size=32, mlp_dim=64, num_attention_heads=heads, iou_head_hidden_dim=32, layer_norm_eps=1e-5
         ),
     )
     sam = SamModel(config)

@@ -11,15 +11,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import plain_adapter
+from conftest import random_sam
 from sam_adapter import ConvertConfig, load
+from sam_adapter.backbones import load_backbone
 from sam_adapter.convert import convert, import_adapter
 from sam_adapter.errors import CheckpointError
 from sam_adapter.model import SamSegmenter
 from sam_adapter.nn.sam_adapter import AdapterSettings, SamAdapter
 from test_model import BOX, config, example_batch, logits_of
 
+GAUSSIAN = "pe_layer.positional_encoding_gaussian_matrix"
 CARRIED = {
-    "pe_layer.positional_encoding_gaussian_matrix": "shared_image_embedding.positional_embedding",
+    GAUSSIAN: "shared_image_embedding.positional_embedding",
     "no_mask_embed.weight": "prompt_encoder.no_mask_embed.weight",
 }
 
@@ -32,6 +35,10 @@ def meta_name(name: str) -> str:
     for at, part in enumerate(("conv1", "layer_norm1", "conv2", "layer_norm2")):
         name = name.replace(f"image_encoder.neck.{part}.", f"image_encoder.neck.{at}.")
     name = name.replace("layer_norm_final_attn", "norm_final_attn")
+    name = name.replace("shared_image_embedding.positional_embedding", f"prompt_encoder.{GAUSSIAN}")
+    name = name.replace("prompt_encoder.point_embed.", "prompt_encoder.point_embeddings.")
+    for at, part in ((0, "conv1"), (1, "layer_norm1"), (3, "conv2"), (4, "layer_norm2"), (6, "conv3")):
+        name = name.replace(f"prompt_encoder.mask_embed.{part}.", f"prompt_encoder.mask_downscaling.{at}.")
     for at, part in ((0, "upscale_conv1"), (1, "upscale_layer_norm"), (3, "upscale_conv2")):
         name = name.replace(f"mask_decoder.{part}.", f"mask_decoder.output_upscaling.{at}.")
     if match := re.match(r"(mask_decoder\.(?:output_hyper|iou_pred).+?)\.(proj_in|proj_out|layers\.0)\.(.+)", name):
@@ -177,3 +184,30 @@ def test_a_file_of_neither_implementation_is_refused(sam_folder: str, tmp_path: 
     save_file({"some.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"expected tensors named .* found some\.weight"):
         import_adapter(sam_folder, tmp_path / "other.safetensors")
+
+
+def test_metas_names_mean_the_same_model(tmp_path: Path):
+    """All tensors of a SAM under Meta's names, and the sizes that follow from their shapes."""
+    sam = random_sam(heads=8)
+    held = {n: t for n, t in sam.state_dict().items() if not n.startswith("prompt_encoder.shared_embedding.")}
+    state = {meta_name(name): tensor.clone() for name, tensor in held.items()}
+    assert "image_encoder.blocks.1.attn.qkv.weight" in state
+    assert "mask_decoder.output_hypernetworks_mlps.3.layers.2.bias" in state
+    save_file(state, tmp_path / "sam.safetensors")
+    torch.save(state, tmp_path / "sam.pth")
+    sam.save_pretrained(tmp_path / "folder")
+    names = ("sam.safetensors", "sam.pth", "folder")
+    read = [load_backbone(str(tmp_path / name)) for name in names]
+    assert len({backbone.identity.sha256 for backbone in read}) == 1
+    for backbone in read:
+        for name, tensor in backbone.sam.state_dict().items():
+            assert torch.equal(tensor, sam.state_dict()[name]), name
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        wanted = SamSegmenter.frozen(str(tmp_path / "folder"))
+        for name in names[:2]:
+            found = SamSegmenter.frozen(str(tmp_path / name))
+            embeddings = found.encode(pixels)
+            assert torch.equal(embeddings, wanted.encode(pixels))
+            answers = [one.decode(embeddings, [BOX], [(64, 64)]).mask_logits[0] for one in (found, wanted)]
+            assert torch.equal(*answers)
