@@ -1,4 +1,3 @@
-import csv
 import json
 from pathlib import Path
 
@@ -76,20 +75,6 @@ def test_metrics_are_those_of_the_masks_that_predict_writes(trained, tmp_path: P
     assert result["iou"] == pytest.approx(np.mean(ious), abs=1e-9)
     assert result["dice"] == pytest.approx(np.mean(dices), abs=1e-9)
     assert result["mae"] == pytest.approx(np.mean(errors), abs=1e-5)
-
-
-def test_what_evaluate_writes(trained, tmp_path: Path):
-    pairs, adapter = trained
-    result = evaluate(evaluation(pairs, adapter, tmp_path, with_frozen=True, batch_size=3))
-    assert json.loads((tmp_path / "metrics.json").read_text()) == result
-    assert result["images"] == 8
-    assert result["prompt"] == "box"
-    assert result["iou"] > result["frozen"]["iou"]
-    rows = list(csv.DictReader((tmp_path / "per_image.csv").open()))
-    assert [row["name"] for row in rows] == [f"img_{index:02}" for index in range(8)]
-    assert np.mean([float(row["iou"]) for row in rows]) == pytest.approx(result["iou"])
-    alone = evaluate(evaluation(pairs, adapter, tmp_path / "alone", batch_size=1))
-    assert alone["iou"] == pytest.approx(result["iou"], abs=1e-3)
 
 
 def test_frozen_row_is_the_base_on_its_own(trained, sam_folder: str, tmp_path: Path):

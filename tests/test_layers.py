@@ -47,6 +47,8 @@ LAYERS = [
         "curves",
         "info",
         "evaluation",
+        "scoring",
+        "baselines",
         "prediction",
         "report",
     ],

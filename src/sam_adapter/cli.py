@@ -169,19 +169,13 @@ def _train(config: TrainConfig) -> None:
 
 def _evaluate(config: EvaluateConfig) -> None:
     from .evaluation import evaluate, run_names
+    from .report.text import scores_text
 
     result = evaluate(config, _progress("scored"))
     name = "adapter" if config.adapter else "frozen"
-    rows = {run_names([config.adapter, *config.compare])[0] if config.adapter and config.compare else name: result}
-    if "frozen" in result:
-        rows["frozen"] = result["frozen"]
-    rows |= result.get("compared", {})
-    width = max(10, *(len(name) + 2 for name in rows))
-    print(f"{result['images']} images, prompt {result['prompt']}")
-    print(f"{'':<{width}}{'IoU':>8}{'Dice':>8}{'MAE':>8}{'BER %':>8}")
-    for name, row in rows.items():
-        iou, dice, mae, ber = (row.get(name, float("nan")) for name in ("iou", "dice", "mae", "ber"))
-        print(f"{name:<{width}}{iou:>8.4f}{dice:>8.4f}{mae:>8.4f}{ber:>8.2f}")
+    if config.adapter and config.compare:
+        name = run_names([config.adapter, *config.compare])[0]
+    print(scores_text(result, name))
     print(f"Written: {config.output / 'report.html' if config.report else config.output}")
 
 

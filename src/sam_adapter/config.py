@@ -22,9 +22,11 @@ from .options import (
     PromptOptions,
     Resize,
     Save,
+    Threshold,
     at_least,
     parse_loss,
     possible_monitors,
+    threshold_problem,
     within,
 )
 
@@ -208,6 +210,9 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
     embedding_cache: Path | None = None
     """Folder in which image embeddings are kept for models that leave the image encoder as it is: the frozen base and
     adapters of method decoder share them."""
+    threshold: Threshold | None = None
+    """Probability above which a pixel is foreground: a number for all models, or 'best' for what was best on each
+    adapter's own validation for the kind of prompt; without it each adapter's own, or 0.5."""
     report: bool = False
     """Also write report.html: scores, their spread, precision and recall, the worst, median and best images."""
     batch_size: int = 1
@@ -215,9 +220,12 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
 
     def problems(self) -> list[str | None]:
         """See `Config.problems`."""
+        best = self.threshold == "best"
         return [
             *super().problems(),
             at_least("batch_size", self.batch_size, 1),
+            threshold_problem(self.threshold),
+            "threshold: 'best' is known of adapters alone; give a number." if best and self.adapter is None else None,
             "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
             "compare: needs an adapter." if self.compare and self.adapter is None else None,
         ]

@@ -3,116 +3,31 @@
 import csv
 import json
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from .batch import Batch, Prompt
-from .checkpoint import load
+from .baselines import BASELINES, score_baselines
+from .batch import Prompt
+from .checkpoint import load, read_adapter_config
 from .config import EvaluateConfig
 from .data.dataset import PairDataset, prompt_maker
 from .data.inspection import inspect
-from .data.loading import scoring_loader, worker_count
 from .data.sources import Record
 from .embeddings import embedding_folder, shared_embeddings
-from .metrics import OverlapMetrics, ThresholdCurve, score
+from .errors import ConfigError
+from .metrics import OverlapMetrics, is_empty
 from .model import SamSegmenter
+from .options import ASKED_KINDS, AskedKind, asked_kinds
 from .processes import keep_freed_memory
 from .runtime import Machine
+from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_images
 from .writing import written_beside
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """What one model got on a data set.
-
-    Attributes:
-        name: For tables: the adapter's run, 'frozen', or the base model.
-        method: What was trained.
-        threshold: Probability above which a pixel is foreground.
-        metrics: Its scores.
-        prompts: What each image was asked with, by index, in pixels of the original.
-        curve: Scores at every threshold; only collected for a report.
-        masks: Predictions ``(H, W)`` for the images that a report shows, by index.
-    """
-
-    name: str
-    method: str
-    threshold: float
-    metrics: OverlapMetrics
-    prompts: dict[int, list[Prompt]]
-    curve: ThresholdCurve | None = None
-    masks: dict[int, np.ndarray] = field(default_factory=dict)
-
-
-def score_batch(
-    metrics: OverlapMetrics, batch: Batch, logits: list[Tensor], threshold: float, losses: Tensor | None = None
-) -> None:
-    """Add the scores of a batch; the one place where training and evaluation meet.
-
-    Args:
-        metrics: Collects them.
-        batch: With ground truth.
-        logits: For each prompt ``(1, H, W)`` at original size.
-        threshold: Probability above which a pixel is foreground.
-        losses: Of each prompt ``(Q,)``, if they are to be averaged too.
-    """
-    for position, (one, prompt, at) in enumerate(zip(logits, batch.prompts, batch.image_index, strict=True)):
-        row = score(one.sigmoid(), batch.targets[at], threshold, valid=batch.valid[at])[0]
-        loss = None if losses is None else losses[position]
-        metrics.update(batch.indices[at], row, kind=prompt.kind, loss=loss)
-
-
-@torch.inference_mode()
-def score_records(
-    segmenter: SamSegmenter,
-    dataset: PairDataset,
-    config: EvaluateConfig,
-    machine: Machine,
-    progress: Progress | None = None,
-    curve: ThresholdCurve | None = None,
-) -> tuple[OverlapMetrics, dict[int, list[Prompt]]]:
-    """Score a segmenter on a data set.
-
-    Args:
-        segmenter: What is scored.
-        dataset: Made with the segmenter's own preprocessing.
-        config: Batch size and reading processes.
-        machine: Where the segmenter is, and its precision.
-        progress: Called with (images done, images in all).
-        curve: Gets every image too, if given.
-
-    Returns:
-        The scores, and the prompts that each image was asked with, in pixels of the original.
-    """
-    metrics = OverlapMetrics().to(machine.device)
-    prompts: dict[int, list[Prompt]] = {}
-    pin = machine.device.type == "cuda"
-    loader = scoring_loader(dataset, batch_size=config.batch_size, workers=worker_count(config.workers), pin=pin)
-    batch: Batch
-    for batch in loader:
-        for at, prompt in zip(batch.image_index, batch.prompts, strict=True):
-            prompts.setdefault(batch.indices[at], []).append(prompt)
-        batch = batch.to(machine.device)
-        with machine.autocast():
-            output = segmenter(batch)
-        logits = segmenter.full_logits(output, batch.for_prompts(batch.original_sizes))
-        score_batch(metrics, batch, logits, segmenter.threshold)
-        if curve is not None:
-            for one, target in zip(logits, batch.for_prompts(batch.targets), strict=True):
-                curve.update(one.sigmoid()[0], target[0])
-        if progress is not None:
-            progress(len(prompts), len(dataset))
-    return metrics, prompts
+COLUMNS: tuple[str, ...] = ("name", "model", "prompt", "iou", "dice", "mae", "ber", "tp", "fp", "fn", "tn")
+"""Of per_image.csv."""
 
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[str, Any]:
@@ -126,17 +41,37 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
         What metrics.json holds.
 
     Raises:
-        ConfigError: If a folder is missing.
+        ConfigError: If a folder is missing, or the best threshold of an adapter is asked for and not known.
         DataError: If files are faulty.
         CheckpointError: If the adapter or the base cannot be loaded.
     """
+    _require_thresholds(config)
     found = inspect(config)
-    records = found.usable(config)
-    scorings: list[Scoring] = []
-    result: dict[str, Any] = {"images": len(records), "prompt": config.prompt}
-    shown: list[int] = []
     machine = Machine.asked(config)
     log.info("Computing on %s", machine)
+    scorings, pairs = _score_all(config, found.usable(config), machine, progress)
+    baselines = score_baselines(pairs, scorings[0].prompts) if config.with_frozen else {}
+    result = _result(config, scorings, baselines)
+    result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
+    config.output.mkdir(parents=True, exist_ok=True)
+    _write_json(config.output / "metrics.json", result)
+    _write_json(config.output / "prompts.json", prompts_as_json(pairs.records, scorings[0].prompts, config))
+    per_model = {one.name: one.metrics for one in scorings} | baselines
+    _write_per_image(config.output / "per_image.csv", pairs.records, per_model)
+    if config.report:
+        from .report.scores import write_scores_page
+
+        write_scores_page(config.output / "report.html", config, pairs, scorings, baselines)
+    return result
+
+
+def _score_all(
+    config: EvaluateConfig, records: list[Record], machine: Machine, progress: Progress | None
+) -> tuple[list[Scoring], PairDataset]:
+    """Scores of all models, the first one's as `_contenders` gives them, and its data set."""
+    scorings: list[Scoring] = []
+    datasets: list[PairDataset] = []
+    shown: list[int] = []
     with embedding_folder(config) as kept:
         for name, segmenter in _contenders(config):
             segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
@@ -144,65 +79,64 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
             dataset = _dataset(segmenter, records, config)
             if kept is not None and segmenter.leaves_encoder:
                 dataset.embeddings = shared_embeddings(kept, records, segmenter, config, machine, progress)
-            curve = ThresholdCurve() if config.report else None
-            metrics, prompts = score_records(segmenter, dataset, config, machine, progress, curve)
-            if not scorings:
-                result |= {"model": segmenter.backbone.identity.name, "method": segmenter.method.name}
-                result |= {**metrics.compute(), "threshold": segmenter.threshold}
-                result |= {"image_size": segmenter.preprocessing.image_size}
-                shown = list(telling_images(metrics)) if config.report else []
-            masks = predict_masks(segmenter, dataset, shown, machine)
-            scorings.append(Scoring(name, segmenter.method.name, segmenter.threshold, metrics, prompts, curve, masks))
-    result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
-    if config.with_frozen:
-        result["frozen"] = scorings[1].metrics.compute()
-    if config.compare:
-        result["compared"] = {one.name: one.metrics.compute() for one in scorings[-len(config.compare) :]}
-    config.output.mkdir(parents=True, exist_ok=True)
-    _write_json(config.output / "metrics.json", result)
-    _write_json(config.output / "prompts.json", prompts_as_json(records, scorings[0].prompts))
-    _write_per_image(config.output / "per_image.csv", records, scorings[0].metrics)
-    if config.report:
-        from .report.scores import write_scores_page
+            thresholds = _thresholds(segmenter, config)
+            scoring = score_records(
+                segmenter, dataset, config, machine, name=name, thresholds=thresholds, progress=progress
+            )
+            if config.report and not scorings:
+                shown = list(telling_images(scoring.metrics))
+            scoring.masks.update(predict_masks(segmenter, dataset, shown, machine, thresholds=thresholds))
+            scorings.append(scoring)
+            datasets.append(dataset)
+    return scorings, datasets[0]
 
-        write_scores_page(config.output / "report.html", config, records, scorings)
+
+def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[str, OverlapMetrics]) -> dict[str, Any]:
+    """What metrics.json holds of the scores."""
+    first = scorings[0]
+    result: dict[str, Any] = {"prompt": config.prompt, "model": first.base, "method": first.method}
+    result |= {**_scores(first), "image_size": first.image_size}
+    if config.with_frozen:
+        result["frozen"] = _scores(scorings[1])
+        result["baselines"] = {name: metrics.compute() for name, metrics in baselines.items()}
+    if config.compare:
+        result["compared"] = {one.name: _scores(one) for one in scorings[-len(config.compare) :]}
     return result
 
 
-def telling_images(metrics: OverlapMetrics, count: int = 3) -> dict[int, str]:
-    """The images with the lowest, the middle and the highest IoU.
+def run_names(adapters: list[Path]) -> list[str]:
+    """Short names of adapter folders: the run's folder, or the whole path where another row has that name."""
+    taken = ("frozen", *BASELINES)
+    short = [path.resolve().parent.name if path.name == "adapter" else path.name for path in adapters]
+    unique = [short.count(name) == 1 and name not in taken for name in short]
+    return [name if one else str(path) for one, name, path in zip(unique, short, adapters, strict=True)]
 
-    Args:
-        metrics: Scores of a data set.
-        count: How many of each; fewer in small sets, where each image counts once.
+
+def prompts_as_json(
+    records: Sequence[Record], prompts: Mapping[int, Sequence[Prompt]], config: EvaluateConfig
+) -> dict[str, Any]:
+    """What was asked about each image.
 
     Returns:
-        Index to 'worst', 'median' or 'best', in that order.
+        Image to prompt, in the form that ``predict --prompts`` reads; images without a prompt have no entry. Where
+        several kinds were asked: each kind to such a table, and 'none' to the list of images asked without a prompt.
     """
-    ranked = [index for index, _ in sorted(metrics.per_image().items(), key=lambda item: item[1]["iou"])]
-    count = min(count, max(len(ranked) // 3, 1))
-    middle = (len(ranked) - count) // 2
-    found = dict.fromkeys(ranked[:count], "worst")
-    for index in ranked[middle : middle + count]:
-        found.setdefault(index, "median")
-    for index in ranked[-count:]:
-        found.setdefault(index, "best")
-    return found
+    tables: dict[AskedKind, dict[str, Any]] = {"box": {}, "points": {}, "none": {}}
+    for index, asked in sorted(prompts.items()):
+        name = f"{records[index].name}{records[index].image.suffix}"
+        for prompt in asked:
+            tables[prompt.kind][name] = _prompt_as_json(prompt)
+    if config.prompt == "mixed":
+        return {**tables, "none": list(tables["none"])}
+    return tables[config.prompt] if config.prompt != "none" else {}
 
 
-@torch.inference_mode()
-def predict_masks(
-    segmenter: SamSegmenter, dataset: PairDataset, indices: list[int], machine: Machine
-) -> dict[int, np.ndarray]:
-    """Masks ``(H, W)`` of some images of a data set, under the prompts they are scored with."""
-    masks = {}
-    for index in indices:
-        batch = Batch.collate([dataset[index]]).to(machine.device)
-        with machine.autocast():
-            output = segmenter(batch)
-        logits = segmenter.full_logits(output, batch.for_prompts(batch.original_sizes))[0]
-        masks[index] = (logits.sigmoid()[0] > segmenter.threshold).cpu().numpy()
-    return masks
+def _prompt_as_json(prompt: Prompt) -> dict[str, Any]:
+    if prompt.boxes is not None:
+        return {"box": prompt.boxes[0].tolist()}
+    if prompt.points is not None and prompt.point_labels is not None:
+        return {"points": prompt.points[0].tolist(), "labels": prompt.point_labels[0].tolist()}
+    return {}
 
 
 def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
@@ -220,28 +154,45 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
         yield name, load(adapter, model=config.model)
 
 
-def run_names(adapters: list[Path]) -> list[str]:
-    """Short names of adapter folders: the run's folder, or the whole path where two runs share a name."""
-    short = [path.resolve().parent.name if path.name == "adapter" else path.name for path in adapters]
-    return [name if short.count(name) == 1 else str(path) for name, path in zip(short, adapters, strict=True)]
-
-
-def prompts_as_json(records: list[Record], prompts: dict[int, list[Prompt]]) -> dict[str, Any]:
-    """The first prompt of each image in the form that ``predict --prompts`` reads; without one there is no entry."""
-    result: dict[str, Any] = {}
-    for index, asked in sorted(prompts.items()):
-        record, prompt = records[index], asked[0]
-        name = f"{record.name}{record.image.suffix}"
-        if prompt.boxes is not None:
-            result[name] = {"box": prompt.boxes[0].tolist()}
-        elif prompt.points is not None and prompt.point_labels is not None:
-            result[name] = {"points": prompt.points[0].tolist(), "labels": prompt.point_labels[0].tolist()}
-    return result
-
-
 def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:
     maker = prompt_maker(config, training=False)
     return PairDataset(records, segmenter.preprocessing, maker, mask_rule=config.mask_rule, seed=config.seed)
+
+
+def _require_thresholds(config: EvaluateConfig) -> None:
+    """Refuse before any work what `_thresholds` would refuse after it."""
+    if config.threshold != "best" or config.adapter is None:
+        return
+    problems = []
+    for adapter in (config.adapter, *config.compare):
+        known = read_adapter_config(adapter).best_thresholds
+        if missing := [kind for kind in asked_kinds(config.prompt) if kind not in known]:
+            found = ", ".join(f"{kind} {value:g}" for kind, value in known.items()) or "none at all"
+            problems.append(
+                f"threshold: '{adapter}' has no best threshold for {' and '.join(missing)} (known: {found}). "
+                "They are found on validation when an adapter is trained with that prompt; give a number instead."
+            )
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _thresholds(segmenter: SamSegmenter, config: EvaluateConfig) -> Thresholds:
+    """A best one is known for the kinds that are asked, and of adapters alone; elsewhere it is the segmenter's own."""
+    chosen = config.threshold
+    known = asked_kinds(config.prompt) if segmenter.method.name != "none" else ()
+    return {
+        kind: segmenter.threshold_for(kind, chosen if chosen != "best" or kind in known else None)
+        for kind in ASKED_KINDS
+    }
+
+
+def _scores(scoring: Scoring) -> dict[str, Any]:
+    """Means with the thresholds they were taken at; ``threshold`` is 'best' where kinds of prompt have their own."""
+    scores = scoring.metrics.compute()
+    asked = {kind: value for kind, value in scoring.thresholds.items() if f"iou_{kind}" in scores}
+    asked = asked or dict(scoring.thresholds)
+    values = set(asked.values())
+    return {**scores, "threshold": values.pop() if len(values) == 1 else "best", "thresholds": asked}
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -249,12 +200,15 @@ def _write_json(path: Path, value: Any) -> None:
         partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_per_image(path: Path, records: list[Record], metrics: OverlapMetrics) -> None:
-    columns: list[str] = ["name", "iou", "dice", "mae", "ber", "tp", "fp", "fn", "tn"]
+def _write_per_image(path: Path, records: Sequence[Record], models: Mapping[str, OverlapMetrics]) -> None:
+    """A line for each image, model and kind of prompt; images without foreground have counts alone."""
     with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
+        writer = csv.DictWriter(file, fieldnames=COLUMNS, extrasaction="ignore")
         writer.writeheader()
-        for index, scores in metrics.per_image().items():
-            counts = {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
-            row: dict[str, Any] = {"name": records[index].name, **scores, **counts}
-            writer.writerow(row)
+        for model, metrics in models.items():
+            for (index, kind), scores in metrics.per_prompt().items():
+                row: dict[str, Any] = {"name": records[index].name, "model": model, "prompt": kind, **scores}
+                row |= {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
+                if is_empty(scores):
+                    row |= dict.fromkeys(("iou", "dice", "mae", "ber"), "")
+                writer.writerow(row)

@@ -16,14 +16,14 @@ from .config import TrainConfig
 from .data.datamodule import PairDataModule
 from .embeddings import embedding_files, encode_missing
 from .errors import CheckpointError, ConfigError
-from .evaluation import score_batch
 from .losses import image_losses, weighted_loss, weighted_sum
 from .metrics import OverlapMetrics, score
 from .model import SamSegmenter
-from .options import parse_loss
+from .options import ASKED_KINDS, parse_loss
 from .processes import keep_freed_memory
 from .run_folder import LAST
 from .runtime import Machine
+from .scoring import score_batch
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -134,7 +134,8 @@ class SegmentationTask(lightning.LightningModule):
         logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
         targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
         losses = weighted_sum(image_losses(logits, targets, self.loss_weights, valid=valid), self.loss_weights)
-        score_batch(self.val_metrics, batch, logits, self.segmenter.threshold, losses)
+        thresholds = dict.fromkeys(ASKED_KINDS, self.segmenter.threshold)
+        score_batch(self.val_metrics, batch, logits, thresholds, losses)
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole set, gathered from all processes."""

@@ -1,6 +1,6 @@
 """Scores of masks against ground truth."""
 
-from .overlap import COLUMNS, OverlapMetrics, score
+from .overlap import COLUMNS, OverlapMetrics, is_empty, score
 from .precision_recall import ThresholdCurve
 
-__all__ = ["COLUMNS", "OverlapMetrics", "ThresholdCurve", "score"]
+__all__ = ["COLUMNS", "OverlapMetrics", "ThresholdCurve", "is_empty", "score"]

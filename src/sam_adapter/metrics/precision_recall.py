@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..shapes import require_same_shape
 from .overlap import SMOOTHING
 
 LEVELS = 256
@@ -11,7 +12,8 @@ LEVELS = 256
 class ThresholdCurve:
     """Counts the pixels of a set of masks above each of the thresholds 0, 1/256, ..., 255/256.
 
-    Precision, recall and Dice are over all pixels of the set; IoU is the mean over images, as in `OverlapMetrics`.
+    Precision, recall and Dice are over all pixels of the set; IoU is the mean over images with foreground, as in
+    `OverlapMetrics`.
     """
 
     def __init__(self) -> None:
@@ -37,9 +39,7 @@ class ThresholdCurve:
         Raises:
             ValueError: If the shapes differ.
         """
-        for name, other in (("target", target), ("valid", valid)):
-            if other is not None and other.shape != probabilities.shape:
-                raise ValueError(f"{name}: expected {tuple(probabilities.shape)}, got {tuple(other.shape)}.")
+        require_same_shape(probabilities, target, valid)
         # A power of two scales without rounding, so p > k/256 exactly where the level is larger than k.
         level = (probabilities.float() * LEVELS).ceil().long()  # 0 to 256
         counted = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
@@ -48,9 +48,10 @@ class ThresholdCurve:
         foreground = float(truth.sum())
         self._tp += tp
         self._fp += fp
-        self._iou += (tp + SMOOTHING) / (foreground + fp + SMOOTHING)
         self._foreground += foreground
-        self._images += 1
+        if foreground:
+            self._iou += (tp + SMOOTHING) / (foreground + fp + SMOOTHING)
+            self._images += 1
 
     @property
     def precision(self) -> Tensor:
@@ -73,8 +74,8 @@ class ThresholdCurve:
 
     @property
     def iou(self) -> Tensor:
-        """``(256,)``, the mean over images."""
-        return self._iou / max(self._images, 1)
+        """``(256,)``, the mean over images with foreground; 1 where there is none."""
+        return self._iou / self._images if self._images else torch.ones_like(self._iou)
 
     @property
     def best(self) -> int:

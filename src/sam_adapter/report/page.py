@@ -6,7 +6,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from ..drawing import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
+from ..drawing import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, VOID
 from ..writing import written_beside
 from .figures import Picture
 
@@ -126,8 +126,12 @@ def charts_row(*charts: str) -> str:
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
-def error_legend() -> str:
-    """What the colours of `drawing.error_map` mean."""
+def error_legend(*, void: bool = False) -> str:
+    """What the colours of `drawing.error_map` mean.
+
+    Args:
+        void: Whether the stripes of the void are among them.
+    """
     meanings = (
         (TRUE_POSITIVE, "found (true positive)"),
         (FALSE_POSITIVE, "wrongly marked (false positive)"),
@@ -136,6 +140,9 @@ def error_legend() -> str:
     items = "".join(
         f'<li><span class="swatch" style="background:rgb{colour}"></span>{meaning}</li>' for colour, meaning in meanings
     )
+    if void:
+        stripes = f"repeating-linear-gradient(135deg,rgb{VOID} 0 3px,#222 3px 6px)"
+        items += f'<li><span class="swatch" style="background:{stripes}"></span>void, not scored</li>'
     return f'<ul class="legend">{items}</ul>'
 
 

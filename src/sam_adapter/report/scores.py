@@ -1,65 +1,73 @@
 """The page that ``evaluate --report true`` writes: one model, or several side by side, on one data set."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ..baselines import BASELINES
 from ..config import EvaluateConfig
-from ..data.reading import read_image, read_mask
-from ..data.sources import Record
-from ..drawing import error_map, overlay, with_prompt
-from ..evaluation import Scoring, telling_images
+from ..data.dataset import PairDataset
+from ..metrics import OverlapMetrics, ThresholdCurve, is_empty
+from ..options import ASKED_KINDS, AskedKind, asked_kinds
+from ..scoring import Scoring
+from .cases import case_legend, telling_cases
 from .charts import Axis, Series, line_chart
-from .figures import Picture, mask_picture
-from .page import Case, Section, charts_row, error_legend, gallery, page, table, write_page
-
-if TYPE_CHECKING:
-    from ..metrics import ThresholdCurve
+from .page import Cell, Section, charts_row, gallery, page, table, write_page
 
 MOST_ROWS = 5000
 """Longer tables make browsers slow; per_image.csv has them all."""
+IN_WORDS: dict[AskedKind, str] = {"box": "box", "points": "points", "none": "no prompt"}
 
 
-def write_scores_page(path: Path, config: EvaluateConfig, records: Sequence[Record], scorings: list[Scoring]) -> None:
+def write_scores_page(
+    path: Path,
+    config: EvaluateConfig,
+    dataset: PairDataset,
+    scorings: list[Scoring],
+    baselines: Mapping[str, OverlapMetrics],
+) -> None:
     """Write the page.
 
     Args:
         path: The HTML file.
         config: How was scored.
-        records: The images.
+        dataset: The images with their ground truth.
         scorings: The model in question first, then those it is compared with.
+        baselines: Scores of what needs no network, by name in `BASELINES`.
     """
-    asked = {"none": "no prompt", "mixed": "box, points or no prompt"}.get(config.prompt, config.prompt)
-    first = scorings[0]
-    lead = f"{len(records)} images from {config.images}, prompt: {asked}. Scored: {_listed(scorings)}."
+    first, kinds = scorings[0], asked_kinds(config.prompt)
+    asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
+    lead = f"{len(dataset)} images from {config.images}, prompt: {asked}. Scored: {_listed(scorings)}."
+    models = {one.name: one.metrics for one in scorings}
+    models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [
+        Section("Scores", _scores_text(models[first.name]), _scores(models)),
+        Section("How the scores are spread", "", charts_row(spread_chart(scorings), *_curves(scorings, kinds))),
         Section(
-            "Scores",
-            "Means over all images; BER over all pixels. Higher is better, but for MAE and BER.",
-            _scores(scorings),
+            "What another threshold would give",
+            _threshold_text(_thresholds(scorings, kinds), adapter=first.method != "none"),
+            _threshold_table(scorings, kinds),
         ),
-        Section("How the scores are spread", "", charts_row(spread_chart(scorings), *_curves(scorings))),
-        Section("What another threshold would give", _threshold_text(scorings), _thresholds(scorings)),
         Section(
             "Worst, median and best images",
-            f"Chosen by the IoU of {first.name}. The prompt, if there is one, is drawn in yellow.",
-            error_legend() + gallery(_cases(config, records, scorings)),
+            f"Chosen by the IoU of {first.name}. Prompts are drawn in yellow, points of the background in red.",
+            case_legend(dataset, scorings) + gallery(telling_cases(dataset, scorings)),
         ),
-        Section("Every image", _every_text(len(records)), _every_image(records, scorings)),
+        Section("Every image", _every_text(first.metrics), _every_image(dataset, scorings, kinds)),
     ]
-    write_page(path, page(f"Evaluation of {first.name}", lead, sections))
+    write_page(path, page(f"Evaluation of {first.name}", lead, [one for one in sections if one.body]))
 
 
 def spread_chart(scorings: Sequence[Scoring]) -> str:
-    """IoU of each image, sorted, a line for each model."""
+    """IoU of each image with foreground, sorted, a line for each model."""
     lines = []
     for one in scorings:
-        values = sorted(scores["iou"] for scores in one.metrics.per_image().values())
+        values = sorted(_ious(one.metrics))
         step = 100 / max(len(values) - 1, 1)
         thin = max(len(values) // 400, 1)
         lines.append(Series(one.name, [(at * step, value) for at, value in enumerate(values) if at % thin == 0]))
     return line_chart(
-        lines,
+        [line for line in lines if line.points],
         title="IoU of every image, from worst to best",
         x=Axis("images, %", 0, 100),
         y=Axis("IoU"),
@@ -70,97 +78,137 @@ def _listed(scorings: Sequence[Scoring]) -> str:
     return ", ".join(f"{one.name} ({one.method})" if one.method != "none" else one.name for one in scorings)
 
 
-def _scores(scorings: Sequence[Scoring]) -> str:
-    rows = []
-    for one in scorings:
-        means = one.metrics.compute()
-        ious = sorted(scores["iou"] for scores in one.metrics.per_image().values())
-        iou, dice, mae, ber = (means.get(name, float("nan")) for name in ("iou", "dice", "mae", "ber"))
-        rows.append([one.name, iou, ious[len(ious) // 2], dice, mae, f"{ber:.2f}"])
-    return table(["model", "IoU", "median IoU", "Dice", "MAE", "BER %"], rows, caption="Scores of each model")
+def _ious(metrics: OverlapMetrics, kind: AskedKind | None = None) -> list[float]:
+    return [row["iou"] for row in metrics.per_image(kind).values() if not is_empty(row)]
 
 
-def _with_curves(scorings: Sequence[Scoring]) -> list[tuple[Scoring, "ThresholdCurve"]]:
-    return [(one, one.curve) for one in scorings if one.curve is not None]
-
-
-def _curves(scorings: Sequence[Scoring]) -> list[str]:
-    lines = [
-        Series(
-            one.name,
-            list(zip(curve.recall.tolist(), curve.precision.tolist(), strict=True)),
-            mark=curve.best,
-            mark_label=f"best threshold {curve.thresholds[curve.best]:.2f}",
-        )
-        for one, curve in _with_curves(scorings)
-    ]
-    title = "Precision and recall over all pixels"
-    return [line_chart(lines, title=title, x=Axis("recall"), y=Axis("precision"))]
-
-
-def _thresholds(scorings: Sequence[Scoring]) -> str:
-    rows = []
-    for one, curve in _with_curves(scorings):
-        own, best = min(int(one.threshold * len(curve.thresholds)), len(curve.thresholds) - 1), curve.best
-        for kind, at in (("in use", own), ("best Dice", best)):
-            values = (curve.precision, curve.recall, curve.dice, curve.iou)
-            rows.append([f"{one.name}, {kind}", f"{curve.thresholds[at]:.3f}", *(float(value[at]) for value in values)])
-    headers = ["model and threshold", "threshold", "precision", "recall", "Dice of all pixels", "mean IoU"]
-    return table(headers, rows, caption="Scores at the threshold in use and at the best one")
-
-
-def _threshold_text(scorings: Sequence[Scoring]) -> str:
+def _scores_text(metrics: OverlapMetrics) -> str:
+    means = metrics.compute()
     text = (
-        "The best threshold has the highest Dice over all pixels of this set; choose it on images that you do not test."
+        "Means over the images with foreground; BER over all their pixels. Higher is better, but for MAE and BER. The "
+        "intervals hold the mean in 95 % of samples of as many images drawn from these (bootstrap)."
     )
-    if scorings[0].method != "none":
+    if means["empty"]:
+        text += (
+            f" {means['empty']:.0f} of {means['images']:.0f} images have no foreground: they are asked without a "
+            "prompt, and the last column is the share of them that was answered with nothing."
+        )
+    return text
+
+
+def _scores(models: Mapping[str, OverlapMetrics]) -> str:
+    """A row for each model, and below it one for each kind of prompt if there are several."""
+    rows: list[list[Cell]] = []
+    with_empty = any("empty_correct" in metrics.compute() for metrics in models.values())
+    for name, metrics in models.items():
+        means = metrics.compute()
+        kinds: list[AskedKind] = [kind for kind in ASKED_KINDS if f"iou_{kind}" in means]
+        lines: list[tuple[str, AskedKind | None]] = [(name, None)]
+        if len(kinds) > 1:
+            lines = [(f"{name}, mean", None), *((f"{name}, {IN_WORDS[kind]}", kind) for kind in kinds)]
+        for title, kind in lines:
+            suffix = "" if kind is None else f"_{kind}"
+            ious = _ious(metrics, kind)
+            row: list[Cell] = [title, means.get(f"iou{suffix}"), _interval(means, f"iou{suffix}")]
+            row += [statistics.median(ious) if ious else None, means.get(f"dice{suffix}")]
+            row += [_interval(means, f"dice{suffix}"), means.get(f"mae{suffix}")]
+            row += [f"{means[f'ber{suffix}']:.2f}" if f"ber{suffix}" in means else None]
+            if with_empty:
+                row.append(means.get("empty_correct") if kind in (None, "none") else None)
+            rows.append(row)
+    headers = ["model", "IoU", "95 %", "median IoU", "Dice", "95 %", "MAE", "BER %"]
+    return table([*headers, *(["empty correct"] if with_empty else [])], rows, caption="Scores of each model")
+
+
+def _interval(means: Mapping[str, float], name: str) -> Cell:
+    if f"{name}_low" not in means:
+        return None
+    return f"{means[f'{name}_low']:.3f}–{means[f'{name}_high']:.3f}"
+
+
+def _with_curves(
+    scorings: Sequence[Scoring], kinds: Sequence[AskedKind]
+) -> list[tuple[str, Scoring, AskedKind, ThresholdCurve]]:
+    """Title, scoring, kind and curve of each kind that each model was asked with."""
+    return [
+        (one.name if len(kinds) == 1 else f"{one.name}, {IN_WORDS[kind]}", one, kind, one.curves[kind])
+        for kind in kinds
+        for one in scorings
+        if kind in one.curves
+    ]
+
+
+def _curves(scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> list[str]:
+    """Precision and recall, a chart for each kind of prompt."""
+    charts = []
+    for kind in kinds:
+        lines = [
+            Series(
+                one.name,
+                list(zip(curve.recall.tolist(), curve.precision.tolist(), strict=True)),
+                mark=curve.best,
+                mark_label=f"best threshold {curve.thresholds[curve.best]:.2f}",
+            )
+            for _, one, _, curve in _with_curves(scorings, [kind])
+        ]
+        if lines:
+            words = "" if len(kinds) == 1 else f", {IN_WORDS[kind]}"
+            title = f"Precision and recall over all pixels{words}"
+            charts.append(line_chart(lines, title=title, x=Axis("recall"), y=Axis("precision")))
+    return charts
+
+
+def _thresholds(scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> dict[str, dict[str, list[float]]]:
+    """For each model the thresholds in use and best by two measures: each with its scores, as the table shows them."""
+    result = {}
+    for title, one, kind, curve in _with_curves(scorings, kinds):
+        own = min(int(one.thresholds[kind] * len(curve.thresholds)), len(curve.thresholds) - 1)
+        values = (curve.thresholds, curve.precision, curve.recall, curve.dice, curve.iou)
+        places = {"in use": own, "best Dice": curve.best, "best mean IoU": curve.best_iou}
+        result[title] = {name: [float(value[at]) for value in values] for name, at in places.items()}
+    return result
+
+
+def _threshold_table(scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> str:
+    rows: list[list[Cell]] = [
+        [f"{title}, {name}", f"{threshold:.3f}", *values]
+        for title, places in _thresholds(scorings, kinds).items()
+        for name, (threshold, *values) in places.items()
+    ]
+    headers = ["model and threshold", "threshold", "precision", "recall", "Dice of all pixels", "mean IoU"]
+    return table(headers, rows, caption="Scores at the threshold in use and at the best ones") if rows else ""
+
+
+def _threshold_text(thresholds: Mapping[str, Mapping[str, Sequence[float]]], *, adapter: bool) -> str:
+    text = (
+        "Dice is over all pixels of this set, so large objects count for more; in the mean IoU each image counts once. "
+        "Choose a threshold on images that you do not test."
+    )
+    for title, places in thresholds.items():
+        before, after = places["in use"][-1], places["best Dice"][-1]
+        if after < before:
+            text += f" For {title} the threshold of the best Dice lowers the mean IoU from {before:.3f} to {after:.3f}."
+    if adapter:
         text += " 'sam-adapter predict --threshold' takes it."
     return text
 
 
-def _cases(config: EvaluateConfig, records: Sequence[Record], scorings: Sequence[Scoring]) -> list[Case]:
-    first = scorings[0]
-    scores = [one.metrics.per_image() for one in scorings]
-    cases = []
-    for index, kind in telling_images(first.metrics).items():
-        image = read_image(records[index].image)
-        target, _ = read_mask(records[index].mask, config.mask_rule)
-        name = records[index].name
-        pictures = [
-            Picture(with_prompt(image, first.prompts[index][0]), "image", f"Image {name}"),
-            Picture(mask_picture(target), "ground truth", f"Ground truth mask of {name}", exact=True),
-            Picture(
-                overlay(image, first.masks[index]),
-                f"prediction of {first.name}",
-                f"Image {name} with the predicted mask tinted and outlined",
-            ),
-        ]
-        for one, per_image in zip(scorings, scores, strict=True):
-            row = per_image[index]
-            alt = f"Errors of {one.name} on {name}: {row['fp']:.0f} pixels wrongly marked, {row['fn']:.0f} missed"
-            caption = f"errors of {one.name}, IoU {row['iou']:.3f}"
-            pictures.append(Picture(error_map(image, one.masks[index], target), caption, alt, exact=True))
-        cases.append(Case(f"{kind}: {name}, IoU {scores[0][index]['iou']:.3f}", pictures))
-    return cases
-
-
-def _every_text(count: int) -> str:
+def _every_text(metrics: OverlapMetrics) -> str:
+    count = len(metrics.per_prompt())
     if count > MOST_ROWS:
-        return f"The first {MOST_ROWS:,} of {count:,} images; per_image.csv has all. A click on a heading sorts."
+        return f"The first {MOST_ROWS:,} of {count:,} answers; per_image.csv has all. A click on a heading sorts."
     return "A click on a heading sorts."
 
 
-def _every_image(records: Sequence[Record], scorings: Sequence[Scoring]) -> str:
-    first, *others = [one.metrics.per_image() for one in scorings]
-    headers = ["image", "IoU", "Dice", "MAE", "wrongly marked, px", "missed, px"]
-    headers += [f"IoU of {one.name}" for one in scorings[1:]]
-    rows = [
-        [
-            records[index].name,
-            *(row[name] for name in ("iou", "dice", "mae")),
-            *(int(row[name]) for name in ("fp", "fn")),
-            *(other[index]["iou"] for other in others),
-        ]
-        for index, row in list(first.items())[:MOST_ROWS]
-    ]
+def _every_image(dataset: PairDataset, scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> str:
+    first, *others = [one.metrics.per_prompt() for one in scorings]
+    headers = ["image", *(["prompt"] if len(kinds) > 1 else []), "IoU", "Dice", "MAE"]
+    headers += ["wrongly marked, px", "missed, px", *(f"IoU of {one.name}" for one in scorings[1:])]
+    rows: list[list[Cell]] = []
+    for (index, kind), row in list(first.items())[:MOST_ROWS]:
+        empty = is_empty(row)
+        cells: list[Cell] = [dataset.records[index].name, *([IN_WORDS[kind]] if len(kinds) > 1 else [])]
+        cells += [None if empty else row[name] for name in ("iou", "dice", "mae")]
+        cells += [int(row[name]) for name in ("fp", "fn")]
+        rows.append([*cells, *(None if empty else other[index, kind]["iou"] for other in others)])
     return table(headers, rows, caption="Scores of every image", sortable=True, tall=True)
