@@ -55,7 +55,7 @@ def save_adapter(
             "sha256": backbone.identity.sha256,
         },
         "preprocessing": asdict(segmenter.preprocessing),
-        "reading": segmenter.reading,
+        "reading": None if segmenter.reading is None else segmenter.reading.to_json(),
         "prompt": segmenter.prompt,
         "threshold": segmenter.threshold,
         "best_thresholds": dict(thresholds),

@@ -85,7 +85,9 @@ def parse(command: str, arguments: list[str]) -> Config:
     parser.add_class_arguments(kind, as_group=False)
     flags = {field.name for field in fields(kind) if field.type is bool}
     arguments = _with_flags([_underscored(argument) for argument in arguments], flags)
-    namespace = parser.parse_args(_with_compared(arguments) if kind is EvaluateConfig else arguments)
+    if kind is EvaluateConfig:
+        arguments = _with_compared(arguments)
+    namespace = parser.parse_args(_with_list(arguments, "--ignore_value"))
     values = {field.name: namespace[field.name] for field in fields(kind)}
     try:
         return kind(**values)
@@ -111,16 +113,30 @@ def _with_flags(arguments: list[str], flags: set[str]) -> list[str]:
 
 def _with_compared(arguments: list[str]) -> list[str]:
     """The second and later ``--adapter`` of 'evaluate' are those to compare the first with."""
-    kept, adapters = [], []
+    kept, adapters = _taken_out(arguments, "--adapter")
+    first = ["--adapter", adapters[0]] if adapters else []
+    return [*kept, *first, *(["--compare", json.dumps(adapters[1:])] if adapters[1:] else [])]
+
+
+def _with_list(arguments: list[str], option: str) -> list[str]:
+    """``--option a --option b`` → ``--option '["a", "b"]'``; a list that is one already stays."""
+    kept, values = _taken_out(arguments, option)
+    if not values or (len(values) == 1 and values[0].startswith("[")):
+        return arguments
+    return [*kept, f"{option}={json.dumps(values)}"]
+
+
+def _taken_out(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
+    """The arguments without an option, and the values that it was given."""
+    kept, values = [], []
     remaining = iter(arguments)
     for argument in remaining:
         name, equals, value = argument.partition("=")
-        if name == "--adapter":
-            adapters.append(value if equals else next(remaining, ""))
+        if name == option:
+            values.append(value if equals else next(remaining, ""))
         else:
             kept.append(argument)
-    first = ["--adapter", adapters[0]] if adapters else []
-    return [*kept, *first, *(["--compare", json.dumps(adapters[1:])] if adapters[1:] else [])]
+    return kept, values
 
 
 def _no_command(arguments: list[str]) -> NoReturn:

@@ -18,6 +18,7 @@ from .options import (
     MachineOptions,
     Method,
     Monitor,
+    Pages,
     Part,
     PromptOptions,
     Resize,
@@ -246,6 +247,10 @@ class PredictConfig(MachineOptions, ModelChoice):
     """What to write, separated by commas: masks, overlays, probabilities."""
     threshold: float | None = None
     """Probability above which a pixel is foreground; without it the adapter's own, or 0.5."""
+    pages: Pages = "first"
+    """Pages of files with several (TIFF, GIF): the first alone, or all, each with masks of its own."""
+    max_pixels: int = 200_000_000
+    """Pictures with more pixels are refused, as they may not fit into memory."""
     batch_size: int = 1
     """Pictures a step."""
 
@@ -258,6 +263,7 @@ class PredictConfig(MachineOptions, ModelChoice):
             f"save: expected some of {','.join(choices)}, got '{self.save}'." if wrong else None,
             None if self.threshold is None else within("threshold", self.threshold, 0, 1),
             at_least("batch_size", self.batch_size, 1),
+            at_least("max_pixels", self.max_pixels, 1),
         ]
 
     @property

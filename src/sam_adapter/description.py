@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from .data.rules import ReadingRules
 from .data.transforms import Preprocessing
 from .errors import CheckpointError
 from .methods import MethodSettings
@@ -113,7 +114,7 @@ class Description(_Fields):
     method: _Method
     base: _Base
     preprocessing: _Preprocessing
-    reading: dict[str, Any] | None
+    reading: ReadingRules | None
     prompt: PromptKind
     threshold: Share
     best_thresholds: dict[Literal["box", "points", "none"], Share]

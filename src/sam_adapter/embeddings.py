@@ -26,26 +26,28 @@ log = logging.getLogger(__name__)
 
 def embedding_files(
     folder: Path, records: Sequence[Record], segmenter: SamSegmenter, machine: Machine
-) -> dict[Path, Path]:
+) -> dict[tuple[Path, int], Path]:
     """Where the embedding of each image lies or will lie.
 
-    The name follows from all that the embedding depends on: the image's bytes, the base model, the preprocessing and
-    the precision. One folder may serve many runs and data sets.
+    The name follows from all that the embedding depends on: the image's bytes and page, the base model, the
+    preprocessing, the scale of deep pictures and the precision. One folder may serve many runs and data sets.
 
     Returns:
-        Image to file.
+        Image and page to file.
     """
-    setting = f"{segmenter.backbone.identity.sha256} {segmenter.preprocessing} {machine.precision}".encode()
+    brightness = None if segmenter.reading is None else segmenter.reading.brightness
+    setting = f"{segmenter.backbone.identity.sha256} {segmenter.preprocessing} {brightness} {machine.precision}"
     files = {}
     for record in records:
-        digest = hashlib.sha256(setting + record.image.read_bytes()).hexdigest()
-        files[record.image] = folder / digest[:2] / f"{digest}.safetensors"
+        start = f"{setting} {record.page} ".encode()
+        digest = hashlib.sha256(start + record.image.read_bytes()).hexdigest()
+        files[record.picture] = folder / digest[:2] / f"{digest}.safetensors"
     return files
 
 
 @torch.no_grad()
 def encode_missing(
-    files: Mapping[Path, Path],
+    files: Mapping[tuple[Path, int], Path],
     segmenter: SamSegmenter,
     machine: Machine,
     *,
@@ -78,7 +80,14 @@ def encode_missing(
         return
     _require_room(missing[0].parents[1], len(missing) * processes, segmenter, machine)
     log.info("Encoding %d images once; their embeddings are kept", len(missing))
-    dataset = PictureDataset([images[file] for file in missing], segmenter.preprocessing, {})
+    dataset = PictureDataset(
+        [images[file][0] for file in missing],
+        segmenter.preprocessing,
+        {},
+        pages=[images[file][1] for file in missing],
+        brightness=None if segmenter.reading is None else segmenter.reading.brightness,
+        max_pixels=None,
+    )
     workers = worker_count(workers, processes=processes)
     pin = segmenter.device.type == "cuda"
     for batch, errors in picture_loader(dataset, batch_size=batch_size, workers=workers, pin=pin):
@@ -99,11 +108,11 @@ def shared_embeddings(
     config: EvaluateConfig,
     machine: Machine,
     progress: Callable[[int, int], None] | None,
-) -> dict[Path, Path] | None:
+) -> dict[tuple[Path, int], Path] | None:
     """Files of image embeddings in an `embedding_folder`, made if need be.
 
     Returns:
-        Image to file; None if they were not asked for and there is no room for them.
+        Image and page to file; None if they were not asked for and there is no room for them.
     """
     files = embedding_files(folder, records, segmenter, machine)
     size, workers = config.batch_size, config.workers
@@ -125,7 +134,10 @@ def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
     """
     adapters = [] if config.adapter is None else [config.adapter, *config.compare]
     descriptions = [read_adapter_config(adapter) for adapter in adapters]
-    encoders = [f"{one.base.sha256} {one.preprocessing}" for one in descriptions]
+    scales = [None if one.reading is None else one.reading.brightness for one in descriptions]
+    encoders = [
+        f"{one.base.sha256} {one.preprocessing} {scale}" for one, scale in zip(descriptions, scales, strict=True)
+    ]
     unchanged = [
         encoder for encoder, one in zip(encoders, descriptions, strict=True) if one.method_settings.leaves_encoder
     ]

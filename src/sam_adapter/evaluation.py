@@ -13,6 +13,7 @@ from .checkpoint import load, read_adapter_config
 from .config import EvaluateConfig
 from .data.dataset import PairDataset, prompt_maker
 from .data.inspection import inspect
+from .data.rules import ReadingRules
 from .data.sources import Record
 from .embeddings import embedding_folder, shared_embeddings
 from .errors import ConfigError
@@ -49,7 +50,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     found = inspect(config)
     machine = Machine.asked(config)
     log.info("Computing on %s", machine)
-    scorings, pairs = _score_all(config, found.usable(config), machine, progress)
+    scorings, pairs = _score_all(config, found.usable(config), found.rules, machine, progress)
     baselines = score_baselines(pairs, scorings[0].prompts) if config.with_frozen else {}
     result = _result(config, scorings, baselines)
     result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
@@ -66,7 +67,11 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
 
 
 def _score_all(
-    config: EvaluateConfig, records: list[Record], machine: Machine, progress: Progress | None
+    config: EvaluateConfig,
+    records: list[Record],
+    reading: ReadingRules,
+    machine: Machine,
+    progress: Progress | None,
 ) -> tuple[list[Scoring], PairDataset]:
     """Scores of all models, the first one's as `_contenders` gives them, and its data set."""
     scorings: list[Scoring] = []
@@ -76,6 +81,7 @@ def _score_all(
         for name, segmenter in _contenders(config):
             segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
             keep_freed_memory()
+            segmenter.reading = reading.with_brightness_of(segmenter.reading)
             dataset = _dataset(segmenter, records, config)
             if kept is not None and segmenter.leaves_encoder:
                 dataset.embeddings = shared_embeddings(kept, records, segmenter, config, machine, progress)
@@ -142,21 +148,23 @@ def _prompt_as_json(prompt: Prompt) -> dict[str, Any]:
 def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
     """The models to score with their names, one in memory at a time: the first, its base, and those to compare."""
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
-    base, preprocessing = segmenter.backbone.identity.name, segmenter.preprocessing
+    base, preprocessing, reading = segmenter.backbone.identity.name, segmenter.preprocessing, segmenter.reading
     if config.adapter is None:
         yield base, segmenter
         return
     names = run_names([config.adapter, *config.compare])
     yield names[0], segmenter
     if config.with_frozen:
-        yield "frozen", SamSegmenter.frozen(config.model or base, preprocessing=preprocessing)
+        frozen = SamSegmenter.frozen(config.model or base, preprocessing=preprocessing)
+        frozen.reading = reading
+        yield "frozen", frozen
     for name, adapter in zip(names[1:], config.compare, strict=True):
         yield name, load(adapter, model=config.model)
 
 
 def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:
     maker = prompt_maker(config, training=False)
-    return PairDataset(records, segmenter.preprocessing, maker, mask_rule=config.mask_rule, seed=config.seed)
+    return PairDataset(records, segmenter.preprocessing, maker, reading=segmenter.reading, seed=config.seed)
 
 
 def _require_thresholds(config: EvaluateConfig) -> None:

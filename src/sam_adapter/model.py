@@ -1,7 +1,7 @@
 """SamSegmenter: backbone + method + preprocessing, from a batch of pictures and prompts to mask logits."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .backbones import SamBackbone, load_backbone
 from .batch import Batch, Output, Prompt, Size, by_group
 from .config import TrainConfig, trained_parts
+from .data.rules import ReadingRules
 from .data.transforms import Preprocessing
 from .errors import CheckpointError, ConfigError
 from .methods import MethodSettings, apply_method, parameter_table
@@ -39,7 +40,7 @@ class SamSegmenter(nn.Module):
         prompt: str = "box",
         threshold: float = 0.5,
         best_thresholds: Mapping[str, float] | None = None,
-        reading: dict[str, Any] | None = None,
+        reading: ReadingRules | None = None,
     ) -> None:
         super().__init__()
         assert preprocessing.image_size == backbone.image_size

@@ -19,6 +19,7 @@ Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
 AskedKind = Literal["box", "points", "none"]
 PromptKind = Literal["box", "points", "none", "mixed"]
 MaskRule = Literal["auto", "nonzero", "half"]
+Pages = Literal["first", "all"]
 Resize = Literal["pad", "squash"]
 AttentionKind = Literal["auto", "plain", "blocked", "folded", "flex"]
 Monitor = Literal[
@@ -197,8 +198,18 @@ class DataOptions(Config):
     mask_pattern: str = "{stem}"
     """How a mask is named after its image, for example '{stem}_mask'."""
     mask_rule: MaskRule = "auto"
-    """How mask values become foreground: 'auto' decides by file (see 'sam-adapter check'), 'nonzero' takes all but 0,
-    'half' takes what is above half of the largest value the format can hold."""
+    """How mask values become foreground: 'auto' decides from all masks together (see 'sam-adapter check'), 'nonzero'
+    takes all but 0, 'half' takes what is above half way between the lowest and the highest value of all masks."""
+    ignore_value: tuple[float | str, ...] = ()
+    """Mask value that is void: it counts neither in losses nor in scores nor in prompts. A number, or a colour as
+    '224,224,192'; on the command line the option may be given again for further values."""
+    mask_invert: bool = False
+    """Exchange foreground and background."""
+    pages: Pages = "first"
+    """Pages of files with several (TIFF, GIF): the first alone, or all, each page of image and mask as a pair of its
+    own."""
+    max_pixels: int = 200_000_000
+    """Pictures and masks with more pixels are refused, as they may not fit into memory."""
     faulty: Literal["stop", "skip"] = "stop"
     """What to do when files are faulty: stop and list all of them, or leave them out and say so."""
 
@@ -209,7 +220,31 @@ class DataOptions(Config):
             None
             if "{stem}" in self.mask_pattern
             else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
+            *(_value_problem(value) for value in self.ignore_value),
+            at_least("max_pixels", self.max_pixels, 1),
         ]
+
+    @property
+    def void_values(self) -> tuple[tuple[float, ...], ...]:
+        """`ignore_value` as numbers: ``(v,)``, or ``(red, green, blue)``."""
+        return tuple(_mask_value(value) for value in self.ignore_value)
+
+
+def _mask_value(value: float | str) -> tuple[float, ...]:
+    if not isinstance(value, str):
+        return (value,)
+    if match := re.fullmatch(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", value.strip()):
+        return tuple(float(int(part, 16)) for part in match.groups())
+    return tuple(float(part) for part in value.strip("()[] ").split(","))
+
+
+def _value_problem(value: float | str) -> str | None:
+    try:
+        if len(_mask_value(value)) in (1, 3):
+            return None
+    except ValueError:
+        pass
+    return f"ignore_value: expected a number, or a colour as '224,224,192' or '#e0e0c0', got {value!r}."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,10 @@ from torch import Tensor
 from .batch import Prediction, Size
 from .checkpoint import load
 from .config import PredictConfig
+from .data.brightness import Brightness
 from .data.dataset import PictureDataset
 from .data.loading import picture_loader, worker_count
+from .data.pictures import Picture, brightness_for, list_pages
 from .data.reading import read_image, rgb_from_pillow
 from .data.sources import list_pictures
 from .drawing import overlay
@@ -63,10 +65,11 @@ class Predictor:
         Raises:
             DataError: If it is neither.
         """
+        brightness = None if self.segmenter.reading is None else self.segmenter.reading.brightness
         if isinstance(image, str | Path):
-            pixels = read_image(image)
+            pixels = read_image(image, brightness)
         else:
-            pixels = rgb_from_pillow(image) if isinstance(image, Image.Image) else np.asarray(image)
+            pixels = rgb_from_pillow(image, brightness) if isinstance(image, Image.Image) else np.asarray(image)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}.")
         self._size = (pixels.shape[0], pixels.shape[1])
@@ -143,23 +146,31 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
         DataError: If pictures could not be read; it names them all, and the others are predicted.
         CheckpointError: If the adapter or the base cannot be loaded.
     """
-    pictures = find_pictures(config.input)
-    prompts = read_prompts(config.prompts, pictures) if config.prompts else {}
+    found = find_pictures(config.input)
+    prompts = read_prompts(config.prompts, found) if config.prompts else {}
+    pictures = list_pages(found, config.pages)
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     machine = Machine.asked(config)
     log.info("Computing on %s", machine)
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
     keep_freed_memory()
     threshold = segmenter.threshold if config.threshold is None else config.threshold
-    paths = [path for path, _ in pictures]
-    dataset = PictureDataset(paths, segmenter.preprocessing, prompts)
-    workers = min(worker_count(config.workers), len(paths) // 4)
+    brightness = brightness_for(pictures, segmenter.reading)
+    dataset = PictureDataset(
+        [one.path for one in pictures],
+        segmenter.preprocessing,
+        prompts,
+        pages=[one.page for one in pictures],
+        brightness=brightness,
+        max_pixels=config.max_pixels,
+    )
+    workers = min(worker_count(config.workers), len(pictures) // 4)
     pin = machine.device.type == "cuda"
     loader = picture_loader(dataset, batch_size=config.batch_size, workers=workers, pin=pin)
     if segmenter.adapter is not None and not prompts and segmenter.prompt in ("box", "points"):
         log.warning("The adapter was trained with the prompt '%s', but no --prompts are given.", segmenter.prompt)
     unread: list[DataError] = []
-    with _Writers(config, len(paths), progress) as writers:
+    with _Writers(config, len(pictures), progress, brightness) as writers:
         for batch, errors in loader:
             unread += errors
             if batch is None:
@@ -169,7 +180,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
                 output = segmenter(batch)
             logits = segmenter.full_logits(output, batch.original_sizes)
             for index, mask_logits, scores, full in zip(batch.indices, *output, logits, strict=True):
-                writers.write(_prediction(mask_logits, scores, full, threshold), *pictures[index])
+                writers.write(_prediction(mask_logits, scores, full, threshold), pictures[index])
     written = writers.written
     if unread:
         raise DataError("\n".join([f"{len(written)} pictures predicted, {len(unread)} not:", *map(str, unread)]))
@@ -184,7 +195,7 @@ def find_pictures(source: str) -> list[tuple[Path, str]]:
     """
     path = Path(source)
     if path.is_dir():
-        found = [(file, file.relative_to(path).with_suffix("").as_posix()) for file in list_pictures(path)[0]]
+        found = [(file, file.relative_to(path).with_suffix("").as_posix()) for file in list_pictures(path).files]
     elif path.is_file():
         found = [(path, path.stem)]
     else:
@@ -210,9 +221,17 @@ class _Writers:
         config: What to write and where.
         total: Pictures in all.
         progress: Called with (pictures written, total).
+        brightness: Scale of deep pictures, for overlays.
     """
 
-    def __init__(self, config: PredictConfig, total: int, progress: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self,
+        config: PredictConfig,
+        total: int,
+        progress: Callable[[int, int], None] | None,
+        brightness: Brightness | None,
+    ) -> None:
+        self._brightness = brightness
         self.written: list[Path] = []
         self._config = config
         self._total = total
@@ -221,10 +240,10 @@ class _Writers:
         self._waiting: deque[Future[Path]] = deque()
         self._pool = ThreadPoolExecutor(WRITERS)
 
-    def write(self, prediction: Prediction, picture: Path, name: str) -> None:
+    def write(self, prediction: Prediction, picture: Picture) -> None:
         """Have a result on the CPU written, after waiting until not too many are in memory."""
         self._collect(self._most_waiting - 1)
-        self._waiting.append(self._pool.submit(_write, prediction, picture, name, self._config))
+        self._waiting.append(self._pool.submit(_write, prediction, picture, self._config, self._brightness))
 
     def _collect(self, most: int) -> None:
         while self._waiting and (len(self._waiting) > most or self._waiting[0].done()):
@@ -243,18 +262,21 @@ class _Writers:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _write(prediction: Prediction, picture: Path, name: str, config: PredictConfig) -> Path:
+def _write(prediction: Prediction, picture: Picture, config: PredictConfig, brightness: Brightness | None) -> Path:
+    def image() -> np.ndarray:
+        return read_image(picture.path, brightness, page=picture.page, max_pixels=None)
+
     mask = prediction.masks[0].numpy()
     made = {
         "masks": lambda: Image.fromarray(mask.astype(np.uint8) * 255),
-        "overlays": lambda: Image.fromarray(overlay(read_image(picture), mask)),
+        "overlays": lambda: Image.fromarray(overlay(image(), mask)),
         "probabilities": lambda: Image.fromarray(
             np.round(prediction.probabilities[0].numpy().astype(np.float64) * 65535).astype(np.uint16)
         ),
     }
     files = []
     for kind in config.saved:
-        file = config.output / kind / f"{name}.png"
+        file = config.output / kind / f"{picture.name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_beside(file) as partial:
             made[kind]().save(partial, format="PNG", compress_level=PNG_LEVELS[kind])

@@ -231,6 +231,7 @@ def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:
         raise ConfigError(
             "attention: PyTorch's FlexAttention cannot be trained through on a CPU; use auto, or blocked, there."
         )
+    segmenter.reading = data.reading
     data.prepare(segmenter.preprocessing)
     return SegmentationTask(segmenter, config, machine, images=len(data.train_records)), data
 

@@ -46,7 +46,7 @@ def test_twelve_planted_faults_are_all_named_in_one_report(tmp_path: Path):
         "size_mismatch",
         "unreadable_image",
         "unreadable_mask",
-        "mask_not_binary",
+        "contradicts_rule",
     }
     assert [record.name for record in found.records] == ["img_12", "img_13", "img_14", "img_15"]
     with pytest.raises(DataError) as error:
@@ -61,7 +61,9 @@ def test_empty_masks_are_counted_not_faults(pairs: Path):
     found = inspect(CheckConfig(images=pairs / "images", masks=pairs / "masks"))
     assert found.empty == ["img_03"]
     assert not found.faults
-    assert found.applied == {"two values 0/255": 5, "empty": 1}
+    assert found.rules.masks is not None
+    assert found.rules.masks.described() == {"0": "background", "255": "foreground"}
+    assert [remark.kind for remark in found.remarks] == ["empty_masks"]
 
 
 def test_nested_folders_patterns_and_contents_without_extension(tmp_path: Path):

@@ -63,44 +63,50 @@ TRUTH = np.array([[0, 0, 1], [0, 1, 1]], dtype=bool)
 
 
 def test_masks_of_every_kind(tmp_path: Path):
-    edges = np.zeros((20, 20), np.uint8)
-    edges[5:15, 5:15] = 255
-    edges[4, 5:15] = 100
     palette = Image.fromarray(TRUTH.astype(np.uint8)).convert("P")
     palette.putpalette([0, 0, 0, 128, 0, 0])
     inverted = Image.fromarray((~TRUTH).astype(np.uint8)).convert("P")
     inverted.putpalette([255, 255, 255, 0, 0, 0])
-    files = {
-        "two values 0/1": mask(tmp_path / "01.png", TRUTH),
-        "two values 0/255": mask(tmp_path / "0255.png", TRUTH * 255),
-        "two colours, the brighter": saved(tmp_path / "p.png", palette),
-    }
-    for rule, path in files.items():
-        values, applied = read_mask(path)
-        assert applied == rule
-        assert np.array_equal(values, TRUTH), rule
-    assert np.array_equal(read_mask(saved(tmp_path / "q.png", inverted))[0], TRUTH)
-    assert np.array_equal(read_mask(saved(tmp_path / "1.png", Image.fromarray(TRUTH)))[0], TRUTH)
-    deep = Image.fromarray(TRUTH.astype(np.uint16) * 65535)
-    assert np.array_equal(read_mask(saved(tmp_path / "16.png", deep))[0], TRUTH)
-    values, applied = read_mask(mask(tmp_path / "edges.png", edges))
-    assert applied == "grey edges, cut at half"
-    assert values.sum() == 100
+    grey_alpha = Image.merge("LA", [Image.fromarray(TRUTH.astype(np.uint8) * 255), Image.new("L", (3, 2), 255)])
+    files = [
+        mask(tmp_path / "01.png", TRUTH),
+        mask(tmp_path / "0255.png", TRUTH * 255),
+        saved(tmp_path / "p.png", palette),
+        saved(tmp_path / "q.png", inverted),
+        saved(tmp_path / "1.png", Image.fromarray(TRUTH)),
+        saved(tmp_path / "1.tif", Image.fromarray(TRUTH)),
+        saved(tmp_path / "16.png", Image.fromarray(TRUTH.astype(np.uint16) * 65535)),
+        saved(tmp_path / "32.tif", Image.fromarray(TRUTH.astype(np.int32) * 7)),
+        saved(tmp_path / "f.tif", Image.fromarray(TRUTH.astype(np.float32))),
+        saved(tmp_path / "la.png", grey_alpha),
+        saved(tmp_path / "rgb.png", Image.fromarray(np.repeat(TRUTH[:, :, None], 3, 2).astype(np.uint8) * 255)),
+    ]
+    for path in files:
+        foreground, valid = read_mask(path)
+        assert np.array_equal(foreground, TRUTH), path
+        assert valid is None
+
+
+def test_soft_edges_are_cut_half_way(tmp_path: Path):
+    edges = np.zeros((40, 40), np.uint8)
+    edges[5:35, 5:35] = 255
+    edges[4, 5:35] = np.linspace(20, 120, 30)
+    edges[35, 5:35] = np.linspace(130, 240, 30)
+    foreground, _ = read_mask(mask(tmp_path / "edges.png", edges))
+    assert foreground.sum() == 31 * 30
 
 
 @pytest.mark.parametrize(("value", "filled"), [(0, False), (1, True), (255, True)])
 def test_masks_of_one_value(tmp_path: Path, value: int, filled: bool):
-    values, applied = read_mask(mask(tmp_path / "one.png", np.full((3, 3), value)))
+    values, _ = read_mask(mask(tmp_path / "one.png", np.full((3, 3), value)))
     assert values.all() == filled
-    assert applied == ("full" if filled else "empty")
+    assert values.any() == filled
 
 
-def test_class_indices_are_not_binary_but_can_be_asked_for(tmp_path: Path):
+def test_class_indices_are_not_guessed_at(tmp_path: Path):
     path = mask(tmp_path / "classes.png", [[0, 1], [2, 3]])
-    with pytest.raises(DataError, match=r"not binary.*0, 1, 2, 3.*nonzero"):
+    with pytest.raises(DataError, match=r"classes: 0, 1, 2, 3.*nonzero"):
         read_mask(path)
-    assert read_mask(path, "nonzero")[0].tolist() == [[False, True], [True, True]]
-    assert not read_mask(path, "half")[0].any()
 
 
 @needs_shared(DATA / "odd_files")
@@ -109,8 +115,13 @@ def test_odd_files_all_load():
     found = inspect(CheckConfig(images=folder / "images", masks=folder / "masks"))
     assert len(found.records) == 7
     assert not found.faults
-    assert found.applied["grey edges, cut at half"] == 4
-    assert found.applied["two colours, the brighter"] == 1
+    assert found.rules.masks is not None
+    assert found.rules.masks.described() == {
+        "8 bit: 0-127": "background",
+        "8 bit: 128-255": "foreground",
+        "palette: 0": "background",
+        "palette: 1": "foreground",
+    }
     # The rotated photograph was turned: its upper left corner is the stored picture's lower right one.
     stored = np.asarray(Image.open(folder / "images/exif_rotated_180.jpg"))
     assert np.array_equal(read_image(folder / "images/exif_rotated_180.jpg"), stored[::-1, ::-1])

@@ -72,7 +72,7 @@ def test_augmentation_moves_image_and_mask_together_and_follows_the_seed():
     augmentation = Augmentation("default")
     results = [augmentation(image, mask, seed=seed) for seed in range(60)]
     changed = 0
-    for new_image, new_mask in results:
+    for new_image, new_mask, _ in results:
         assert new_image.shape[:2] == new_mask.shape
         assert ((new_image[..., 0] > 100) == new_mask).mean() > 0.97
         changed += new_mask.shape != mask.shape or not np.array_equal(new_mask, mask)

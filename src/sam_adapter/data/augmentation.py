@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 
 PRESETS = ("default", "flip", "none")
+
+
+_VOID = 2
+_TRIED = 256
+"""Side of the pair that a pipeline is tried on when it is loaded."""
 
 
 class Augmentation:
@@ -20,29 +25,105 @@ class Augmentation:
             ``flip`` (horizontal, p 0.5), ``none``, or a .yaml or .json file that albumentations serialised.
 
     Raises:
-        ConfigError: If the name is neither, or the file is no pipeline.
+        ConfigError: If the name is neither, or the file is no pipeline of pictures to pictures.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._pipeline: Any = None if name == "none" else _pipeline(name)
+        if name not in PRESETS:
+            self.require_pictures(_TRIED, _TRIED)
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def require_pictures(self, height: int, width: int) -> None:
+        """Try the pipeline on a picture of a size, so that what it cannot do is known before training.
+
+        Raises:
+            ConfigError: If it does not give RGB pictures of 8 bits and masks of their size, or fails.
+        """
+        if self._pipeline is None:
+            return
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        mask = np.zeros((height, width), np.uint8)
+        mask[height // 4 : -(height // 4) or None, width // 4 : -(width // 4) or None] = 1
+        for seed in range(_TRIES):
+            self._pipeline.set_random_seed(seed)
+            try:
+                changed = self._pipeline(image=image, mask=mask)
+                problem = _problem(changed)
+            except Exception as error:  # whatever its transforms raise
+                problem = f"it fails on a picture of {width}x{height} pixels ({_first_line(error)})"
+            if problem:
+                raise ConfigError(
+                    f"augment: '{self.name}' cannot be used, as {problem}. A pipeline makes RGB pictures of 8 bits of "
+                    "such; leave Normalize, ToFloat and ToTensorV2 out, as SAM's own normalisation follows, and crop "
+                    "no more than the smallest picture has."
+                )
+
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, valid: np.ndarray | None = None, *, seed: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Augment one pair.
 
         Args:
             image: ``(H, W, 3)`` uint8.
             mask: ``(H, W)`` bool.
+            valid: ``(H, W)`` bool, False where the mask says nothing; None if it does everywhere.
             seed: The same seed gives the same result, in whatever process it runs.
 
         Returns:
-            Image and mask; their size may have changed.
+            Image, mask and where it counts; their size may have changed.
+
+        Raises:
+            DataError: If the pipeline cannot take this pair.
         """
         if self._pipeline is None:
-            return image, mask
+            return image, mask, valid
         self._pipeline.set_random_seed(seed)
-        changed = self._pipeline(image=image, mask=mask.astype(np.uint8))
-        return np.ascontiguousarray(changed["image"]), np.ascontiguousarray(changed["mask"]) > 0
+        # Void travels as a third value of the mask, so that it goes wherever the mask goes.
+        values = mask.astype(np.uint8)
+        if valid is not None:
+            values[~valid] = _VOID
+        try:
+            changed = self._pipeline(image=image, mask=values)
+        except Exception as error:  # whatever its transforms raise
+            raise DataError(
+                f"augment: '{self.name}' cannot change a picture of {image.shape[1]}x{image.shape[0]} pixels "
+                f"({_first_line(error)}). Crops must fit into the smallest picture; PadIfNeeded before them helps."
+            ) from error
+        pixels, values = _as_picture(changed["image"]), np.ascontiguousarray(changed["mask"])
+        return pixels, values == 1, None if valid is None else values != _VOID
+
+
+_TRIES = 8
+"""Random draws that a pipeline is tried with."""
+
+
+def _problem(changed: dict[str, Any]) -> str | None:
+    """What is wrong with a pipeline's result."""
+    image, mask = changed["image"], changed["mask"]
+    if not isinstance(image, np.ndarray) or not isinstance(mask, np.ndarray):
+        return f"it gives {type(image).__name__} instead of an array"
+    if image.dtype != np.uint8:
+        return f"it gives pictures of {image.dtype} instead of uint8"
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        return f"it gives pictures of shape {image.shape} instead of (H, W, 3)"
+    if mask.shape[:2] != image.shape[:2] or mask.size != image.shape[0] * image.shape[1]:
+        return f"it gives masks of shape {mask.shape} for pictures of shape {image.shape}"
+    if mask.dtype != np.uint8:
+        return f"it gives masks of {mask.dtype} instead of uint8"
+    return None
+
+
+def _as_picture(image: np.ndarray) -> np.ndarray:
+    """``(H, W, 3)``, also of what ToGray left one channel of."""
+    if image.ndim == 2 or image.shape[2] == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(image)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _pipeline(name: str) -> Any:

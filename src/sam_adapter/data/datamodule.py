@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +53,17 @@ class PairDataModule(lightning.LightningDataModule):
             log.info("Images are not augmented, as their embeddings are kept")
         found = self._inspected(config)
         records = self._without_empty(found, found.usable(config))
+        self.reading = self.val_reading = found.rules
+        self.augmentation.require_pictures(*(min(look.size[side] for look in found.looks) for side in (0, 1)))
         self.looks = dict(zip(found.records, found.looks, strict=True))
         prints = dict(zip(found.records, found.fingerprints, strict=True))
         remarks = list(found.remarks)
         if config.val_images is not None and config.val_masks is not None:
-            options = DataOptions(
-                images=config.val_images,
-                masks=config.val_masks,
-                mask_pattern=config.mask_pattern,
-                mask_rule=config.mask_rule,
-                faulty=config.faulty,
-            )
+            shared = {field.name: getattr(config, field.name) for field in fields(DataOptions)}
+            options = DataOptions(**{**shared, "images": config.val_images, "masks": config.val_masks})
             held_out = self._inspected(options)
             self.train_records, self.val_records = records, held_out.usable(options)
+            self.val_reading = held_out.rules.with_brightness_of(self.reading)
             remarks += [*held_out.remarks, *self._copies(prints, held_out)]
         else:
             self.train_records, self.val_records, torn = grouped_split(
@@ -90,7 +89,7 @@ class PairDataModule(lightning.LightningDataModule):
             self.train_records,
             preprocessing,
             prompt_maker(config, training=True),
-            mask_rule=config.mask_rule,
+            reading=self.reading,
             augmentation=self.augmentation,
             seed=config.seed,
         )
@@ -98,7 +97,7 @@ class PairDataModule(lightning.LightningDataModule):
         if self.val_records:
             maker = prompt_maker(config, training=False)
             self.val_set = PairDataset(
-                self.val_records, preprocessing, maker, mask_rule=config.mask_rule, seed=config.seed
+                self.val_records, preprocessing, maker, reading=self.val_reading, seed=config.seed
             )
 
     @property
@@ -106,7 +105,7 @@ class PairDataModule(lightning.LightningDataModule):
         """All pairs, those to train on first."""
         return [*self.train_records, *self.val_records]
 
-    def use_embeddings(self, files: Mapping[Path, Path]) -> None:
+    def use_embeddings(self, files: Mapping[tuple[Path, int], Path]) -> None:
         """Hand out image embeddings from these files instead of images."""
         for dataset in (self.train_set, self.val_set):
             if dataset is not None:

@@ -10,11 +10,14 @@ from torch.utils.data import Dataset
 
 from ..batch import Batch, Prompt, Sample
 from ..errors import DataError
-from ..options import MaskRule, PromptOptions
+from ..options import PromptOptions
 from ..prompts import PromptMaker
 from .augmentation import Augmentation
+from .brightness import Brightness
+from .decoding import MOST_PIXELS
 from .embedding_file import read_embedding
 from .reading import read_image, read_mask
+from .rules import ReadingRules
 from .sources import Record
 from .transforms import Preprocessing
 
@@ -42,10 +45,11 @@ class PairDataset(Dataset[Sample]):
         records: The pairs.
         preprocessing: Picture to encoder input.
         prompt_maker: Mask to prompt.
-        mask_rule: Mask values to foreground.
+        reading: What mask values mean, and the scale of deep pictures; without a table each mask is judged alone.
         augmentation: Changes image and mask together; None for evaluation.
         seed: Seed of everything random.
-        embeddings: Image to the file of its embedding; it is handed out and the image is not read. None reads all.
+        embeddings: Image and page to the file of its embedding; it is handed out and the image is not read. None reads
+            all.
     """
 
     def __init__(
@@ -54,15 +58,15 @@ class PairDataset(Dataset[Sample]):
         preprocessing: Preprocessing,
         prompt_maker: PromptMaker,
         *,
-        mask_rule: MaskRule = "auto",
+        reading: ReadingRules | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        embeddings: Mapping[Path, Path] | None = None,
+        embeddings: Mapping[tuple[Path, int], Path] | None = None,
     ) -> None:
         self.records = records
         self.preprocessing = preprocessing
         self.prompt_maker = prompt_maker
-        self.mask_rule: MaskRule = mask_rule
+        self.reading = reading or ReadingRules()
         self.augmentation = augmentation
         self.seed = seed
         self.embeddings = embeddings
@@ -84,14 +88,17 @@ class PairDataset(Dataset[Sample]):
             DataError: If a file cannot be read, or they differ in size.
         """
         record = self.records[index]
-        image = read_image(record.image)
-        mask, _ = read_mask(record.mask, self.mask_rule)
+        image = read_image(record.image, self.reading.brightness, page=record.page, max_pixels=None)
+        mask, valid = self._mask(record)
         if image.shape[:2] != mask.shape:
             raise DataError(
                 f"mask {record.mask} is {mask.shape[1]}x{mask.shape[0]} but its image is "
                 f"{image.shape[1]}x{image.shape[0]}; masks must match. 'sam-adapter check' lists all such files."
             )
-        return image, mask, None
+        return image, mask, valid
+
+    def _mask(self, record: Record) -> tuple[np.ndarray, np.ndarray | None]:
+        return read_mask(record.mask, self.reading.masks, page=record.page, max_pixels=None)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """Read, augment and preprocess one pair, and make its prompt."""
@@ -101,18 +108,19 @@ class PairDataset(Dataset[Sample]):
         # Drawn before the ways part, so that prompts are the same with kept embeddings and without.
         augmentation_seed = 0 if self.augmentation is None else int(rng.integers(2**31))
         if self.embeddings is not None:
-            mask, _ = read_mask(record.mask, self.mask_rule)
-            embedding = read_embedding(self.embeddings[record.image])
-            return self._sample(index, mask, rng, image_embedding=embedding)
-        image, mask, _ = self.pair(index)
+            mask, valid = self._mask(record)
+            embedding = read_embedding(self.embeddings[record.picture])
+            return self._sample(index, mask, valid, rng, image_embedding=embedding)
+        image, mask, valid = self.pair(index)
         if self.augmentation is not None:
-            image, mask = self.augmentation(image, mask, seed=augmentation_seed)
-        return self._sample(index, mask, rng, pixel_values=self.preprocessing.pixel_values(image))
+            image, mask, valid = self.augmentation(image, mask, valid, seed=augmentation_seed)
+        return self._sample(index, mask, valid, rng, pixel_values=self.preprocessing.pixel_values(image))
 
     def _sample(
         self,
         index: int,
         mask: np.ndarray,
+        valid: np.ndarray | None,
         rng: np.random.Generator,
         *,
         pixel_values: Tensor | None = None,
@@ -123,9 +131,10 @@ class PairDataset(Dataset[Sample]):
             name=self.records[index].name,
             pixel_values=pixel_values,
             target=torch.from_numpy(mask)[None],
-            prompts=self.prompt_maker(mask, rng),
+            prompts=self.prompt_maker(mask, rng, valid),
             original_size=(mask.shape[0], mask.shape[1]),
             image_embedding=image_embedding,
+            valid=None if valid is None else torch.from_numpy(valid)[None],
         )
 
 
@@ -136,12 +145,27 @@ class PictureDataset(Dataset[Sample | DataError]):
         paths: The files.
         preprocessing: Picture to encoder input.
         prompts: File to prompt in pixels of the picture; the others get none.
+        pages: Page of each file; None takes the first of all.
+        brightness: Scale of deep pictures; None scales each by itself.
+        max_pixels: Larger pictures are errors.
     """
 
-    def __init__(self, paths: list[Path], preprocessing: Preprocessing, prompts: Mapping[Path, Prompt]) -> None:
+    def __init__(
+        self,
+        paths: list[Path],
+        preprocessing: Preprocessing,
+        prompts: Mapping[Path, Prompt],
+        *,
+        pages: list[int] | None = None,
+        brightness: Brightness | None = None,
+        max_pixels: int | None = MOST_PIXELS,
+    ) -> None:
         self.paths = paths
         self.preprocessing = preprocessing
         self.prompts = prompts
+        self.pages = pages or [0] * len(paths)
+        self.brightness = brightness
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -150,7 +174,7 @@ class PictureDataset(Dataset[Sample | DataError]):
         """Read and preprocess one picture."""
         path = self.paths[index]
         try:
-            image = read_image(path)
+            image = read_image(path, self.brightness, page=self.pages[index], max_pixels=self.max_pixels)
         except DataError as error:
             return error
         return Sample(

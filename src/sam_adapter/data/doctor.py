@@ -47,7 +47,7 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
     if config.sheet is not None:
         from .sheet import write_sheet
 
-        write_sheet(config.sheet, found, config)
+        write_sheet(config.sheet, found)
     return found
 
 
@@ -59,14 +59,15 @@ def as_json(found: Inspection) -> dict[str, Any]:
         ``remarks``: for each kind its ``kind``, ``files``, ``text`` and ``cure``.
     """
     faults = []
-    for kind in dict.fromkeys(fault.kind for fault in found.faults):
-        alike = [fault for fault in found.faults if fault.kind == kind]
+    for kind, advice in dict.fromkeys((fault.kind, fault.advice) for fault in found.faults):
+        alike = [fault for fault in found.faults if (fault.kind, fault.advice) == (kind, advice)]
         details = "; ".join(dict.fromkeys(fault.detail for fault in alike if fault.detail))
         files = [str(fault.path) for fault in alike]
-        faults.append({"kind": kind, "files": files, "text": details, "cure": CURES[kind]})
+        text = ". ".join(part for part in (alike[0].text, details) if part)
+        faults.append({"kind": kind, "files": files, "text": text, "cure": alike[0].cure or CURES[kind]})
     return {
         "pairs": len(found.records),
-        "rule": {},
+        "rule": {} if found.rules.masks is None else found.rules.masks.described(),
         "foreground": found.foreground,
         "faults": faults,
         "remarks": [

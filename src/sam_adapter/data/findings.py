@@ -7,24 +7,32 @@ from pathlib import Path
 
 import numpy as np
 
-from ..batch import Size
 from ..errors import DataError
 from ..options import DataOptions
 from .objects import Objects
 from .rules import ReadingRules
-from .sources import Record
+from .sources import Record, printable
+
+_BY_PATTERN = "'--mask-pattern' tells how masks are named"
 
 CURES = {
-    "image_without_mask": "add the mask, or move the image away; '--mask-pattern' tells how masks are named",
-    "mask_without_image": "add the image, or move the mask away; '--mask-pattern' tells how masks are named",
+    "image_without_mask": f"add the mask, or move the image away; {_BY_PATTERN}",
+    "mask_without_image": f"add the image, or move the mask away; {_BY_PATTERN}",
     "duplicate_stem": "keep one of the files; a mask is found by its image's stem",
     "size_mismatch": "save the mask at its image's size",
+    "page_mismatch": "save image and mask with equally many pages, or leave '--pages all' out",
     "unreadable_image": "replace the file",
     "unreadable_mask": "replace the file",
-    "mask_not_binary": "save it with 0 and 255, or choose '--mask-rule nonzero' or '--mask-rule half'",
+    "void_value": "",
+    "class_indices": "",
+    "label_map": "",
+    "contradicts_rule": "",
+    "mask_not_binary": "",
+    "rule_empties_masks": "",
+    "rule_fills_masks": "",
     "groups": "give every image one group, and two groups or more",
 }
-"""Kind of fault to what helps, in the order of the report."""
+"""Kind of fault to what helps, in the order of the report; empty where each fault says what was tried on it."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +43,21 @@ class Fault:
         kind: A key of `CURES`.
         path: The file.
         detail: What was found in it.
+        text: What was found in all files of this kind, a sentence without its full stop.
+        cure: What helps, the same; that of `CURES` if it is empty.
     """
 
     kind: str
     path: Path
     detail: str = ""
+    text: str = ""
+    cure: str = ""
+
+    @property
+    def advice(self) -> str:
+        """What was found and what helps."""
+        cure = self.cure or CURES[self.kind]
+        return ". ".join(part for part in (self.text and self.text[0].upper() + self.text[1:], cure) if part)
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,7 @@ class Remark:
 
     def in_words(self) -> str:
         """The remark as lines of a report."""
-        cure = f" To change it: {self.cure}." if self.cure else ""
+        cure = f" What to do: {self.cure}." if self.cure else ""
         files = f"\n  {_shorten([str(path) for path in self.files])}" if self.files else ""
         return f"Remark {self.kind} ({len(self.files)}): {self.text}.{cure}{files}"
 
@@ -76,13 +94,17 @@ class PairLook:
         objects: The connected parts of the foreground.
         raster_fit: For an image with an EXIF orientation that its mask lacks, how much better the mask fits the image
             as it is stored than as it is shown.
+        border: Share of foreground in the outermost pixels.
+        sides: Sides of the picture, of four, that foreground touches.
     """
 
-    size: Size
+    size: tuple[int, int]
     foreground: float
     void: float = 0.0
     objects: Objects = field(default_factory=Objects)
     raster_fit: float | None = None
+    border: float = 0.0
+    sides: int = 0
 
 
 @dataclass
@@ -95,7 +117,6 @@ class Inspection:
         faults: All faults.
         remarks: What else should be known.
         rules: How the files are read.
-        applied: Mask rule in words to the number of files it was applied to.
         ignored: Files that are no pictures.
         fingerprints: Of each image, see `copies.fingerprint`; in the order of the records.
     """
@@ -105,7 +126,6 @@ class Inspection:
     faults: list[Fault] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
     rules: ReadingRules = field(default_factory=ReadingRules)
-    applied: Counter[str] = field(default_factory=Counter)
     ignored: int = 0
     fingerprints: list[np.ndarray] = field(default_factory=list)
 
@@ -127,17 +147,21 @@ class Inspection:
             (rows, columns), most = sizes.most_common(1)[0]
             kinds = f", {len(sizes)} different sizes" if len(sizes) > 1 else ""
             lines.append(f"Image size: {columns}x{rows} in {most} pairs{kinds}. Foreground: {self.foreground:.1%}.")
-        for rule, count in self.applied.most_common():
-            lines.append(f"Mask rule '{rule}': {count} files.")
+        if self.rules.masks is not None:
+            rule = ", ".join(f"{value} {meaning}" for value, meaning in self.rules.masks.described().items())
+            lines.append(f"Mask values: {rule}.")
+        if self.rules.brightness is not None:
+            lines.append(self.rules.brightness.described())
         if self.ignored:
             lines.append(f"Other files, not read: {self.ignored}.")
         lines += [remark.in_words() for remark in self.remarks]
-        for kind, cure in CURES.items():
+        for kind in CURES:
             faults = [fault for fault in self.faults if fault.kind == kind]
-            if faults:
-                lines.append(f"{kind.replace('_', ' ')} ({len(faults)}): {cure}.")
-                lines += [f"  {fault.path}{': ' + fault.detail if fault.detail else ''}" for fault in faults]
-        return "\n".join(lines)
+            for advice in dict.fromkeys(fault.advice for fault in faults):
+                named = [fault for fault in faults if fault.advice == advice]
+                lines.append(f"{kind.replace('_', ' ')} ({len(named)}): {advice}.")
+                lines += [f"  {fault.path}{': ' + fault.detail if fault.detail else ''}" for fault in named]
+        return printable("\n".join(lines))
 
     def usable(self, options: DataOptions) -> list[Record]:
         """The good pairs, if the user wants to work with what is there.

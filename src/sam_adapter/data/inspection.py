@@ -1,33 +1,56 @@
 """The data doctor: look at every file before work starts and report all faults together, each with its cure."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
 from ..options import DataOptions
+from .brightness import Depth, depth_of, scale_of
 from .copies import fingerprint
-from .findings import Fault, Inspection, PairLook, Remark
+from .cures import decide_with_cures
+from .decoding import Header, decode, read_header, require_size
+from .findings import Fault, Inspection, PairLook
+from .in_flight import InFlight
+from .mask_values import MaskValues, counted
 from .objects import objects_in
-from .orientation import fit_of_raster, orientation_beside
-from .reading import NotBinaryError, read_image, read_mask
+from .orientation import fit_of_raster
+from .pictures import page_name
+from .reading import rgb, split_mask
+from .reading_remarks import Seen, remarks_of
 from .remarks import object_remarks, orientation_remarks
-from .sources import Record, list_pairs
+from .rules import ReadingRules
+from .sources import Listing, Record, list_pairs
+from .table import Trouble
+from .values import MaskTable
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Pair:
-    faults: list[Fault]
-    rule: str = ""
+    """What is found out about one pair, step by step."""
+
+    record: Record
+    headers: dict[Path, Header] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    values: MaskValues | None = None
     look: PairLook | None = None
     fingerprint: np.ndarray | None = None
+    depth: Depth | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Of image and mask."""
+        return sum(header.size[0] * header.size[1] for header in self.headers.values())
 
 
 def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = None) -> Inspection:
     """Read every image and mask of a data set.
+
+    All masks are looked at first, as what their values mean follows from all of them together.
 
     Args:
         options: The folders and how to read them.
@@ -40,76 +63,162 @@ def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = 
         ConfigError: If a folder is missing or empty.
     """
     listing = list_pairs(options.images, options.masks, options.mask_pattern)
-    found = Inspection(ignored=listing.ignored)
+    in_flight = InFlight()
+    with ThreadPoolExecutor() as pool:
+        opened = list(pool.map(lambda record: _with_headers(record, options), listing.records))
+        pairs = [one for pair in opened for one in _pages(pair, options)]
+        list(pool.map(lambda pair: _count_mask(pair, in_flight), pairs))
+        decision = decide_with_cures(
+            [pair.values for pair in pairs if pair.values is not None],
+            rule=options.mask_rule,
+            ignore=options.void_values,
+            invert=options.mask_invert,
+        )
+        _add_troubles(pairs, decision.troubles)
+        looks = pool.map(lambda pair: _look_at(pair, decision.table, in_flight), pairs)
+        for done, _ in enumerate(looks, start=1):
+            if progress is not None:
+                progress(done, len(pairs))
+    return _summary(listing, pairs, decision.table, options)
+
+
+def _summary(listing: Listing, pairs: list[_Pair], table: MaskTable, options: DataOptions) -> Inspection:
+    good = [pair for pair in pairs if pair.look is not None]
+    depths = [pair.depth for pair in good if pair.depth is not None]
+    rules = ReadingRules(masks=table, brightness=scale_of(depths), pages=options.pages)
+    found = Inspection(ignored=listing.ignored, rules=rules)
     found.faults += [Fault("image_without_mask", path) for path in listing.images_without_mask]
     found.faults += [Fault("mask_without_image", path) for path in listing.masks_without_image]
     for paths in listing.duplicates:
         found.faults.append(Fault("duplicate_stem", paths[0], "also " + ", ".join(str(p) for p in paths[1:])))
-    with ThreadPoolExecutor() as pool:
-        pairs = pool.map(lambda record: _pair(record, options), listing.records)
-        for done, (record, pair) in enumerate(zip(listing.records, pairs, strict=True), start=1):
-            found.faults += pair.faults
-            if pair.look is not None and pair.fingerprint is not None:
-                found.records.append(record)
-                found.looks.append(pair.look)
-                found.fingerprints.append(pair.fingerprint)
-                found.applied[pair.rule] += 1
-            if progress is not None:
-                progress(done, len(listing.records))
-    found.remarks = _remarks(found)
+    found.faults += [fault for pair in pairs for fault in pair.faults]
+    found.records = [pair.record for pair in good]
+    found.looks = [pair.look for pair in good if pair.look is not None]
+    found.fingerprints = [pair.fingerprint for pair in good if pair.fingerprint is not None]
+    seen = [Seen(pair.record, pair.look, pair.headers, pair.values, pair.depth) for pair in good if pair.look]
+    found.remarks = remarks_of(seen, rules, options, listing.loops)
+    pairs_and_looks = [(one.record, one.look) for one in seen]
+    found.remarks += [*object_remarks(pairs_and_looks), *orientation_remarks(pairs_and_looks)]
     return found
 
 
-def _pair(record: Record, options: DataOptions) -> _Pair:
-    faults: list[Fault] = []
-    image: np.ndarray | None = None
-    mask: np.ndarray | None = None
-    rule = ""
-    try:
-        image = read_image(record.image)
-    except DataError as error:
-        faults.append(Fault("unreadable_image", record.image, _reason(error, record.image)))
-    try:
-        mask, rule = read_mask(record.mask, options.mask_rule)
-    except DataError as error:
-        kind = "mask_not_binary" if isinstance(error, NotBinaryError) else "unreadable_mask"
-        faults.append(Fault(kind, record.mask, _reason(error, record.mask)))
-    if image is not None and mask is not None and image.shape[:2] != mask.shape:
-        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (mask, image)]
-        detail = f"mask is {sizes[0]} but its image is {sizes[1]}"
-        turned = orientation_beside(record.image, record.mask)
-        if turned > 1 and image.shape[1::-1] == mask.shape:
-            detail += f" as it is shown; the mask has the size that the image is stored in (EXIF orientation {turned})"
-        faults.append(Fault("size_mismatch", record.mask, detail))
-    if faults or image is None or mask is None:
-        return _Pair(faults)
-    return _Pair([], rule, _look(record, image, mask), fingerprint(image))
+def _with_headers(record: Record, options: DataOptions) -> _Pair:
+    pair = _Pair(record)
+    for path, kind in ((record.image, "unreadable_image"), (record.mask, "unreadable_mask")):
+        try:
+            header = read_header(path)
+            require_size(path, header.size, options.max_pixels)
+            pair.headers[path] = header
+        except DataError as error:
+            pair.faults.append(_unreadable(kind, path, error))
+    if len(pair.headers) == 2:
+        image, mask = pair.headers[record.image], pair.headers[record.mask]
+        if options.pages == "all" and image.pages != mask.pages:
+            text = f"has {mask.pages} pages but its image has {image.pages}"
+            pair.faults.append(Fault("page_mismatch", record.mask, text))
+    return pair
 
 
-def _look(record: Record, image: np.ndarray, mask: np.ndarray) -> PairLook:
-    """Numbers of a good pair: image ``(H, W, 3)`` uint8, mask ``(H, W)`` bool."""
-    assert image.shape[:2] == mask.shape
-    turned = orientation_beside(record.image, record.mask)
+def _mismatch(image: Header, mask: Header) -> str:
+    sizes = [f"{header.size[1]}x{header.size[0]}" for header in (mask, image)]
+    text = f"mask is {sizes[0]} but its image is {sizes[1]}"
+    if image.orientation in (5, 6, 7, 8) and mask.orientation == 1 and image.size == mask.size[::-1]:
+        text += f" as it is shown; the mask has the size that it is stored in (EXIF orientation {image.orientation})"
+    return text
+
+
+def _pages(pair: _Pair, options: DataOptions) -> list[_Pair]:
+    """One pair for each page that is read."""
+    header = pair.headers.get(pair.record.image)
+    if options.pages == "first" or header is None or header.pages == 1 or pair.faults:
+        return [pair]
+    return [replace(pair, record=_of_page(pair.record, page), faults=[]) for page in range(header.pages)]
+
+
+def _of_page(record: Record, page: int) -> Record:
+    return replace(record, name=page_name(record.name, page), page=page)
+
+
+def _count_mask(pair: _Pair, in_flight: InFlight) -> None:
+    header = pair.headers.get(pair.record.mask)
+    if header is None:
+        return
+    path = pair.record.mask
+    try:
+        with in_flight.hold(header.size[0] * header.size[1]):
+            pair.values = counted(path, decode(path, pair.record.page, max_pixels=None))
+    except DataError as error:
+        pair.faults.append(_unreadable("unreadable_mask", path, error))
+
+
+def _add_troubles(pairs: list[_Pair], troubles: list[Trouble]) -> None:
+    by_mask: dict[Path, list[_Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_mask[pair.record.mask].append(pair)
+    for trouble in troubles:
+        for path in trouble.files:
+            fault = Fault(trouble.kind, path, trouble.details.get(path, ""), trouble.text, trouble.cure)
+            for pair in by_mask[path]:
+                pair.faults.append(fault)
+
+
+def _look_at(pair: _Pair, table: MaskTable, in_flight: InFlight) -> None:
+    """Read image and mask once and take the numbers that remarks and the brightness are made of."""
+    image, mask = pair.headers.get(pair.record.image), pair.headers.get(pair.record.mask)
+    if image is None:
+        return
+    turned = image.turned and mask is not None and not mask.turned
+    if mask is not None and image.size != mask.size and not any(one.path == pair.record.mask for one in pair.faults):
+        pair.faults.append(Fault("size_mismatch", pair.record.mask, _mismatch(image, mask)))
+    with in_flight.hold(pair.pixels):
+        try:
+            raster = decode(pair.record.image, pair.record.page, max_pixels=None)
+        except DataError as error:
+            pair.faults.append(_unreadable("unreadable_image", pair.record.image, error))
+            return
+        if pair.faults:
+            return
+        try:
+            values = decode(pair.record.mask, pair.record.page, max_pixels=None)
+            foreground, valid = split_mask(pair.record.mask, values, table)
+        except DataError as error:
+            pair.faults.append(_unreadable("unreadable_mask", pair.record.mask, error))
+            return
+        del values
+        if raster.values.shape[:2] != foreground.shape:
+            pair.faults.append(
+                Fault("size_mismatch", pair.record.mask, f"page {pair.record.page + 1} has another size")
+            )
+            return
+        pair.depth = depth_of(raster.values, raster.no_data)
+        picture = rgb(raster.reduced())
+        pair.fingerprint = fingerprint(picture)
+        pair.look = _look(picture, foreground, valid, turned=image.orientation if turned else 1)
+
+
+def _look(image: np.ndarray, mask: np.ndarray, valid: np.ndarray | None, *, turned: int) -> PairLook:
+    """Numbers of a good pair.
+
+    Args:
+        image: ``(h, w, 3)`` uint8, upright; large ones are reduced.
+        mask: Foreground ``(H, W)`` bool.
+        valid: ``(H, W)`` bool, False where the mask says nothing; None if it does everywhere.
+        turned: EXIF orientation of the image that the mask lacks; 1 if there is none.
+    """
+    counts = mask.size if valid is None else int(np.count_nonzero(valid))
+    edges = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
     return PairLook(
         size=(mask.shape[0], mask.shape[1]),
-        foreground=float(mask.mean()),
+        foreground=np.count_nonzero(mask) / max(counts, 1),
+        void=1 - counts / mask.size,
+        border=float(np.concatenate(edges).mean()),
+        sides=sum(bool(edge.any()) for edge in edges),
         objects=objects_in(mask),
         raster_fit=fit_of_raster(image, mask, turned) if turned > 1 else None,
     )
 
 
-def _remarks(found: Inspection) -> list[Remark]:
-    """What all looks together say."""
-    pairs = list(zip(found.records, found.looks, strict=True))
-    remarks = []
-    if empty := tuple(record.mask for record, look in pairs if look.foreground == 0):
-        cure = "'--empty-masks skip' leaves them out of training"
-        remarks.append(Remark("empty_masks", empty, f"{len(empty)} masks have no foreground", cure))
-    if full := tuple(record.mask for record, look in pairs if look.foreground == 1):
-        remarks.append(Remark("full_masks", full, f"{len(full)} masks are foreground everywhere", "look at them"))
-    return [*remarks, *object_remarks(pairs), *orientation_remarks(pairs)]
-
-
-def _reason(error: DataError, path: Path) -> str:
-    """The error's first sentence without the path, which the report already prints."""
-    return str(error).removeprefix(f"{path}: ").split(". ")[0].rstrip(".")
+def _unreadable(kind: str, path: Path, error: DataError) -> Fault:
+    """The error's first sentence without the path, which the report already prints, and its cure."""
+    reason, _, cure = str(error).removeprefix(f"{path}: ").partition(". ")
+    return Fault(kind, path, reason.rstrip("."), cure="" if cure.startswith("Replace") else cure.rstrip("."))

@@ -1,31 +1,30 @@
-"""Read pictures and masks as people have them: any format, depth, palette, alpha or rotation that Pillow reads."""
+"""Read pictures as SAM wants them and masks as foreground and void, by the rules of the set they belong to."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import DataError
-from ..options import MaskRule
+from .brightness import Brightness, depth_of, scale_of
+from .cures import decide_with_cures
+from .decoding import MOST_PIXELS, Raster, decode, from_pillow, read_header
+from .mask_values import counted, pixels_of
+from .values import FOREGROUND, UNKNOWN, VOID, MaskTable
 
 
-class NotBinaryError(DataError):
-    """A mask with more than foreground and background."""
-
-
-GREY_EDGE_SHARE = 0.9
-"""A grey mask counts as binary with soft edges if at least this share of its pixels is near black or near white."""
-
-
-def read_image(path: Path | str) -> np.ndarray:
+def read_image(
+    path: Path | str, brightness: Brightness | None = None, *, page: int = 0, max_pixels: int | None = MOST_PIXELS
+) -> np.ndarray:
     """Read a picture as SAM wants it.
 
-    The EXIF rotation is applied and alpha is dropped. Of several frames the first is taken. More than 8 bits are
-    scaled by the smallest of 8, 10, 12, 14 and 16 bits that holds the picture's largest value; floating point
-    pictures by 1 if they stay within it, else from their smallest to their largest value.
+    The EXIF rotation is applied and alpha is dropped.
 
     Args:
         path: The file; its content decides the format, not its extension.
+        brightness: Scale of pictures of more than 8 bits; without one that fits, it is made from this picture alone.
+        page: Of a file with several, counted from 0.
+        max_pixels: Larger pictures are refused; None takes any.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB.
@@ -33,18 +32,30 @@ def read_image(path: Path | str) -> np.ndarray:
     Raises:
         DataError: If the file cannot be read.
     """
-    return rgb_from_pillow(_open(Path(path)))
+    return rgb(decode(Path(path), page, max_pixels=max_pixels), brightness)
 
 
-def rgb_from_pillow(image: Image.Image) -> np.ndarray:
+def rgb_from_pillow(image: Image.Image, brightness: Brightness | None = None) -> np.ndarray:
     """The same for a picture that Pillow has opened already; see `read_image`."""
-    image = ImageOps.exif_transpose(image)  # changes nothing if it was done already
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        grey = _to_8_bit(np.asarray(image))
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode == "P" or "A" in image.mode or image.mode == "PA":
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    return rgb(from_pillow(image), brightness)
+
+
+def rgb(raster: Raster, brightness: Brightness | None = None) -> np.ndarray:
+    """The same for a picture that is decoded already; see `read_image`."""
+    values = raster.values
+    if raster.palette is not None:
+        return raster.palette[values]
+    if raster.storage == "1 bit":
+        values = values * np.uint8(255)
+    elif values.dtype != np.uint8:
+        if brightness is None or brightness.span(values.dtype) is None:
+            depth = depth_of(values, raster.no_data)
+            brightness = scale_of([] if depth is None else [depth])
+        assert brightness is not None
+        values = brightness.to_8_bit(values, raster.no_data)
+    if values.ndim == 2:
+        return np.repeat(values[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(values)
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -53,111 +64,45 @@ def image_size(path: Path | str) -> tuple[int, int]:
     Raises:
         DataError: If the file is not a picture.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read as a picture ({error}).") from error
-    return (width, height) if turned else (height, width)
+    return read_header(Path(path)).size
 
 
-def read_mask(path: Path | str, rule: MaskRule = "auto") -> tuple[np.ndarray, str]:
-    """Read a mask as foreground and background.
-
-    Under ``auto`` colours become brightness and then, first match: one value or two values, of which the brighter is
-    foreground (a single value is foreground if it is 1 or the largest the format holds, else it must be 0); many
-    values, at least 90 % of the pixels within an eighth of the ends of the range, are soft edges and cut at half.
-    Anything else is not binary.
+def read_mask(
+    path: Path | str, table: MaskTable | None = None, *, page: int = 0, max_pixels: int | None = MOST_PIXELS
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read a mask.
 
     Args:
         path: The file.
-        rule: ``auto``, ``nonzero`` or ``half``, see `sam_adapter.config.DataOptions`.
+        table: What the values of its set mean; None decides by this file alone, as ``--mask-rule auto`` does.
+        page: Of a file with several, counted from 0.
+        max_pixels: Larger masks are refused; None takes any.
 
     Returns:
-        ``(H, W)`` bool, and the name of the rule that applied.
+        Foreground ``(H, W)`` bool, and where the mask says anything ``(H, W)`` bool; None if it does everywhere.
 
     Raises:
-        DataError: If the file cannot be read.
-        NotBinaryError: If it is not binary under the rule.
+        DataError: If the file cannot be read, or has a value that the table does not know.
     """
-    values, largest = _mask_values(_open(Path(path)))
-    if rule == "nonzero":
-        return values != 0, "not zero"
-    if rule == "half":
-        return values > largest / 2, "above half"
-    found = np.unique(values)
-    if len(found) == 1:
-        value = found[0]
-        if value not in (0, 1, largest):
-            raise NotBinaryError(f"{path}: mask has the single value {value}; expected 0, 1 or {largest:g}. {_CURE}")
-        return values != 0, "empty" if value == 0 else "full"
-    if len(found) == 2:
-        low, high = found
-        name = "two colours, the brighter" if largest == _COLOURS else f"two values {low:g}/{high:g}"
-        return values == high, name
-    edge = largest / 8
-    extreme = np.mean((values < edge) | (values > largest - edge))
-    if found[-1] > largest - edge and extreme >= GREY_EDGE_SHARE:
-        return values > largest / 2, "grey edges, cut at half"
-    shown = ", ".join(f"{value:g}" for value in found[:6]) + (", ..." if len(found) > 6 else "")
-    raise NotBinaryError(f"{path}: mask is not binary, it has {len(found)} values ({shown}). {_CURE}")
+    path = Path(path)
+    raster = decode(path, page, max_pixels=max_pixels)
+    if table is None:
+        decision = decide_with_cures([counted(path, raster)])
+        if decision.troubles:
+            trouble = decision.troubles[0]
+            raise DataError(f"{path}: {trouble.text}. What helps: {trouble.cure}.")
+        table = decision.table
+    return split_mask(path, raster, table)
 
 
-_CURE = (
-    "Save it with 0 and 255, or choose '--mask-rule nonzero' (all but 0 is foreground) or '--mask-rule half' "
-    "(above half of the range is)."
-)
-
-
-_COLOURS = 255_000.0
-"""Brightness of white where a mask is in colour; see `_mask_values`."""
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+def split_mask(path: Path, raster: Raster, table: MaskTable) -> tuple[np.ndarray, np.ndarray | None]:
+    """The same for a mask that is decoded already; see `read_mask`."""
+    pixels, own = pixels_of(path, raster, table)
+    meanings = table.applied(own, pixels)
+    if (meanings == UNKNOWN).any():
         raise DataError(
-            f"{path}: has more than {limit} million pixels, Pillow's limit. Cut it into tiles or shrink it."
-        ) from error
-    except Exception as error:  # Pillow's readers raise many types on broken files
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{path}: cannot be read as a picture ({reason}). Replace the file.") from error
-
-
-def _to_8_bit(pixels: np.ndarray) -> np.ndarray:
-    values = np.nan_to_num(pixels.astype(np.float64))
-    low, high = float(values.min()), float(values.max())
-    if pixels.dtype.kind == "f" and low >= 0 and high <= 1:
-        scaled = values * 255
-    elif pixels.dtype.kind != "f" and low >= 0 and high <= 65535:
-        bits = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
-        scaled = values * (255 / (2**bits - 1))
-    else:
-        scaled = (values - low) * (255 / max(high - low, 1e-12))
-    return np.round(scaled).astype(np.uint8)
-
-
-def _mask_values(image: Image.Image) -> tuple[np.ndarray, float]:
-    """Brightness of a mask ``(H, W)`` and the largest value that its format holds."""
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8), 1
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        return values, 65535 if values.max() > 255 else (255 if values.max() > 1 else 1)
-    if image.mode == "L":
-        return np.asarray(image), 255
-    if image.mode == "LA":
-        return np.asarray(image)[:, :, 0], 255
-    colours = np.asarray(image.convert("RGB")).astype(np.uint16)
-    if np.array_equal(colours[..., 0], colours[..., 1]) and np.array_equal(colours[..., 0], colours[..., 2]):
-        return colours[..., 0], 255
-    # Weights that keep different colours apart, unlike an 8-bit conversion to grey.
-    brightness = colours @ np.array([299.0, 587.0, 114.0])
-    return brightness, _COLOURS
+            f"{path}: has values that the masks of this set did not have when they were looked at. "
+            "Run 'sam-adapter check' again."
+        )
+    void = meanings == VOID
+    return meanings == FOREGROUND, ~void if void.any() else None

@@ -1,9 +1,12 @@
 """All that decides how the files of a set are read; stored with the run and the adapter."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Self
 
+from pydantic import TypeAdapter, ValidationError
+
+from ..options import Pages
 from .brightness import Brightness
 from .values import MaskTable
 
@@ -18,24 +21,35 @@ class ReadingRules:
         pages: Pages of a file with several that are read.
     """
 
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
     masks: MaskTable | None = None
     brightness: Brightness | None = None
-    pages: Literal["first", "all"] = "first"
+    pages: Pages = "first"
+
+    def with_brightness_of(self, other: "ReadingRules | None") -> "ReadingRules":
+        """These rules with the brightness that an adapter was trained with, where it has one."""
+        if other is None or other.brightness is None:
+            return self
+        return replace(self, brightness=other.brightness.completed_by(self.brightness))
 
     def to_json(self) -> dict[str, Any]:
         """The rules as plain JSON values."""
-        return {
-            "masks": None if self.masks is None else self.masks.to_json(),
-            "brightness": None if self.brightness is None else self.brightness.to_json(),
-            "pages": self.pages,
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave."""
-        masks, brightness = values["masks"], values["brightness"]
-        return cls(
-            masks=None if masks is None else MaskTable.from_json(masks),
-            brightness=None if brightness is None else Brightness.from_json(brightness),
-            pages=values["pages"],
-        )
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: If a key is missing or unknown, or a value is wrong; all of them in one sentence.
+        """
+        try:
+            rules = TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            problems = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+            raise ValueError("; ".join(problems)) from error
+        missing = {"masks", "brightness", "pages"} - set(values)
+        if missing:
+            raise ValueError(f"{', '.join(sorted(missing))}: missing")
+        return rules

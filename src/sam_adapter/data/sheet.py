@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 from ..batch import Prompt
 from ..drawing import COLOURS, contrasting_colour, with_prompt
 from ..errors import DataError
-from ..options import DataOptions
 from ..prompts import box_from_mask
 from ..writing import written_beside
 from .findings import Inspection
 from .reading import read_image, read_mask
+from .rules import ReadingRules
 from .sources import Record
 
 COLUMNS, MOST_PAIRS = 6, 36
@@ -25,13 +25,12 @@ _GROUND, _TEXT, _NOTE = (24, 24, 24), (235, 235, 235), (255, 190, 90)
 _WORST_FIRST = ("orientation", "inverted", "near_copies", "tiny_objects", "several_objects", "specks", "full_masks")
 
 
-def write_sheet(path: Path, found: Inspection, options: DataOptions) -> None:
+def write_sheet(path: Path, found: Inspection) -> None:
     """Draw up to 36 pairs with their outlines, boxes and remarks.
 
     Args:
         path: PNG file.
         found: What is known of the set.
-        options: How it was read.
     """
     chosen = _chosen(found)
     head = _head(found, len(chosen))
@@ -44,7 +43,7 @@ def write_sheet(path: Path, found: Inspection, options: DataOptions) -> None:
         draw.text((_GAP, _GAP + line * _LINE), _cut(text, sheet.width - 2 * _GAP, font), _TEXT, font)
     for index, (record, kinds) in enumerate(chosen):
         left, above = _GAP + index % COLUMNS * (_TILE + _GAP), top + index // COLUMNS * step
-        tile = Image.fromarray(_drawn(record, options))
+        tile = Image.fromarray(_drawn(record, found.rules))
         sheet.paste(tile, (left + (_TILE - tile.width) // 2, above + (_TILE - tile.height) // 2))
         draw.text((left, above + _TILE + 2), _cut(record.name, _TILE, font, end=True), _TEXT, font)
         for line, text in enumerate(_wrapped(", ".join(kind.replace("_", " ") for kind in kinds), font)[:2], start=1):
@@ -85,22 +84,32 @@ def _head(found: Inspection, shown: int) -> list[str]:
     return lines
 
 
-def _drawn(record: Record, options: DataOptions) -> np.ndarray:
+def _drawn(record: Record, rules: ReadingRules) -> np.ndarray:
     """One pair, its longest side that of a tile, ``(h, w, 3)`` uint8."""
     try:
-        image = read_image(record.image)
-        mask, _ = read_mask(record.mask, options.mask_rule)
+        image = read_image(record.image, rules.brightness, page=record.page, max_pixels=None)
+        mask, valid = read_mask(record.mask, rules.masks, page=record.page, max_pixels=None)
     except DataError:  # it was readable a moment ago
         return np.zeros((_TILE, _TILE, 3), np.uint8)
     scale = _TILE / max(mask.shape)
     size = max(round(mask.shape[1] * scale), 1), max(round(mask.shape[0] * scale), 1)
     drawn = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if valid is not None:
+        _stripe(drawn, cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 0)
     colour = contrasting_colour(image)
     _outline(drawn, mask, colour if colour != COLOURS[3] else COLOURS[1])  # yellow is the box
     if not mask.any():
         return drawn
     box = Prompt(boxes=torch.from_numpy(box_from_mask(mask))[None])
     return with_prompt(drawn, box.scaled(size[0] / mask.shape[1], size[1] / mask.shape[0]))
+
+
+def _stripe(drawn: np.ndarray, void: np.ndarray) -> None:
+    """Draw dark and light stripes where the mask says nothing."""
+    rows, columns = np.mgrid[: void.shape[0], : void.shape[1]]
+    stripes = (rows + columns) // 4 % 2
+    drawn[void & (stripes == 0)] = 40
+    drawn[void & (stripes == 1)] = 200
 
 
 def _outline(drawn: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> None:

@@ -1,7 +1,10 @@
 """Folders of images and masks → records, paired by relative path and stem."""
 
+import os
 import re
+import unicodedata
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +18,32 @@ class Record:
     """One image and its mask."""
 
     name: str
-    """Path below the folder without extension, ``/`` between folders: ``day1/img_07``."""
+    """Path below the folder without extension, ``/`` between folders: ``day1/img_07``; with ``--pages all`` a page
+    after the first has its number behind it: ``day1/stack_page2``."""
     image: Path
     mask: Path
+    page: int = 0
+    """Page of both files, counted from 0."""
+
+    @property
+    def picture(self) -> tuple[Path, int]:
+        """The image's file and page."""
+        return self.image, self.page
+
+
+@dataclass
+class Pictures:
+    """What one folder holds.
+
+    Attributes:
+        files: Pictures in sorted order.
+        ignored: Number of files that are no pictures.
+        loops: Symbolic links that lead back to a folder above them; they were not followed.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    ignored: int = 0
+    loops: list[Path] = field(default_factory=list)
 
 
 @dataclass
@@ -30,6 +56,7 @@ class Listing:
         masks_without_image: Masks that no image belongs to.
         duplicates: Files that share one name.
         ignored: Number of files that are no pictures.
+        loops: Symbolic links that lead back to a folder above them.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -37,6 +64,7 @@ class Listing:
     masks_without_image: list[Path] = field(default_factory=list)
     duplicates: list[list[Path]] = field(default_factory=list)
     ignored: int = 0
+    loops: list[Path] = field(default_factory=list)
 
 
 def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listing:
@@ -53,18 +81,18 @@ def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listi
     Raises:
         ConfigError: If a folder is missing or holds no picture.
     """
-    listing = Listing()
-    before, after = (re.escape(part) for part in mask_pattern.split("{stem}", 1))
+    before, after = (re.escape(unicodedata.normalize("NFC", part)) for part in mask_pattern.split("{stem}", 1))
     below = masks.resolve() if masks.resolve().is_relative_to(images.resolve()) and masks != images else None
-    image_files, listing.ignored = _by_name(images, "images", but=below)
-    mask_files, ignored = _by_name(masks, "masks", re.compile(f"{before}(.+){after}"))
+    image_files, found_images = _by_name(images, "images", but=below)
+    mask_files, found_masks = _by_name(masks, "masks", re.compile(f"{before}(.+){after}"))
+    listing = Listing(ignored=found_images.ignored, loops=sorted({*found_images.loops, *found_masks.loops}))
     # With one folder for both, the pattern tells a mask from an image.
     if images.resolve() == masks.resolve():
         taken = {path for paths in mask_files.values() for path in paths}
         image_files = {name: [p for p in paths if p not in taken] for name, paths in image_files.items()}
         image_files = {name: paths for name, paths in image_files.items() if paths}
     else:
-        listing.ignored += ignored
+        listing.ignored += found_masks.ignored
     for files in (image_files, mask_files):
         listing.duplicates += [paths for _, paths in sorted(files.items()) if len(paths) > 1]
     for name, paths in sorted(image_files.items()):
@@ -77,25 +105,52 @@ def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listi
     return listing
 
 
-def list_pictures(folder: Path) -> tuple[list[Path], int]:
-    """Pictures below a folder in sorted order, and the number of other files.
+def list_pictures(folder: Path) -> Pictures:
+    """Pictures below a folder.
 
     A file is a picture if Pillow knows its extension or, failing that, its content. Hidden files are passed over.
+    Linked folders are searched too.
     """
     known = Image.registered_extensions()
-    pictures, ignored = [], 0
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not path.is_file():
-            continue
-        if (path.suffix.lower() in known and path.suffix.lower() not in _NOT_PICTURES) or _is_picture(path):
-            pictures.append(path)
+    found = Pictures()
+    for path in sorted(_walk(folder, found.loops)):
+        suffix = path.suffix.lower()
+        if (suffix in known and suffix not in _NOT_PICTURES) or _is_picture(path):
+            found.files.append(path)
         else:
-            ignored += 1
-    return pictures, ignored
+            found.ignored += 1
+    return found
 
 
 _NOT_PICTURES = {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf"}
+
+
+def _walk(folder: Path, loops: list[Path]) -> Iterator[Path]:
+    """All files below a folder that are not hidden; links that lead to a folder above themselves go to ``loops``."""
+    above: dict[str, frozenset[str]] = {str(folder): frozenset({os.path.realpath(folder)})}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = above.pop(place)
+        kept = []
+        for name in sorted(folders):
+            path = os.path.join(place, name)
+            target = os.path.realpath(path)
+            if name.startswith("."):
+                continue
+            if target in real:
+                loops.append(Path(path))
+                continue
+            above[path] = real | {target}
+            kept.append(name)
+        folders[:] = kept
+        for name in files:
+            path = Path(place, name)
+            if not name.startswith(".") and path.is_file():
+                yield path
+
+
+def printable(text: str) -> str:
+    """Text that can be printed and written as UTF-8, whatever bytes a file's name has."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _is_picture(path: Path) -> bool:
@@ -108,21 +163,23 @@ def _is_picture(path: Path) -> bool:
 
 def _by_name(
     folder: Path, option: str, pattern: re.Pattern[str] | None = None, *, but: Path | None = None
-) -> tuple[dict[str, list[Path]], int]:
+) -> tuple[dict[str, list[Path]], Pictures]:
+    """Pictures by path without extension, in one form of Unicode: systems differ in how they write an umlaut."""
     if not folder.is_dir():
         raise ConfigError(f"{option}: '{folder}' is not a folder.")
-    pictures, ignored = list_pictures(folder)
+    pictures = list_pictures(folder)
     files: dict[str, list[Path]] = defaultdict(list)
-    for path in pictures:
+    for path in pictures.files:
         if but is not None and path.resolve().is_relative_to(but):
             continue
-        stem = path.stem
+        stem = unicodedata.normalize("NFC", path.stem)
         if pattern is not None and (match := pattern.fullmatch(stem)):
             stem = match[1]
         elif pattern is not None and pattern.pattern != "(.+)":
             continue
-        files[(path.relative_to(folder).parent / stem).as_posix()].append(path)
+        parent = unicodedata.normalize("NFC", path.relative_to(folder).parent.as_posix())
+        files[printable((Path(parent) / stem).as_posix())].append(path)
     if not files:
         named = "" if pattern is None or pattern.pattern == "(.+)" else " with names that fit the mask pattern"
         raise ConfigError(f"{option}: '{folder}' holds no pictures{named}.")
-    return dict(files), ignored
+    return dict(files), pictures

@@ -1,0 +1,146 @@
+"""Remarks about the values, brightness and pages of a set: what its owner should know although nothing is faulty."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..options import DataOptions
+from .brightness import Depth
+from .decoding import Header
+from .findings import PairLook, Remark
+from .mask_values import MaskValues
+from .rules import ReadingRules
+from .sources import Record
+from .values import equal, shown
+
+INVERTED_SHARE = 0.9
+"""Share of the pictures whose border must be mostly foreground before a set is called inverted."""
+_HOT = 2.0
+"""A pixel is hot if it lies this many times the scale's range above its low end."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that was seen of one good pair."""
+
+    record: Record
+    look: PairLook
+    headers: dict[Path, Header]
+    values: MaskValues | None
+    depth: Depth | None
+
+
+def remarks_of(seen: Sequence[Seen], rules: ReadingRules, options: DataOptions, loops: Sequence[Path]) -> list[Remark]:
+    """What all looks together say, the gravest first."""
+    found = [
+        _inverted(seen, options),
+        _alpha(seen, rules),
+        *_void(seen, options),
+        _hot_pixels(seen, rules),
+        _no_data(seen),
+        _dropped_pages(seen, options),
+        _masks(
+            seen,
+            "full_masks",
+            lambda look: look.foreground == 1,
+            "are foreground everywhere",
+            "look at them; a mask of one value says nothing about an outline",
+        ),
+        _masks(
+            seen,
+            "empty_masks",
+            lambda look: look.foreground == 0,
+            "have no foreground",
+            "nothing, if the pictures show no object; '--empty-masks skip' leaves them out of training",
+        ),
+    ]
+    if loops:
+        text = f"{len(loops)} links lead back to a folder above them and were not followed"
+        found.append(Remark("symlink_loop", tuple(loops), text, "remove the links"))
+    return [remark for remark in found if remark is not None]
+
+
+def _inverted(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
+    clear = [one for one in seen if 0 < one.look.foreground < 1]
+    around = [one for one in clear if one.look.sides == 4 and one.look.border > 0.5]
+    if not around or len(around) < INVERTED_SHARE * len(clear):
+        return None
+    share = sum(one.look.foreground for one in clear) / len(clear)
+    option = "leave '--mask-invert' out" if options.mask_invert else "'--mask-invert' exchanges them"
+    return Remark(
+        "inverted",
+        tuple(one.record.mask for one in around),
+        f"foreground touches every border of {len(around)} of {len(clear)} pictures and fills {share:.0%}; foreground "
+        "and background are probably exchanged",
+        f"{option} (then {1 - share:.1%} foreground), if the objects are the other part",
+    )
+
+
+def _alpha(seen: Sequence[Seen], rules: ReadingRules) -> Remark | None:
+    if rules.masks is None or rules.masks.for_storage("alpha") is None:
+        return None
+    files = tuple(one.record.mask for one in seen if one.values is not None and one.values.alpha is not None)
+    text = f"the colours of {len(files)} masks do not vary but their alpha does; it is read as the mask"
+    return Remark("mask_in_alpha", files, text, "nothing, if that is meant")
+
+
+def _void(seen: Sequence[Seen], options: DataOptions) -> list[Remark]:
+    found = []
+    unused = [
+        value
+        for value in options.void_values
+        if not any(
+            one.values is not None and (equal(one.values.values, value).any() or equal(one.values.visible, value).any())
+            for one in seen
+        )
+    ]
+    if unused and seen:
+        values = ", ".join(shown(value) for value in unused)
+        text = f"no mask has the value {values} that '--ignore-value' names"
+        found.append(Remark("unused_ignore_value", (), text, "compare it with the mask values above"))
+    if void := [one for one in seen if one.look.void]:
+        share = sum(one.look.void for one in void) / len(void)
+        text = f"{len(void)} masks have void, {share:.1%} of their pixels on average; it counts nowhere"
+        found.append(Remark("void", tuple(one.record.mask for one in void), text))
+    return found
+
+
+def _hot_pixels(seen: Sequence[Seen], rules: ReadingRules) -> Remark | None:
+    files = []
+    for one in seen:
+        if one.depth is None or rules.brightness is None:
+            continue
+        span = rules.brightness.floating if one.depth.floating else rules.brightness.integer
+        if span is not None and one.depth.highest > span[0] + _HOT * (span[1] - span[0]):
+            files.append(one.record.image)
+    if not files:
+        return None
+    text = f"{len(files)} images have a few pixels far brighter than all others of the set; the scale leaves them out"
+    return Remark("hot_pixels", tuple(files), text, "nothing, if these pixels are defects of the camera")
+
+
+def _no_data(seen: Sequence[Seen]) -> Remark | None:
+    missing = [one for one in seen if one.depth is not None and one.depth.missing > 0]
+    if not missing:
+        return None
+    values = sorted({value for one in missing if one.depth is not None for value in one.depth.no_data})
+    named = ", ".join([f"{value:g}" for value in values] or ["NaN or infinite"])
+    share = sum(one.depth.missing for one in missing if one.depth is not None) / len(missing)
+    text = f"{len(missing)} images have missing data ({named}), {share:.1%} of their pixels; it becomes black"
+    return Remark("no_data", tuple(one.record.image for one in missing), text)
+
+
+def _dropped_pages(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
+    if options.pages == "all":
+        return None
+    files = [path for one in seen for path, header in one.headers.items() if header.pages > 1]
+    if not files:
+        return None
+    dropped = sum(header.pages - 1 for one in seen for header in one.headers.values())
+    text = f"{len(files)} files have several pages; only the first of each is read, {dropped} are not"
+    return Remark("dropped_pages", tuple(files), text, "'--pages all' makes a pair of each page")
+
+
+def _masks(seen: Sequence[Seen], kind: str, which: Callable[[PairLook], bool], what: str, cure: str) -> Remark | None:
+    files = tuple(one.record.mask for one in seen if which(one.look))
+    return Remark(kind, files, f"{len(files)} masks {what}", cure) if files else None

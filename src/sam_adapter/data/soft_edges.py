@@ -1,0 +1,91 @@
+"""Masks with soft edges: two values and, between them, what antialiasing, resizing or JPEG made of the outline."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .mask_values import MaskValues
+from .values import Value, along
+
+NEAR = 1 / 8
+"""A value belongs to an end of the range if it lies within this share of it."""
+SHARE = 0.9
+"""Share of a set's pixels that must be near one of the two ends."""
+FILE_SHARE = 0.75
+"""The same for a single file, where thin structures are edges all over."""
+_LEAST_VALUES = 6
+"""Fewer values than this are clear values, however they lie."""
+_SPIKE = 0.5
+"""Share of the pixels between the ends that one value, or a sixteenth of the range, may hold at most."""
+_VISIBLE = 0.01
+"""Share of a mask's pixels that cannot be noise of its compression."""
+
+
+def fits_soft(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value], list[bool]] | None:
+    """Whether a set has two values with soft edges.
+
+    Args:
+        files: Masks of one storage.
+
+    Returns:
+        The two ends and which files fit to them; None if the set as a whole does not.
+    """
+    values, counts = _together(files)
+    if len(values) < _LEAST_VALUES or not np.isfinite(values).all():
+        return None
+    low, high = soft_extremes(files)
+    if low == high or (float(np.abs(np.subtract(low, high)).max()) < 16 and files[0].storage != "float"):
+        return None
+    fits = [_file_fits(file, low, high) for file in files]
+    kept = [file for file, fit in zip(files, fits, strict=True) if fit]
+    if not kept:
+        return None
+    values, counts = _together(kept)
+    place, aside = along(values, low, high)
+    near_low, near_high, between = _parts(place, aside)
+    total, rest = counts.sum(), counts[between].sum()
+    if rest > (1 - SHARE) * total or rest > 3 * counts[near_high].sum() or not counts[near_low].sum():
+        return None
+    if len(np.unique(np.rint(place[between] * 16))) < 3:
+        return None
+    if rest > 0.005 * total:
+        bins = np.bincount(np.clip(np.rint(place[between] * 16), 0, 16).astype(int), weights=counts[between])
+        if max(bins.max(), counts[between].max()) > _SPIKE * rest:
+            return None
+    return (low, high), fits
+
+
+def soft_extremes(files: Sequence[MaskValues]) -> tuple[Value, Value]:
+    """The two values that a set is made of: the most frequent, and the one that is frequent and far from it."""
+    values, counts = _together(files)
+    first = values[counts.argmax()]
+    distance = ((values - first) ** 2).sum(1)
+    second = values[(counts * distance).argmax()]
+    low, high = sorted([tuple(first.tolist()), tuple(second.tolist())])
+    return low, high
+
+
+def _file_fits(file: MaskValues, low: Value, high: Value) -> bool:
+    place, aside = along(file.values, low, high)
+    between = _parts(place, aside)[2]
+    total = file.counts.sum()
+    if file.counts[between].sum() > (1 - FILE_SHARE) * total:
+        return False
+    one_side = not (place > 0.5).any() or not (place <= 0.5).any()
+    # Several values that the cut would make one of: another convention, unless they are a trace of noise.
+    return not (one_side and len(file.values) > 1 and total - file.counts.max() > _VISIBLE * total)
+
+
+def _parts(place: np.ndarray, aside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which values are near the low end, near the high one, and neither."""
+    straight = aside < 2 * NEAR
+    near_low = straight & (place < NEAR) & (place > -2 * NEAR)
+    near_high = straight & (place > 1 - NEAR) & (place < 1 + 2 * NEAR)
+    return near_low, near_high, ~(near_low | near_high)
+
+
+def _together(files: Sequence[MaskValues]) -> tuple[np.ndarray, np.ndarray]:
+    values = np.concatenate([file.values for file in files])
+    counts = np.concatenate([file.counts for file in files])
+    unique, at = np.unique(values, axis=0, return_inverse=True)
+    return unique, np.bincount(at.ravel(), weights=counts, minlength=len(unique))
