@@ -27,7 +27,7 @@ def test_images_of_a_batch_may_have_different_numbers_of_prompts(sam_folder: str
         )
     batch = Batch.collate(samples)
     assert batch.image_index == [0, 0, 0, 1, 2, 2]
-    assert batch.weight == [1, 1, 1, 0, 1, 1]
+    assert batch.weight == [1 / 3, 1 / 3, 1 / 3, 0, 1 / 2, 1 / 2]
     together = segmenter(batch).mask_logits
     alone = [logits for sample in samples for logits in segmenter(Batch.collate([sample])).mask_logits]
     for one, other in zip(together, alone, strict=True):

@@ -44,9 +44,10 @@ LAYERS = [
         "backbones",
         "methods",
     ],
-    ["model", "embeddings", "description", "checkpoint", "convert"],
+    ["model", "embeddings", "description", "checkpoint", "starting", "convert"],
     [
         "averaging",
+        "epoch_means",
         "task",
         "training",
         "callbacks",
@@ -68,7 +69,7 @@ LAYERS = [
 ROOMS = {
     "transformers": {"backbones"},
     "huggingface_hub": {"backbones"},
-    "lightning": {"task", "training", "callbacks", "run_folder", "user_prompts", "data"},
+    "lightning": {"task", "epoch_means", "training", "callbacks", "run_folder", "user_prompts", "data"},
     "albumentations": {"data"},
     "wandb": {"training"},
     "matplotlib": {"curves"},

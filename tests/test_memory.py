@@ -73,13 +73,13 @@ def test_a_dry_run_takes_the_runs_own_step_and_writes_nothing(
     pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     seen = []
-    loss = SegmentationTask.loss
+    losses = SegmentationTask.losses
 
     def noted(self: SegmentationTask, batch):
         seen.append((len(batch), len(batch.prompts)))
-        return loss(self, batch)
+        return losses(self, batch)
 
-    monkeypatch.setattr(SegmentationTask, "loss", noted)
+    monkeypatch.setattr(SegmentationTask, "losses", noted)
     config = run(pairs, sam_folder, tmp_path / "run").but(dry_run=True)
     (tmp_path / "c.yaml").write_text(config.to_yaml())
     cli.main(["train", "--config", str(tmp_path / "c.yaml")])

@@ -154,6 +154,7 @@ def test_no_decay_on_biases_and_norms(sam_folder: str, pairs: Path, tmp_path: Pa
     assert "adapter.down.0.bias" in plain
     assert "backbone.sam.mask_decoder.transformer.layers.0.layer_norm1.weight" in plain
     assert "backbone.sam.mask_decoder.upscale_layer_norm.weight" in plain
+    assert "backbone.sam.mask_decoder.mask_tokens.weight" in plain
     assert len(decayed) + len(plain) == len(segmenter.trained_state())
 
 
@@ -194,16 +195,22 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     assert [row["val_iou"] for row in rows(run.output)] == [row["val_iou"] for row in rows(long_run.output)]
 
 
-def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, sam_folder: str):
-    pairs = write_pairs(tmp_path / "pairs", 10)
+@pytest.mark.parametrize(("devices", "accumulate"), [(2, 1), (1, 2)])
+def test_two_processes_or_steps_are_one_with_twice_the_batch(
+    tmp_path: Path, sam_folder: str, devices: int, accumulate: int
+):
+    """With seven pictures, the last step has one picture alone."""
+    pairs = write_pairs(tmp_path / "pairs", 7)
     options = {"epochs": 1, "val_fraction": 0.0, "augment": "none", "prompt": "mixed", "warmup": 0.0}
     one = config(pairs, sam_folder, tmp_path / "one", batch_size=2, precision="32", **options)
-    two = config(pairs, sam_folder, tmp_path / "two", batch_size=1, devices=2, precision="32", **options)
+    two = one.but(output=tmp_path / "two", batch_size=1, devices=devices, accumulate=accumulate)
     train(one)
     subprocess.run(command(two), check=True, capture_output=True, timeout=300)
-    # After five steps: weights, and the optimiser's running mean of the gradients.
+    for name in ("train_loss", "train_iou"):
+        assert float(rows(two.output)[0][name]) == pytest.approx(float(rows(one.output)[0][name]), rel=1e-5)
+    # After four steps: weights, and the optimiser's running mean of the gradients.
     ours, theirs = (torch.load(run.output / "last.ckpt", weights_only=False) for run in (one, two))
-    assert ours["global_step"] == theirs["global_step"] == 5
+    assert ours["global_step"] == theirs["global_step"] == 4
     for name, tensor in ours["state_dict"].items():
         assert relative(theirs["state_dict"][name], tensor) < 1e-5, name
     states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (ours, theirs)]
@@ -308,7 +315,7 @@ def test_ctrl_c_at_every_kind_of_moment(
     assert signal.getsignal(signal.SIGINT) == before
     whole = weights(tmp_path / "whole")
     assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(run.output).items())
-    names = ("epoch", "step", "val_iou", "val_iou_none", "val_loss")
+    names = ("epoch", "step", "train_loss", "train_iou", "val_iou", "val_iou_none", "val_loss")
     assert [[r[n] for n in names] for r in rows(run.output)] == [
         [r[n] for n in names] for r in rows(tmp_path / "whole")
     ]

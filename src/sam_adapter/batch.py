@@ -83,7 +83,7 @@ class Sample(NamedTuple):
         original_size: ``(H, W)``.
         image_embedding: ``(D, h, w)`` of an earlier encoding, or None.
         valid: ``(1, H, W)`` bool, False where the ground truth says nothing (void); None if every pixel counts.
-        weight: How much each of its prompts counts in the loss; 0 for a sample that only fills up a process.
+        weight: How much it counts in the loss, shared among its prompts; 0 if it only fills up a process.
     """
 
     index: int
@@ -106,7 +106,7 @@ class Batch:
 
     ``prompts`` holds the prompts of all images one after another; images may have different numbers of them. For each
     prompt ``image_index`` is the position of its image in the batch (left out: one prompt an image, in order) and
-    ``weight`` how much it counts in the loss (left out: 1 each).
+    ``weight`` how much it counts in the loss (left out: 1 each); those of an image sum to 1, or to 0.
     """
 
     indices: list[int]
@@ -150,7 +150,7 @@ class Batch:
             image_embeddings=_stacked([sample.image_embedding for sample in samples]),
             valid=[sample.valid for sample in samples if sample.target is not None],
             image_index=[at for at, sample in enumerate(samples) for _ in sample.prompts],
-            weight=[sample.weight for sample in samples for _ in sample.prompts],
+            weight=[sample.weight / len(sample.prompts) for sample in samples for _ in sample.prompts],
         )
 
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:

@@ -197,10 +197,10 @@ class MetricsTable(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row; rows of a run that went further before it was resumed are replaced."""
         assert isinstance(pl_module, SegmentationTask)
+        means = pl_module.train_scores()
         if not trainer.is_global_zero:
             return
-        found = trainer.callback_metrics
-        training = {name: float(found[name]) for name in ("train_loss", "train_iou")}
+        training = {f"train_{name}": value for name, value in means.items()}
         training |= {"step": trainer.global_step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         row = self._add(trainer.current_epoch + 1, training, pl_module.val_scores)
         log.info("epoch %d of %d: %s (%.1f s)", row["epoch"], trainer.max_epochs, _shown(row), row["seconds"])

@@ -96,7 +96,7 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
         return SamSegmenter.frozen(model, image_size=image_size)
     folder = Path(adapter)
     description = read_adapter_config(folder)
-    state = _read_weights(folder / WEIGHTS_FILE)
+    state = read_adapter_weights(folder)
     base, preprocessing = description.base, description.preprocessing_settings
     try:
         backbone = load_backbone(model or base.name, image_size=preprocessing.image_size)
@@ -116,7 +116,7 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
     with torch.device("meta"):  # no memory for what the method adds until the file is known to fit it
         segmenter = SamSegmenter(
             backbone,
-            description.method_settings,
+            description.method_settings.carrying_spare(state),
             preprocessing,
             prompt=description.prompt,
             threshold=description.threshold,
@@ -145,12 +145,13 @@ def read_adapter_config(folder: Path) -> Description:
     return read_description(folder / CONFIG_FILE)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_adapter_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of an adapter.
 
     Raises:
         CheckpointError: If the file is damaged, or a value is not finite.
     """
+    path = folder / WEIGHTS_FILE
     try:
         state = load_file(path)
     except Exception as error:  # safetensors raises its own types on broken files

@@ -88,7 +88,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     lr: float = 2e-4
     """Highest learning rate (AdamW)."""
     weight_decay: float = 0.01
-    """Weight decay; biases and norms have none."""
+    """Weight decay; biases, norms and embeddings have none."""
     warmup: float = 0.05
     """Fraction of all optimiser steps over which the rate rises from zero; then it falls as a cosine."""
     clip: float | None = None
@@ -120,6 +120,9 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     """Project name for Weights & Biases."""
     run_name: str | None = None
     """Name of the run for the logger; without it the output folder's name."""
+    start_from: Path | None = None
+    """Adapter folder whose weights a new run starts from, of the same base and method: for more data, or for passing an
+    adapter on to other data."""
     resume: bool = False
     """Go on from output/last.ckpt with everything restored."""
     overwrite: bool = False

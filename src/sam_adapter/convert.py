@@ -84,9 +84,10 @@ def _from_second(backbone: SamBackbone, state: Mapping[str, Tensor]) -> SamSegme
         name = name.replace(high, "adapter.high_frequency_tune.").replace(embedding, "adapter.embedding_tune.")
         name = re.sub(r"image_encoder\.task_adapter_blocks\.(\d+)\.down_projection\.", r"adapter.down.\1.", name)
         named[name.replace("image_encoder.task_adapter_up.", "adapter.shared_up.")] = tensor
-    method = MethodSettings(name="sam_adapter", parts=("mask_decoder",), adapter=settings)
+    ours = _sam_names(named)
+    method = MethodSettings(name="sam_adapter", parts=("mask_decoder",), adapter=settings).carrying_spare(ours)
     segmenter = SamSegmenter(backbone, method, Preprocessing(image_size=backbone.image_size), prompt="box")
-    segmenter.load_trained_state(_sam_names(named))
+    segmenter.load_trained_state(ours)
     return segmenter
 
 
@@ -113,12 +114,13 @@ def _from_paper(backbone: SamBackbone, state: Mapping[str, Tensor], source: str)
             own = re.sub(r"lightweight_mlp_(\d+)\.0\.", r"down.\1.", own)
             # The convolution's weights (T, 3, P, P) in the order of our flattened patches.
             named[f"adapter.{own}"] = tensor.flatten(1) if tensor.ndim == 4 else tensor
+    ours = _sam_names(named)
     method = MethodSettings(
         name="sam_adapter", parts=("mask_decoder",), adapter=settings, carried=tuple(_CARRIED.values())
-    )
+    ).carrying_spare(ours)
     preprocessing = Preprocessing(image_size=backbone.image_size, resize="squash")
     segmenter = SamSegmenter(backbone, method, preprocessing, prompt="none")
-    segmenter.load_trained_state(_sam_names(named))
+    segmenter.load_trained_state(ours)
     return segmenter
 
 

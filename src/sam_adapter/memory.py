@@ -115,7 +115,7 @@ class Rehearsal:
         for _ in range(2):
             began = machine.clock()
             with machine.autocast():
-                loss = task.loss(batch)[0]
+                loss = task.losses(batch)[0].mean()
             forward = machine.clock() - began
             loss.backward()
             optimizer.step()

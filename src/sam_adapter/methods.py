@@ -1,12 +1,26 @@
 """Methods of adaptation: what each adds to a SAM and which parts of it are trained; everything else stays frozen."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from torch import nn
 
 from .backbones import SamBackbone
 from .nn.sam_adapter import AdapterSettings, SamAdapter
 from .options import Method, Part
+
+_SAM = "backbone.sam."
+SPARE = tuple(
+    f"{_SAM}{name}."
+    for name in (
+        "mask_decoder.iou_prediction_head",
+        *(f"mask_decoder.output_hypernetworks_mlps.{mask}" for mask in (1, 2, 3)),
+        "prompt_encoder.mask_embed",
+    )
+)
+"""How the names of tensors begin that no loss reaches: the predicted quality, the three masks beside the one that is
+trained, and what reads an earlier mask. They stay as the base has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +31,8 @@ class MethodSettings:
         name: ``sam_adapter``, ``decoder`` or ``full``; ``none`` is SAM as it is.
         parts: Parts of SAM that are trained themselves.
         adapter: Settings of the SAM-Adapter, for the method that has one.
-        carried: Names of frozen tensors that differ from the base and are saved too (imported checkpoints only).
+        carried: Names of frozen tensors that differ from the base and are saved too (imported checkpoints, and adapters
+            written before `SPARE` tensors were frozen).
     """
 
     name: Method | str = "none"
@@ -28,7 +43,13 @@ class MethodSettings:
     @property
     def leaves_encoder(self) -> bool:
         """Whether images are encoded as the base does it, so that their embeddings can be kept."""
-        return self.adapter is None and "image_encoder" not in self.parts and not self.carried
+        changed = any(name.startswith(f"{_SAM}vision_encoder.") for name in self.carried)
+        return self.adapter is None and "image_encoder" not in self.parts and not changed
+
+    def carrying_spare(self, names: Iterable[str]) -> Self:
+        """The settings with which a file that holds these tensors can be loaded, `SPARE` ones among them."""
+        spare = sorted(name for name in names if name.startswith(SPARE) and name not in self.carried)
+        return replace(self, carried=(*self.carried, *spare))
 
 
 def apply_method(settings: MethodSettings, backbone: SamBackbone) -> SamAdapter | None:
@@ -46,6 +67,9 @@ def apply_method(settings: MethodSettings, backbone: SamBackbone) -> SamAdapter 
         backbone.part(part).requires_grad_(True)
     # SAM's random Fourier features are constants in Meta's code; a parameter only in name.
     backbone.sam.shared_image_embedding.requires_grad_(False)
+    for name, parameter in backbone.named_parameters(prefix="backbone"):
+        if name.startswith(SPARE):
+            parameter.requires_grad_(False)
     if settings.adapter is None:
         return None
     return SamAdapter(

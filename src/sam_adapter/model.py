@@ -186,9 +186,8 @@ class SamSegmenter(nn.Module):
         own = {name: p for name, p in self.named_parameters() if p.requires_grad or name in self.method.carried}
         return {name: parameter.detach() for name, parameter in own.items()}
 
-    @torch.no_grad()
-    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `trained_state` gave, strictly.
+    def require_fitting(self, state: Mapping[str, Tensor]) -> None:
+        """Compare names and shapes with `trained_state`.
 
         Raises:
             CheckpointError: If a tensor is missing, unknown or of another shape.
@@ -206,6 +205,11 @@ class SamSegmenter(nn.Module):
             raise CheckpointError(
                 f"the weights do not fit the method '{self.method.name}': {'; '.join(wrong[:8])}{more}."
             )
+
+    @torch.no_grad()
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `trained_state` gave, strictly; see `require_fitting`."""
+        self.require_fitting(state)
         if self.adapter is not None and any(parameter.is_meta for parameter in self.adapter.parameters()):
             self.adapter.to_empty(device=self.device)
         for name, tensor in self.trained_state().items():

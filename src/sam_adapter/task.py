@@ -1,7 +1,7 @@
 """What happens in one step of training and of validation, and with which optimiser."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,9 @@ from .batch import Batch
 from .config import TrainConfig
 from .data.datamodule import PairDataModule
 from .embeddings import embedding_files, encode_missing
+from .epoch_means import EpochMeans
 from .errors import CheckpointError, ConfigError
-from .losses import image_losses, weighted_loss, weighted_sum
+from .losses import image_losses, weighted_sum
 from .metrics import OverlapMetrics, score
 from .model import SamSegmenter
 from .options import ASKED_KINDS, parse_loss
@@ -24,6 +25,7 @@ from .processes import keep_freed_memory
 from .run_folder import LAST
 from .runtime import Machine
 from .scoring import score_batch
+from .starting import starting_from
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -37,15 +39,26 @@ class SegmentationTask(lightning.LightningModule):
         config: The run.
         machine: Precision, for what Lightning does not call.
         images: Number of training images.
+        start: Trained tensors to begin with, once the base has been scored.
     """
 
-    def __init__(self, segmenter: SamSegmenter, config: TrainConfig, machine: Machine, *, images: int) -> None:
+    def __init__(
+        self,
+        segmenter: SamSegmenter,
+        config: TrainConfig,
+        machine: Machine,
+        *,
+        images: int,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.segmenter = segmenter
         self.machine = machine
         self.config = config
         self.images = images
+        self.start = start
         self.loss_weights = parse_loss(config.loss)
+        self.train_means = EpochMeans()
         self.val_metrics = OverlapMetrics()
         self.val_scores: dict[str, float] = {}
         """Of the latest validation, as `OverlapMetrics.compute` gives them."""
@@ -76,36 +89,60 @@ class SegmentationTask(lightning.LightningModule):
         data.use_embeddings(files)
 
     def on_train_start(self) -> None:
-        """Begin the average, or go on with it."""
+        """Begin with an adapter's weights if that was asked for; begin the average, or go on with it."""
+        if self.start is not None:
+            self.segmenter.load_trained_state(self.start)
         if self.average is not None:
             self.average.start()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch; ``loss``, its terms and the batch's ``iou`` are logged."""
-        loss, terms, iou = self.loss(batch)
-        if not torch.isfinite(loss):
-            raise ConfigError(
-                f"the loss became {loss.item()} at epoch {self.current_epoch + 1}, step {self.global_step} (images "
-                f"{', '.join(batch.names)}). Lower --lr, set --clip 1, or use --precision 32."
-            )
-        scores = {"loss": loss.detach(), "iou": iou}
-        self.log_dict(scores, prog_bar=True, logger=False)
-        epoch = {f"train_{name}": value for name, value in scores.items()}
-        epoch |= {f"train_loss_{name}": term.detach() for name, term in terms.items()}
-        self.log_dict(epoch, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))
-        return loss
+        """The batch's share of the loss of an optimiser step, so that the shares add up to the mean over its images.
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Loss of a batch, its terms, and the mean IoU."""
+        An optimiser step may have several batches and processes, of unequal sizes at the end of an epoch. Lightning
+        divides the gradient by the number of batches and of processes, and here that is taken back.
+        """
+        losses, terms, iou = self.losses(batch)
+        weight = losses.new_tensor(batch.weight)
+        if not torch.isfinite(losses).all():
+            raise ConfigError(
+                f"the loss became {losses.mean().item()} at epoch {self.current_epoch + 1}, step {self.global_step} "
+                f"(images {', '.join(batch.names)}). Lower --lr, set --clip 1, or use --precision 32."
+            )
+        total = (losses * weight).sum()
+        with torch.no_grad():
+            named = {"loss": losses, "iou": iou, **{f"loss_{name}": values for name, values in terms.items()}}
+            sums = {name: (values.detach() * weight).sum() for name, values in named.items()}
+        self.train_means.add(self.current_epoch, sums, weight.sum())
+        shown = {name: sums[name] / weight.sum().clamp(min=1) for name in ("loss", "iou")}
+        self.log_dict(shown, prog_bar=True, logger=False)
+        processes, accumulate = self.trainer.world_size, self.config.accumulate
+        return total * processes * accumulate / self.images_of_step(batch_idx, processes)
+
+    def images_of_step(self, batch_idx: int, processes: int) -> int:
+        """Images in the optimiser step to which a batch belongs, those of all processes together."""
+        a_batch = self.config.batch_size * processes
+        start = batch_idx // self.config.accumulate * self.config.accumulate * a_batch
+        return min(start + self.config.accumulate * a_batch, self.images) - start
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Loss of each prompt ``(Q,)``, its terms, and the IoU."""
         logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
-        targets = batch.for_prompts(batch.targets)
-        valid = batch.for_prompts(batch.valid)
-        loss, terms = weighted_loss(logits, targets, self.loss_weights, valid=valid)
+        targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
+        terms = image_losses(logits, targets, self.loss_weights, valid=valid)
         with torch.no_grad():
             answers = zip(logits, targets, valid, strict=True)
             threshold = self.segmenter.threshold
             rows = torch.cat([score(one.sigmoid(), target, threshold, valid=some) for one, target, some in answers])
-        return loss, terms, rows[:, 0].mean()
+        return weighted_sum(terms, self.loss_weights), terms, rows[:, 0]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means for the loggers."""
+        for name, value in self.train_scores().items():
+            self.log(f"train_{name}", value, sync_dist=False, rank_zero_only=False)
+
+    def train_scores(self) -> dict[str, float]:
+        """Mean loss, its terms, and IoU of the epoch's samples so far, of all processes; all of them must ask."""
+        return self.train_means.over_all(self.trainer.strategy)
 
     def on_validation_start(self) -> None:
         """Score the moving average, if there is one, until the adapter has been kept."""
@@ -168,7 +205,7 @@ class SegmentationTask(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer(self) -> torch.optim.AdamW:
-        """AdamW without decay on biases and norms."""
+        """AdamW without decay on biases, norms and embeddings."""
         decayed, plain = decay_groups(self.segmenter)
         groups = [
             {"params": decayed, "weight_decay": self.config.weight_decay},
@@ -200,6 +237,7 @@ class SegmentationTask(lightning.LightningModule):
         """Remember the base, so that a run is not continued on another one, and what the weights do not tell."""
         checkpoint["base_sha256"] = self.segmenter.backbone.identity.sha256
         checkpoint["frozen_scores"] = self.frozen_scores
+        checkpoint["train_means"] = self.train_means.state_dict(self.trainer.strategy)
         if self.average is not None:
             checkpoint["average"] = self.average.state_dict()
 
@@ -210,7 +248,10 @@ class SegmentationTask(lightning.LightningModule):
             raise CheckpointError(
                 f"{LAST} was trained on a base with SHA-256 {checkpoint['base_sha256']}, this one has {own}."
             )
+        self.start = None
         self.frozen_scores = checkpoint.get("frozen_scores", {})
+        if self.trainer.global_rank == 0:
+            self.train_means.load_state_dict(checkpoint.get("train_means", {}))
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
 
@@ -225,7 +266,10 @@ def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:
     """
     data = PairDataModule(config)
     machine = Machine.asked(config)
-    segmenter = SamSegmenter.from_config(config).suited_to(machine, for_good=True)
+    segmenter, start = SamSegmenter.from_config(config), None
+    if config.start_from is not None:
+        segmenter, start = starting_from(config.start_from, segmenter)
+    segmenter.suited_to(machine, for_good=True)
     keep_freed_memory()
     if machine.attention == "flex" and machine.device.type == "cpu" and not segmenter.leaves_encoder:
         raise ConfigError(
@@ -233,20 +277,23 @@ def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:
         )
     segmenter.reading = data.reading
     data.prepare(segmenter.preprocessing)
-    return SegmentationTask(segmenter, config, machine, images=len(data.train_records)), data
+    return SegmentationTask(segmenter, config, machine, images=len(data.train_records), start=start), data
 
 
 def decay_groups(segmenter: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trained parameters with weight decay, and those without: biases and norms."""
-    norms = {
+    """Trained parameters with weight decay, and those without: biases, norms and embeddings.
+
+    A row of an embedding that the prompts of a run do not use has no gradient; decay alone would shrink it.
+    """
+    whole = {
         id(parameter)
         for module in segmenter.modules()
-        if isinstance(module, nn.LayerNorm)
+        if isinstance(module, nn.LayerNorm | nn.Embedding)
         for parameter in module.parameters()
     }
     decayed, plain = [], []
     for name, parameter in segmenter.named_parameters():
         if parameter.requires_grad:
-            without = name.endswith("bias") or id(parameter) in norms
+            without = name.endswith("bias") or id(parameter) in whole
             (plain if without else decayed).append(parameter)
     return decayed, plain

@@ -38,8 +38,8 @@ def prompt_maker(options: PromptOptions, *, training: bool) -> PromptMaker:
 class PairDataset(Dataset[Sample]):
     """Images with masks.
 
-    Items are asked for by index or, in training, by ``(epoch, index)``: everything random about a sample follows from
-    seed, epoch and index, whichever process makes it, so an interrupted run can be continued exactly.
+    Items are asked for by index or, in training, by ``(epoch, index, weight)``: everything random about a sample
+    follows from seed, epoch and index, whichever process makes it, so an interrupted run can be continued exactly.
 
     Args:
         records: The pairs.
@@ -100,9 +100,12 @@ class PairDataset(Dataset[Sample]):
     def _mask(self, record: Record) -> tuple[np.ndarray, np.ndarray | None]:
         return read_mask(record.mask, self.reading.masks, page=record.page, max_pixels=None)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Read, augment and preprocess one pair, and make its prompt."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+    def __getitem__(self, key: int | tuple[int, int, float]) -> Sample:
+        """Read, augment and preprocess one pair, and make its prompts."""
+        epoch, index, weight = key if isinstance(key, tuple) else (0, key, 1.0)
+        return self._read(epoch, index)._replace(weight=weight)
+
+    def _read(self, epoch: int, index: int) -> Sample:
         record = self.records[index]
         rng = np.random.default_rng([self.seed, epoch, index])
         # Drawn before the ways part, so that prompts are the same with kept embeddings and without.

@@ -12,19 +12,20 @@ from .dataset import PictureDataset, collate_pictures
 
 
 class EpochSampler(DistributedSampler):
-    """A distributed sampler, for one process too, that yields ``(epoch, index)`` and can skip what was done.
+    """A distributed sampler, for one process too, that yields ``(epoch, index, weight)`` and can skip what was done.
 
     With W processes, step n of all of them together sees the samples that one process sees with a W times larger
-    batch.
+    batch. Where the last samples do not suffice for all processes, samples of weight 0 are added.
     """
 
     skip = 0
 
     def __iter__(self) -> Iterator[Any]:
-        """Pairs of epoch and index for this process."""
+        """Epoch, index and weight of each sample for this process."""
+        images = len(self.dataset)  # pyright: ignore[reportArgumentType] - data sets of this room have a length
         for position, index in enumerate(super().__iter__()):
             if position >= self.skip:
-                yield self.epoch, index
+                yield self.epoch, index, float(position * self.num_replicas + self.rank < images)
 
 
 class ResumableLoader(DataLoader[Sample]):

@@ -1,0 +1,58 @@
+"""Starting a run from the weights of an adapter, on the same base and with the same method."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .checkpoint import read_adapter_config, read_adapter_weights
+from .errors import CheckpointError
+from .methods import MethodSettings
+from .model import SamSegmenter
+
+
+def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, dict[str, Tensor]]:
+    """Check that a run may start from an adapter.
+
+    Args:
+        folder: The adapter.
+        segmenter: As the run is configured; its weights are left as they are.
+
+    Returns:
+        The segmenter, able to hold all of the adapter's tensors, and the weights, for `load_trained_state`.
+
+    Raises:
+        CheckpointError: If the adapter is damaged, or has another base or method than the run.
+    """
+    description = read_adapter_config(folder)
+    own, theirs = segmenter.backbone.identity, description.base
+    if own.sha256 != theirs.sha256:
+        raise CheckpointError(
+            f"start_from: {folder} was trained on the base '{theirs.name}' with SHA-256 {theirs.sha256}, but --model "
+            f"'{own.name}' has {own.sha256}. Start from an adapter of this base, or give that base."
+        )
+    state = read_adapter_weights(folder)
+    method = description.method_settings.carrying_spare(state)
+    ours, expected = _compared(segmenter.method), _compared(method)
+    different = [
+        f"{name} is {expected.get(name)} there and {ours.get(name)} here"
+        for name in ours | expected
+        if ours.get(name) != expected.get(name)
+    ]
+    if different:
+        raise CheckpointError(
+            f"start_from: {folder} was trained with another method: {'; '.join(different)}. Give the run the same."
+        )
+    begun = SamSegmenter(segmenter.backbone, method, segmenter.preprocessing, prompt=segmenter.prompt)
+    begun.require_fitting(state)
+    return begun, state
+
+
+def _compared(method: MethodSettings) -> dict[str, Any]:
+    """What defines a method, but for how weights begin and what an import brought along."""
+    adapter = method.adapter
+    if adapter is not None:
+        adapter = replace(adapter, adapter_init="default", misread_embedding=False)
+    settings = {"method": method.name, "parts": sorted(method.parts)}
+    return settings | ({} if adapter is None else asdict(adapter))
