@@ -24,7 +24,7 @@ _PLAIN = 0.2
 """Below this mean square a fingerprint is an outline on a plain ground, which other scenes may have at nearly the same
 place: it may then move by one cell only, flips prove nothing, and the outline itself must agree."""
 _PLAIN_SIMILAR = 0.9
-_ROWS = 512
+_ROWS = 256
 """Rows of the table of all pairs that are held at once."""
 
 
@@ -71,11 +71,10 @@ def near_copies(fingerprints: Sequence[np.ndarray]) -> list[list[int]]:
     plain = np.array([np.mean(np.square(print_ / np.float32(127))) < _PLAIN for print_ in prints])
     # A round takes the next best partner of every picture; who is together already needs no comparison.
     for pairs in _candidates(prints):
-        rows = [pair for pair in pairs.tolist() if root(pair[0]) != root(pair[1])]
-        for start in range(0, len(rows), _ROWS):
-            part = np.array(rows[start : start + _ROWS])
-            for (first, second, _), same in zip(part.tolist(), _are_copies(prints, plain, part), strict=True):
-                if same:
+        for first, second, way in pairs.tolist():
+            if root(first) != root(second):
+                bare = bool(plain[first] or plain[second])
+                if _are_copies(prints[first], prints[second], way, plain=bare):
                     parents[max(root(first), root(second))] = min(root(first), root(second))
     groups: dict[int, list[int]] = defaultdict(list)
     for index in range(len(prints)):
@@ -106,9 +105,9 @@ def _candidates(prints: np.ndarray) -> list[np.ndarray]:
         for way, turned in enumerate(ways):
             similar = ways[0][rows] @ turned[start:].T
             better = similar > best
-            best[better] = similar[better]
-            way_of[better] = way
-        best[np.arange(len(rows))[:, None] >= np.arange(count - start)[None]] = -1  # (each pair once)
+            np.copyto(best, similar, where=better)
+            np.copyto(way_of, np.int8(way), where=better)
+        best[np.arange(len(rows))[:, None] >= np.arange(count - start)[None]] = -1  # each pair once
         most = min(_CANDIDATES, best.shape[1])
         order = np.argpartition(-best, most - 1, axis=1)[:, :most]
         order = np.take_along_axis(order, np.argsort(-np.take_along_axis(best, order, 1), axis=1), 1)
@@ -120,29 +119,17 @@ def _candidates(prints: np.ndarray) -> list[np.ndarray]:
     return [np.concatenate(pairs) for pairs in rounds if pairs]
 
 
-def _are_copies(prints: np.ndarray, plain: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Whether pairs ``(M, 3)`` have the same structure at one small shift, ``(M,)`` bool."""
-    first, second, way = pairs.T
-    others = np.empty((len(pairs), SIDE, SIDE), np.float32)
-    for turn in np.unique(way):
-        others[way == turn] = _turned(prints[second[way == turn]], int(turn))
-    most = 2
-    core = slice(most, SIDE - most)
-    wanted = _unit(prints[first][:, core, core].astype(np.float32).reshape(len(pairs), -1))
-    bare = plain[first] | plain[second]
-    outlines = _unit(_stressed(prints[first][:, core, core].astype(np.float32).reshape(len(pairs), -1)))
-    reach = np.where(bare | (way > 0), 1, most)
-    found = np.zeros(len(pairs), bool)
-    for down in range(-most, most + 1):
-        for right in range(-most, most + 1):
-            moved = others[:, most + down : SIDE - most + down, most + right : SIDE - most + right]
-            moved = moved.reshape(len(pairs), -1)
-            similar = np.einsum("ij,ij->i", wanted, _unit(moved)) >= SIMILAR
-            if bare.any() and max(abs(down), abs(right)) <= 1:
-                outline = np.einsum("ij,ij->i", outlines[bare], _unit(_stressed(moved[bare])))
-                similar[bare] &= outline >= _PLAIN_SIMILAR
-            found |= similar & (max(abs(down), abs(right)) <= reach)
-    return found & ~(bare & (way > 0))
+def _are_copies(first: np.ndarray, second: np.ndarray, way: int, *, plain: bool) -> bool:
+    """Whether two fingerprints, the second turned, have the same structure at one small shift."""
+    if plain and way > 0:
+        return False
+    reach = 1 if plain or way > 0 else 2
+    core = first[reach:-reach, reach:-reach].astype(np.float32)
+    turned = np.ascontiguousarray(_turned(second[None], way)[0], dtype=np.float32)
+    similar = cv2.matchTemplate(turned, core, cv2.TM_CCOEFF_NORMED) >= SIMILAR  # one value a shift
+    if plain:
+        similar &= cv2.matchTemplate(_stressed(turned), _stressed(core), cv2.TM_CCOEFF_NORMED) >= _PLAIN_SIMILAR
+    return bool(similar.any())
 
 
 def _stressed(rows: np.ndarray) -> np.ndarray:
