@@ -39,7 +39,7 @@ def test_one_disc_on_a_plain_ground_is_no_copy_of_one_elsewhere():
     def disc(column: int) -> np.ndarray:
         return np.asarray(cv2.circle(np.full((120, 160, 3), 80, np.uint8), (column, 60), 20, (200, 200, 200), -1))
 
-    assert near_copies([fingerprint(disc(column)) for column in (40, 60, 120)]) == []
+    assert near_copies([fingerprint(disc(column)) for column in (40, 46, 120)]) == []
     assert near_copies([fingerprint(disc(column)) for column in (40, 41, 80)]) == [[0, 1]]
 
 

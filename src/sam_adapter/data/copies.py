@@ -126,10 +126,10 @@ def _are_copies(first: np.ndarray, second: np.ndarray, way: int, *, plain: bool)
     reach = 1 if plain or way > 0 else 2
     core = first[reach:-reach, reach:-reach].astype(np.float32)
     turned = np.ascontiguousarray(_turned(second[None], way)[0], dtype=np.float32)
-    similar = cv2.matchTemplate(turned, core, cv2.TM_CCOEFF_NORMED) >= SIMILAR  # one value a shift
     if plain:
-        similar &= cv2.matchTemplate(_stressed(turned), _stressed(core), cv2.TM_CCOEFF_NORMED) >= _PLAIN_SIMILAR
-    return bool(similar.any())
+        core, turned = _stressed(core), _stressed(turned)
+    similar = cv2.matchTemplate(turned, core, cv2.TM_CCOEFF_NORMED)  # one value a shift
+    return bool((similar >= (_PLAIN_SIMILAR if plain else SIMILAR)).any())
 
 
 def _stressed(rows: np.ndarray) -> np.ndarray:
