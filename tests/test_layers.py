@@ -37,6 +37,7 @@ LAYERS = [
         "data.reading_remarks",
         "data.pictures",
         "data.inspection",
+        "data.kept",
         "data.doctor",
         "data.dataset",
         "data.loading",

@@ -55,7 +55,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     model: str
     """Base SAM: a Hugging Face id or folder, 'vit_b', 'vit_l', 'vit_h', or one of Meta's .pth files."""
     output: Path
-    """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv, curves.png."""
+    """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv, curves.png, inspection.npz."""
     val_images: Path | None = None
     """Folder of validation images; without it a fraction of the training images is held out."""
     val_masks: Path | None = None

@@ -75,6 +75,7 @@ def train(config: TrainConfig) -> TrainResult:
     trainer = _trainer(config, task.machine, [stop, keeper], validated=validated, score_base=not resume_from)
     if trainer.is_global_zero:
         clear_output(config)
+        data.keep_inspections()
         log.info("Trained:\n%s", parameter_summary(task.segmenter.parameter_table()))
         log.info("Training on %s", task.machine)
     try:

@@ -19,7 +19,7 @@ from .augmentation import Augmentation
 from .copies import near_copies
 from .dataset import PairDataset, prompt_maker
 from .findings import Inspection, Remark
-from .inspection import inspect
+from .kept import inspect_once, keep
 from .loading import ResumableLoader, scoring_loader, training_loader, worker_count
 from .remarks import folder_copies_remark, tiny_object_remarks
 from .sources import Record
@@ -51,7 +51,8 @@ class PairDataModule(lightning.LightningDataModule):
         self.augmentation = Augmentation("none" if config.embedding_cache else config.augment)
         if config.embedding_cache and config.augment == "default":
             log.info("Images are not augmented, as their embeddings are kept")
-        found = self._inspected(config)
+        self._inspections: list[tuple[Inspection, DataOptions, Path]] = []
+        found = self._inspected(config, "inspection.npz")
         records = self._without_empty(found, found.usable(config))
         self.reading = self.val_reading = found.rules
         self.augmentation.require_pictures(*(min(look.size[side] for look in found.looks) for side in (0, 1)))
@@ -61,7 +62,7 @@ class PairDataModule(lightning.LightningDataModule):
         if config.val_images is not None and config.val_masks is not None:
             shared = {field.name: getattr(config, field.name) for field in fields(DataOptions)}
             options = DataOptions(**{**shared, "images": config.val_images, "masks": config.val_masks})
-            held_out = self._inspected(options)
+            held_out = self._inspected(options, "val_inspection.npz")
             self.train_records, self.val_records = records, held_out.usable(options)
             self.val_reading = held_out.rules.with_brightness_of(self.reading)
             remarks += [*held_out.remarks, *self._copies(prints, held_out)]
@@ -145,8 +146,15 @@ class PairDataModule(lightning.LightningDataModule):
         workers = worker_count(self.config.workers, processes=here)
         return trainer.world_size, trainer.global_rank, workers, trainer.strategy.root_device.type == "cuda"
 
-    def _inspected(self, options: DataOptions) -> Inspection:
-        found = inspect(options)
+    def keep_inspections(self) -> None:
+        """Write into the run's folder what was found, so that resuming and other processes need not look again."""
+        for found, options, path in self._inspections:
+            keep(found, options, path)
+
+    def _inspected(self, options: DataOptions, name: str) -> Inspection:
+        path = self.config.output / name
+        found = inspect_once(options, path)
+        self._inspections.append((found, options, path))
         if found.faults and options.faulty == "skip":
             log.warning("Faulty files are left out.\n%s", found.report())
         return found

@@ -127,7 +127,7 @@ class Inspection:
     remarks: list[Remark] = field(default_factory=list)
     rules: ReadingRules = field(default_factory=ReadingRules)
     ignored: int = 0
-    fingerprints: list[np.ndarray] = field(default_factory=list)
+    fingerprints: list[np.ndarray] = field(default_factory=list, compare=False)
 
     @property
     def empty(self) -> list[str]:

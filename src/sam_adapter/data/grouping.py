@@ -107,12 +107,10 @@ def _read_table(path: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def _keys(record: Record) -> set[str]:
-    """What a table may call a pair: its name or its image's, with folders, extension or neither."""
-    name, file = PurePosixPath(record.name), record.image.name
-    named = {record.name, f"{record.name}{record.image.suffix}", (name.parent / file).as_posix()}
-    if len(name.parts) == 1:
-        named |= {file, record.image.stem}
-    return {_normal(one) for one in named}
+    """What a table may call a pair: by its name or its image's file, with extension or without."""
+    folder = PurePosixPath(record.name).parent
+    names = (folder / record.image.name, folder / record.image.stem)
+    return {_normal(one) for one in (record.name, f"{record.name}{record.image.suffix}", *map(str, names))}
 
 
 def _normal(name: str) -> str:
