@@ -63,6 +63,7 @@ def test_a_run_writes_what_it_promises_and_learns(pairs: Path, sam_folder: str, 
         "adapter/adapter_model.safetensors",
         "config.yaml",
         "curves.png",
+        "inspection.npz",
         "last.ckpt",
         "metrics.csv",
     }

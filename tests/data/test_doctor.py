@@ -140,6 +140,23 @@ def test_train_tells_of_copies_on_both_sides_of_its_split_alone(tmp_path: Path, 
     assert "take them out of one of the two folders" in caplog.text
 
 
+def test_void_in_some_masks_alone(tmp_path: Path):
+    folder = write_scenes(tmp_path, 6)
+    for index, path in enumerate(sorted((folder / "masks").iterdir())):
+        mask = np.array(Image.open(path)) // 255
+        if index % 2:
+            mask[cv2.dilate(mask, np.ones((5, 5), np.uint8)) > mask] = 255
+        Image.fromarray(mask).save(path)
+    found, status = check(folder)
+    (fault,) = found["faults"]
+    assert (fault["kind"], len(fault["files"]), status) == ("void_value", 3, 1)
+    assert "--ignore-value 255" in fault["cure"]
+    found, status = check(folder, "--ignore-value", "255", "--sheet", f"{tmp_path}/sheet.png")
+    assert (found["pairs"], found["faults"], status) == (6, [], 0)
+    assert found["rule"] == {"0": "background", "1": "foreground", "255": "void"}
+    assert len(remark(found, "void")["files"]) == 3
+
+
 def two_discs(rng: np.random.Generator) -> np.ndarray:
     mask = np.zeros(SIZE, np.uint8)
     for column, row in ((25, 25), (135, 95)):

@@ -102,3 +102,7 @@ def test_a_pattern_is_offered_only_if_it_fits():
     assert group_names(records(*names), GroupOptions(group_pattern=pattern)) == [name[:5] for name in names]
     assert fitting_pattern([f"img_{index}" for index in range(6)], [[0, 1]]) is None
     assert fitting_pattern(names, [[0, 4]]) is None
+    pages = ["a", "a_page2", "b", "b_page2"]
+    pattern = fitting_pattern(pages, [[0, 1], [2, 3]])
+    assert pattern is not None
+    assert group_names(records(*pages), GroupOptions(group_pattern=pattern)) == ["a", "a", "b", "b"]

@@ -39,7 +39,13 @@ def fitting_pattern(names: Sequence[str], together: Sequence[Sequence[int]]) -> 
         names: Names of all pairs.
         together: Indices of the pairs of each group that was found.
     """
-    for pattern in (r"^(.+?)[_\-. ]*\d+$", r"^(.+)[_\-. ][^_\-. ]+$", r"^(.+)/", r"^([^_\-. ]+)[_\-. ]"):
+    for pattern in (
+        r"^(.+?)(?:_page\d+)?$",
+        r"^(.+?)[_\-. ]*\d+$",
+        r"^(.+)[_\-. ][^_\-. ]+$",
+        r"^(.+)/",
+        r"^([^_\-. ]+)[_\-. ]",
+    ):
         matches = [re.search(pattern, name) for name in names]
         groups = [match and match[1] for match in matches]
         kept = all(len({groups[index] for index in group}) == 1 for group in together)

@@ -176,7 +176,7 @@ def _look_at(pair: _Pair, table: MaskTable, in_flight: InFlight) -> None:
         except DataError as error:
             pair.faults.append(_unreadable("unreadable_image", pair.record.image, error))
             return
-        if pair.faults:
+        if pair.faults or not table.tables:  # without a table the set's trouble says all
             return
         try:
             values = decode(pair.record.mask, pair.record.page, max_pixels=None)

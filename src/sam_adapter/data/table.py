@@ -253,7 +253,8 @@ def _unexplained(storage: Storage, files: Sequence[MaskValues], every: np.ndarra
         pairs: dict[str, int] = {}
         for file in files:
             if len(file.values) == 2:
-                pairs[_listed(file)] = pairs.get(_listed(file), 0) + 1
+                values = _listed(file).removeprefix("has ")
+                pairs[values] = pairs.get(values, 0) + 1
         counts = ", ".join(f"{count} files have {pair}" for pair, count in pairs.items())
         return Trouble("contradicts_rule", _paths(files), f"the files contradict one another: {counts}", "", details)
     rounded = any(file.rounded for file in files)
