@@ -21,8 +21,12 @@ _SAMPLE = 1024
 """Numbers that are kept of each picture, evenly over its sorted pixels."""
 _GAP = 10.0
 """A value is taken for missing data if it lies this many ranges of all others away from them."""
+_CUSTOMARY = (-999.0, -9999.0, -32767.0, -32768.0, -99999.0)
+"""Values that often stand for missing data; these need only lie one range away."""
 _HOT_SHARE = 0.005
-"""Missing data at the upper end of whole numbers must fill this share of a picture; less is hot pixels."""
+"""Missing data at the upper end must fill this share of a picture; less is hot pixels."""
+_BEYOND = 1e9
+"""Floating point beyond this is no brightness, however few pixels have it."""
 _ABSURD = 1e30
 
 
@@ -197,16 +201,17 @@ def _without_outliers(
     """Take single values away at the ends that lie far from all others, such as -9999 below pictures from 0 to 1."""
     gone: list[float] = []
     while len(values) > 2:
-        if values[1] - values[0] > _GAP * max(float(values[-1] - values[1]), 1e-6) and (floating or values[0] < 0):
-            gone.append(float(values[0]))
+        first, last = float(values[0]), float(values[-1])
+        below = (float(values[1]) - first) / max(last - float(values[1]), 1e-6)
+        above = (last - float(values[-2])) / max(float(values[-2]) - first, 1e-6)
+        if first < 0 and (below > _GAP or (first in _CUSTOMARY and below > 1)):
+            gone.append(first)
             values, counts = values[1:], counts[1:]
-            continue
-        common = floating or counts[-1] >= _HOT_SHARE * total
-        if common and values[-1] - values[-2] > _GAP * max(float(values[-2] - values[0]), 1e-6):
-            gone.append(float(values[-1]))
+        elif above > _GAP and (counts[-1] >= _HOT_SHARE * total or (floating and last > _BEYOND)):
+            gone.append(last)
             values, counts = values[:-1], counts[:-1]
-            continue
-        break
+        else:
+            break
     return values, counts, gone
 
 

@@ -11,6 +11,8 @@ from .table import Decision, Trouble, decide
 from .values import Value, shown
 
 _PLAUSIBLE_VOID = (255.0, 65535.0, -1.0)
+_MERGED = {"class_indices": "; all classes count as one", "label_map": "; touching objects merge"}
+"""What '--mask-rule nonzero' does to the masks of a kind."""
 _OTHERWISE = {
     "contradicts_rule": "save these files as the others are",
     "mask_not_binary": "save the masks with 0 and 255",
@@ -45,6 +47,8 @@ def _candidates(
         if other != rule:
             found[f"--mask-rule {other}{kept}"] = (other, ignore)
             for value in voids:
+                if value[0] not in _PLAUSIBLE_VOID:
+                    continue
                 found[f"--mask-rule {other}{kept} --ignore-value {shown(value)}"] = (other, (*ignore, value))
     return found
 
@@ -89,13 +93,16 @@ def _cure(trouble: Trouble, good: dict[str, Decision]) -> str:
     if trouble.kind in ("class_indices", "label_map"):
         # Half of the numbers of classes or objects means nothing.
         rules = [text for text in rules if " half" not in text]
-    if trouble.kind in ("void_value",):
+    if trouble.kind == "void_value":
         chosen = void or rules
     elif void_rules := [text for text in rules if "--ignore-value" in text]:
-        chosen = [*void_rules[:1], *void] if trouble.kind in ("class_indices", "label_map") else [*void, *rules]
+        chosen = [*void_rules[:1], *void]
     else:
-        chosen = rules or void
-    ways = [f"'{text}' ({_effect(text, good[text])})" for text in chosen[:3]]
+        chosen = [*rules, *void]
+    ways = [
+        f"'{text}' ({_effect(good[text], _MERGED.get(trouble.kind, '') if 'nonzero' in text else '')})"
+        for text in chosen[:3]
+    ]
     if otherwise := _OTHERWISE.get(trouble.kind):
         ways.append(otherwise)
     if not ways:
@@ -103,8 +110,7 @@ def _cure(trouble: Trouble, good: dict[str, Decision]) -> str:
     return ", or ".join(ways)
 
 
-def _effect(text: str, decision: Decision) -> str:
+def _effect(decision: Decision, also: str) -> str:
     table = ", ".join(f"{value} {meaning}" for value, meaning in decision.table.described().items())
     share = sum(decision.shares.values()) / max(len(decision.shares), 1)
-    merged = "; touching objects merge, and classes count as one" if "nonzero" in text else ""
-    return f"{table}: {share:.1%} foreground{merged}"
+    return f"{table}: {share:.1%} foreground{also}"

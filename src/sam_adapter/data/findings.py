@@ -147,7 +147,7 @@ class Inspection:
             (rows, columns), most = sizes.most_common(1)[0]
             kinds = f", {len(sizes)} different sizes" if len(sizes) > 1 else ""
             lines.append(f"Image size: {columns}x{rows} in {most} pairs{kinds}. Foreground: {self.foreground:.1%}.")
-        if self.rules.masks is not None:
+        if self.rules.masks is not None and self.rules.masks.tables:
             rule = ", ".join(f"{value} {meaning}" for value, meaning in self.rules.masks.described().items())
             lines.append(f"Mask values: {rule}.")
         if self.rules.brightness is not None:

@@ -253,10 +253,10 @@ def _unexplained(storage: Storage, files: Sequence[MaskValues], every: np.ndarra
         pairs: dict[str, int] = {}
         for file in files:
             if len(file.values) == 2:
-                values = _listed(file).removeprefix("has ")
-                pairs[values] = pairs.get(values, 0) + 1
-        counts = ", ".join(f"{count} files have {pair}" for pair, count in pairs.items())
-        return Trouble("contradicts_rule", _paths(files), f"the files contradict one another: {counts}", "", details)
+                text = _range(file.values)
+                pairs[text] = pairs.get(text, 0) + 1
+        counts = ", ".join(f"{pair} in {count} files" for pair, count in pairs.items())
+        return Trouble("contradicts_rule", _paths(files), f"the files contradict one another ({counts})", "", details)
     rounded = any(file.rounded for file in files)
     if len(every) == 3 and together:
         if whole and every.max() < 16:
