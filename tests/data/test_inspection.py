@@ -1,12 +1,19 @@
+import os
+import time
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from conftest import write_pairs
 from sam_adapter.config import CheckConfig
+from sam_adapter.data.in_flight import InFlight
 from sam_adapter.data.inspection import inspect
+from sam_adapter.data.reading import read_image
 from sam_adapter.data.sources import list_pairs
 from sam_adapter.errors import ConfigError, DataError
 
@@ -112,3 +119,72 @@ def test_wrong_folders(tmp_path: Path, pairs: Path, folder: str):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"images: .*(not a folder|no pictures)"):
         list_pairs(tmp_path / folder, pairs / "masks")
+
+
+def test_names_are_paired_whatever_form_their_umlauts_have(tmp_path: Path):
+    write_pairs(tmp_path, 2)
+    for index, name in enumerate(("Müller", "naïve")):
+        for folder, form in (("images", "NFD"), ("masks", "NFC")):
+            path = tmp_path / folder / f"img_{index:02}.png"
+            path.rename(path.with_name(unicodedata.normalize(form, name) + ".PNG"))
+    assert len(list_pairs(tmp_path / "images", tmp_path / "masks").records) == 2
+
+
+def test_linked_folders_are_searched_and_loops_are_said(tmp_path: Path):
+    write_pairs(tmp_path / "real", 2)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "day").symlink_to(tmp_path / "real" / name)
+        (tmp_path / "real" / name / "back").symlink_to(tmp_path / name)
+    found = inspect(CheckConfig(images=tmp_path / "images", masks=tmp_path / "masks"))
+    assert [record.name for record in found.records] == ["day/img_00", "day/img_01"]
+    loops = [remark for remark in found.remarks if remark.kind == "symlink_loop"]
+    assert {path.name for path in loops[0].files} == {"back"}
+
+
+def test_names_that_are_no_text_can_be_reported(pairs: Path):
+    source = (pairs / "images" / "img_00.png").read_bytes()
+    Path(os.fsdecode(os.fsencode(pairs / "images") + b"/bad\xff.png")).write_bytes(source)
+    report = inspect(CheckConfig(images=pairs / "images", masks=pairs / "masks")).report()
+    assert "bad" in report
+    report.encode("utf-8")
+
+
+def test_pages_are_counted_or_read(tmp_path: Path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    pages = [np.full((20, 30), value, np.uint8) for value in (10, 20, 30)]
+    tifffile.imwrite(tmp_path / "images/a.tif", np.stack(pages), photometric="minisblack")
+    masks = np.zeros((3, 20, 30), np.uint8)
+    masks[0, :4], masks[1, :8] = 255, 255
+    tifffile.imwrite(tmp_path / "masks/a.tif", masks, photometric="minisblack")
+    options = CheckConfig(images=tmp_path / "images", masks=tmp_path / "masks")
+    first = inspect(options)
+    assert [remark.kind for remark in first.remarks] == ["dropped_pages"]
+    every = inspect(options.but(pages="all"))
+    assert [record.name for record in every.records] == ["a", "a_page2", "a_page3"]
+    assert [look.foreground for look in every.looks] == [0.2, 0.4, 0]
+    assert [int(read_image(one.image, page=one.page)[0, 0, 0]) for one in every.records] == [10, 20, 30]
+
+
+def test_pictures_without_end_are_refused(pairs: Path):
+    options = CheckConfig(images=pairs / "images", masks=pairs / "masks", max_pixels=3000)
+    assert {fault.kind for fault in inspect(options).faults} == {"unreadable_image", "unreadable_mask"}
+    assert "--max-pixels" in inspect(options).report()
+
+
+def test_threads_share_a_budget_of_pixels():
+    budget = InFlight(100)
+    held, most = [0], [0]
+
+    def work(pixels: int) -> None:
+        with budget.hold(pixels):
+            held[0] += pixels
+            most[0] = max(most[0], held[0])
+            time.sleep(0.005)
+            held[0] -= pixels
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [60, 30, 80, 10, 20, 50, 40, 90] * 3))
+    assert 50 < most[0] <= 100
+    work(500)  # larger than all: alone

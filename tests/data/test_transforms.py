@@ -4,6 +4,7 @@ import albumentations as alb
 import numpy as np
 import pytest
 import torch
+from albumentations.pytorch import ToTensorV2
 
 from sam_adapter.batch import Prompt
 from sam_adapter.data.augmentation import Augmentation
@@ -99,3 +100,33 @@ def test_a_file_that_is_no_pipeline(tmp_path: Path):
     (tmp_path / "bad.yaml").write_text("a: 1")
     with pytest.raises(ConfigError, match="not a pipeline"):
         Augmentation(str(tmp_path / "bad.yaml"))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        "Normalize",
+        "ToFloat",
+        "ToTensorV2",
+        "RandomCrop",
+    ],
+)
+def test_pipelines_that_give_no_pictures_are_refused_before_training(tmp_path: Path, transform: str):
+    steps = [alb.HorizontalFlip()]
+    sizes = {"height": 300, "width": 300} if transform == "RandomCrop" else {}
+    steps.append(ToTensorV2() if transform == "ToTensorV2" else getattr(alb, transform)(**sizes))
+    alb.save(alb.Compose(steps), tmp_path / "p.yaml", data_format="yaml")
+    with pytest.raises(ConfigError, match=r"augment: .*p.yaml"):
+        Augmentation(str(tmp_path / "p.yaml"))
+
+
+def test_a_grey_pipeline_gives_colour_and_void_moves_with_the_mask(tmp_path: Path):
+    pipeline = alb.Compose([alb.ToGray(num_output_channels=1, p=1), alb.VerticalFlip(p=1)])
+    alb.save(pipeline, tmp_path / "p.yaml", data_format="yaml")
+    image, mask = picture_and_mask()
+    valid = np.ones(mask.shape, bool)
+    valid[:5] = False
+    changed, moved, counted = Augmentation(str(tmp_path / "p.yaml"))(image, mask & valid, valid, seed=0)
+    assert changed.shape == image.shape
+    assert np.array_equal(moved, (mask & valid)[::-1])
+    assert np.array_equal(counted, valid[::-1])

@@ -227,7 +227,7 @@ def _percentiles(depths: Sequence[Depth]) -> Span:
 
 def _integer_span(low: float, high: float) -> Span:
     """From 0 to the largest number of as many bits as hold the pictures; their own range if that would waste it."""
-    if low >= 0 and high < 65536 and low <= high / 2:
+    if low >= 0 and high < 65536 and low <= 0.75 * high:
         bits = next(bits for bits in range(8, 17) if high < 2**bits)
         return 0.0, float(2**bits - 1)
     return low, max(high, low + 1)

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
 from .tiff import decode_tiff, is_plain, page_position, tiff_header, tiff_magic
-from .values import Storage
+from .values import Storage, looked_up
 
 MOST_PIXELS = 200_000_000
 """Default of ``--max-pixels``."""
@@ -295,7 +295,7 @@ def _from_palette(image: Image.Image) -> Raster:
     if isinstance(alpha, bytes):
         opacity = np.full(256, 255, np.uint8)
         opacity[: len(alpha)] = np.frombuffer(alpha, np.uint8)[:256]
-        alpha = opacity[values]
+        alpha = looked_up(opacity, values)
     elif isinstance(alpha, int):
         alpha = np.where(values == alpha, 0, 255).astype(np.uint8)
     return Raster(values=values, storage="palette", palette=palette, alpha=alpha)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import DataError
 from .decoding import Raster
-from .values import MaskTable, Storage, ValueTable, row_blocks
+from .values import MaskTable, Storage, ValueTable, looked_up, row_blocks
 
 MOST_VALUES = 4096
 """Different values that are kept of a file; those of files with more are rounded."""
@@ -126,7 +126,7 @@ def pixels_of(path: Path, raster: Raster, table: MaskTable) -> tuple[np.ndarray,
     if raster.palette is not None:
         if own := table.for_storage("palette"):
             return values, own
-        values = raster.palette[values]
+        values = looked_up(raster.palette, values)
         storage = "colour"
     if storage == "colour":
         if own := table.for_storage("colour"):

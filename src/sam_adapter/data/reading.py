@@ -10,7 +10,7 @@ from .brightness import Brightness, depth_of, scale_of
 from .cures import decide_with_cures
 from .decoding import MOST_PIXELS, Raster, decode, from_pillow, read_header
 from .mask_values import counted, pixels_of
-from .values import FOREGROUND, UNKNOWN, VOID, MaskTable
+from .values import FOREGROUND, UNKNOWN, VOID, MaskTable, looked_up
 
 
 def read_image(
@@ -44,7 +44,7 @@ def rgb(raster: Raster, brightness: Brightness | None = None) -> np.ndarray:
     """The same for a picture that is decoded already; see `read_image`."""
     values = raster.values
     if raster.palette is not None:
-        return raster.palette[values]
+        return looked_up(raster.palette, values)
     if raster.storage == "1 bit":
         values = values * np.uint8(255)
     elif values.dtype != np.uint8:

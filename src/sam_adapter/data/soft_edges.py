@@ -46,8 +46,8 @@ def fits_soft(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value], list[bo
     total, rest = counts.sum(), counts[between].sum()
     if rest > (1 - SHARE) * total or rest > 3 * counts[near_high].sum() or not counts[near_low].sum():
         return None
-    if len(np.unique(np.rint(place[between] * 16))) < 3:
-        return None
+    if len(np.unique(np.rint(place[between] * 16))) < 3 and min(near_low.sum(), near_high.sum()) < 3:
+        return None  # neither shades between the ends nor noise at both of them
     if rest > 0.005 * total:
         bins = np.bincount(np.clip(np.rint(place[between] * 16), 0, 16).astype(int), weights=counts[between])
         if max(bins.max(), counts[between].max()) > _SPIKE * rest:

@@ -24,6 +24,14 @@ def row_blocks(pixels: np.ndarray) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, pixels.shape[0], rows)]
 
 
+def looked_up(table: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """``table[pixels]``, some rows at a time: NumPy turns indices into eight bytes each."""
+    result = np.empty((*pixels.shape, *table.shape[1:]), table.dtype)
+    for rows in row_blocks(pixels):
+        result[rows] = table[pixels[rows]]
+    return result
+
+
 def shown(value: Value) -> str:
     """A value as users write it: ``255``, or ``128,0,0``."""
     return ",".join(f"{one:g}" for one in value)
@@ -138,7 +146,7 @@ class MaskTable:
         """
         if pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16):
             every = np.arange(np.iinfo(pixels.dtype).max + 1)[:, None]
-            return self.meanings(table, every)[pixels]
+            return looked_up(self.meanings(table, every), pixels)
         result = np.empty(pixels.shape[:2], np.uint8)
         channels = pixels.shape[2] if pixels.ndim == 3 else 1
         for rows in row_blocks(pixels):

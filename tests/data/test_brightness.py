@@ -1,0 +1,108 @@
+"""One brightness for a set of deep pictures, whatever single pixels or missing data say."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from sam_adapter.config import CheckConfig
+from sam_adapter.data.inspection import inspect
+from sam_adapter.data.pictures import brightness_for, list_pages
+from sam_adapter.data.reading import read_image
+from sam_adapter.errors import DataError
+
+
+def ground(index: int) -> np.ndarray:
+    return np.random.default_rng(index).integers(100, 180, (40, 60)).astype(np.uint16)
+
+
+def write_set(folder: Path, pixels: list[np.ndarray]) -> CheckConfig:
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for index, one in enumerate(pixels):
+        tifffile.imwrite(folder / "images" / f"{index}.tif", one)
+        mask = np.zeros(one.shape[:2], np.uint8)
+        mask[5:20, 5:20] = 255
+        Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
+    return CheckConfig(images=folder / "images", masks=folder / "masks")
+
+
+def test_hot_pixels_change_nothing_and_are_said(tmp_path: Path):
+    pictures = [ground(index) * 5 for index in range(6)]
+    for one in pictures[::2]:
+        one[3, 3] = 65535
+    found = inspect(write_set(tmp_path, pictures))
+    hot = [remark for remark in found.remarks if remark.kind == "hot_pixels"]
+    assert [path.name for path in hot[0].files] == ["0.tif", "2.tif", "4.tif"]
+    assert found.rules.brightness is not None
+    assert found.rules.brightness.integer == (0, 1023)
+    means = [read_image(record.image, found.rules.brightness).mean() for record in found.records]
+    assert max(means) - min(means) < 3
+    assert min(means) > 100
+
+
+@pytest.mark.parametrize("missing", [-9999, -3.4e38, 3.4e38, np.nan, np.inf, -np.inf, -5e4])
+@pytest.mark.parametrize("rows", [1, 12])
+def test_missing_data_of_floating_point_change_nothing(tmp_path: Path, missing: float, rows: int):
+    pictures = [ground(index).astype(np.float32) / 255 for index in range(4)]
+    for one in pictures[1:]:
+        one[:rows] = missing
+    found = inspect(write_set(tmp_path, pictures))
+    assert found.rules.brightness is not None
+    assert found.rules.brightness.floating == (0, 1)
+    assert "no_data" in [remark.kind for remark in found.remarks]
+    first, second = (read_image(record.image, found.rules.brightness)[:, :, 0] for record in found.records[:2])
+    assert np.array_equal(first, np.rint(ground(0)))
+    assert np.array_equal(second[rows:], np.rint(ground(1)[rows:]))
+    assert not second[:rows].any()
+
+
+def test_signed_numbers_with_customary_missing_data(tmp_path: Path):
+    pictures = [ground(index).astype(np.int16) * 10 for index in range(4)]
+    pictures[0][:5] = -9999
+    found = inspect(write_set(tmp_path, pictures))
+    assert found.rules.brightness is not None
+    assert found.rules.brightness.integer == (0, 2047)
+
+
+def test_the_file_says_what_is_missing(tmp_path: Path):
+    pixels = ground(0) * 5
+    pixels[:20] = 7
+    tifffile.imwrite(tmp_path / "a.tif", pixels, extratags=[(42113, "s", 0, "7", True)])
+    assert not read_image(tmp_path / "a.tif")[:20].any()
+    assert read_image(tmp_path / "a.tif")[20:].min() > 100
+
+
+@pytest.mark.parametrize("form", ["tif", "planar", "png", "alpha.png", "ppm"])
+def test_deep_colour_is_read_at_full_depth_in_the_right_order(tmp_path: Path, form: str):
+    colours = np.stack([ground(0) * 5, ground(1) * 2, ground(2)], axis=2)
+    path = tmp_path / f"a.{form.replace('planar', 'tif')}"
+    if form == "planar":
+        tifffile.imwrite(path, np.moveaxis(colours, 2, 0), planarconfig="separate", photometric="rgb")
+    elif form == "tif":
+        tifffile.imwrite(path, colours, photometric="rgb", compression="lzw", tile=(16, 16))
+    else:
+        channels = [colours[..., 2], colours[..., 1], colours[..., 0]] + [colours[..., 0]] * form.startswith("alpha")
+        cv2.imwrite(str(path), np.dstack(channels))
+    assert np.array_equal(read_image(path), np.rint(colours * (255 / 1023)).astype(np.uint8))
+
+
+def test_more_bands_than_colours_are_refused_in_a_sentence(tmp_path: Path):
+    bands = np.zeros((20, 20, 7), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(DataError, match=r"7 channels.*expected grey or RGB"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_pictures_to_predict_set_the_scale_where_the_adapter_has_none(tmp_path: Path, caplog):
+    options = write_set(tmp_path, [ground(index) * 5 for index in range(3)])
+    pictures = list_pages([(path, path.stem) for path in sorted(options.images.iterdir())], "first")
+    made = brightness_for(pictures, None)
+    assert made is not None
+    assert made.integer == (0, 1023)
+    assert "0 to 1023" in caplog.text
+    rules = inspect(write_set(tmp_path / "other", [ground(0) * 50])).rules
+    assert brightness_for(pictures, rules) == rules.brightness

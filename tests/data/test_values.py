@@ -1,0 +1,164 @@
+"""What mask values mean over a set, through `inspect` and `read_mask`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_adapter.config import CheckConfig
+from sam_adapter.data.findings import Inspection
+from sam_adapter.data.inspection import inspect
+from sam_adapter.data.reading import read_mask
+from sam_adapter.data.rules import ReadingRules
+
+SIZE = (60, 80)
+
+
+def disc(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """A disc, and the ring around it."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    distance = np.hypot(rows - 25 - index, columns - 30 - 2 * index)
+    return distance < 12, (distance >= 12) & (distance < 15)
+
+
+def write_set(folder: Path, draw: Callable[[np.ndarray, np.ndarray, int], Image.Image], **saving) -> CheckConfig:
+    """Eight pairs with the masks that `draw` makes of disc, ring and index."""
+    suffix = saving.pop("suffix", "png")
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for index in range(8):
+        noise = np.random.default_rng(index).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(folder / "images" / f"{index}.png")
+        draw(*disc(index), index).save(folder / "masks" / f"{index}.{suffix}", **saving)
+    return CheckConfig(images=folder / "images", masks=folder / "masks")
+
+
+def grey(values: np.ndarray) -> Image.Image:
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def kinds(found: Inspection) -> dict[str, int]:
+    return {kind: sum(fault.kind == kind for fault in found.faults) for kind in {fault.kind for fault in found.faults}}
+
+
+def reads_discs(found: Inspection) -> bool:
+    """Whether every mask is read as its disc, but for a pixel here and there at soft edges."""
+    table = found.rules.masks
+    return len(found.records) == 8 and all(
+        np.mean(read_mask(record.mask, table)[0] != disc(int(record.name))[0]) < 0.005 for record in found.records
+    )
+
+
+@pytest.mark.parametrize(("figure", "third", "cure"), [(1, 255, 255), (255, 128, 128), (255, 100, 100)])
+def test_a_third_value_is_reported_with_a_cure_that_works(tmp_path: Path, figure: int, third: int, cure: int):
+    options = write_set(tmp_path, lambda d, ring, _: grey(np.where(ring, third, d * figure)))
+    found = inspect(options)
+    assert kinds(found) == {"void_value": 8}
+    assert f"'--ignore-value {cure}'" in found.report()
+    cured = inspect(options.but(ignore_value=(cure,)))
+    assert not cured.faults
+    assert reads_discs(cured)
+    assert "void" in [remark.kind for remark in cured.remarks]
+    foreground, valid = read_mask(cured.records[0].mask, cured.rules.masks)
+    assert valid is not None
+    assert np.array_equal(~valid, disc(0)[1])
+    assert not (foreground & ~valid).any()
+
+
+def test_classes_are_not_read_file_by_file(tmp_path: Path):
+    options = write_set(tmp_path, lambda d, _, index: grey(d * [1, 3, 7][index % 3]))
+    found = inspect(options)
+    assert kinds(found) == {"class_indices": 8}
+    assert "'--mask-rule nonzero'" in found.report()
+    assert reads_discs(inspect(options.but(mask_rule="nonzero")))
+
+
+def test_classes_with_void_are_offered_both_options(tmp_path: Path):
+    options = write_set(tmp_path, lambda d, ring, index: grey(np.where(ring, 255, d * (1 + index % 4))))
+    assert "'--mask-rule nonzero --ignore-value 255'" in inspect(options).report()
+    assert reads_discs(inspect(options.but(mask_rule="nonzero", ignore_value=(255,))))
+
+
+def test_ids_of_objects_are_recognised_and_half_of_them_is_a_fault(tmp_path: Path):
+    def numbered(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
+        stripes = np.where(np.arange(SIZE[1]) % 8 < 5, np.arange(SIZE[1]) // 8 + 1, 0)
+        stripes = np.where(stripes <= 3 + index % 6, stripes, 0)
+        return Image.fromarray(np.repeat(stripes[None], SIZE[0], 0).astype(np.uint16))
+
+    options = write_set(tmp_path, numbered)
+    assert kinds(inspect(options)) == {"label_map": 8}
+    halved = inspect(options.but(mask_rule="half"))
+    assert kinds(halved) == {"rule_empties_masks": 4}  # those with 3 or 4 of up to 8 objects
+    assert not inspect(options.but(mask_rule="nonzero")).faults
+
+
+@pytest.mark.parametrize("colour", [(128, 0, 0), (0, 0, 90), (255, 255, 255), (60, 60, 60)])
+def test_soft_edges_of_any_colour_are_judged_by_the_set(tmp_path: Path, colour: tuple[int, int, int]):
+    def jpeg(d: np.ndarray, _ring: np.ndarray, _index: int) -> Image.Image:
+        return Image.fromarray((d[..., None] * np.array(colour)).astype(np.uint8))
+
+    options = write_set(tmp_path, jpeg, suffix="jpg", quality=85)
+    found = inspect(options)
+    assert not found.faults
+    assert reads_discs(found)
+    assert reads_discs(inspect(options.but(mask_rule="half")))
+
+
+def test_files_that_contradict_all_others_are_named(tmp_path: Path):
+    options = write_set(tmp_path, lambda d, _, index: grey(d * (1 if index == 3 else 255)))
+    found = inspect(options)
+    assert [(fault.kind, fault.path.name) for fault in found.faults] == [("contradicts_rule", "3.png")]
+    assert len(found.records) == 7
+
+
+def test_two_conventions_of_equal_strength_are_not_guessed_at(tmp_path: Path):
+    options = write_set(tmp_path, lambda d, _, index: grey(d * (1 if index % 2 else 255)))
+    assert kinds(inspect(options)) == {"contradicts_rule": 8}
+    assert reads_discs(inspect(options.but(mask_rule="nonzero")))
+
+
+def test_a_file_of_another_convention_among_soft_ones_is_named(tmp_path: Path):
+    def soft(d: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
+        small = grey(d * 255).resize((40, 30), Image.Resampling.BICUBIC).resize(SIZE[::-1], Image.Resampling.BICUBIC)
+        return grey(d) if index == 5 else small
+
+    found = inspect(write_set(tmp_path, soft))
+    assert [(fault.kind, fault.path.name) for fault in found.faults] == [("contradicts_rule", "5.png")]
+
+
+def test_a_mask_in_the_alpha_channel_is_found_and_said(tmp_path: Path):
+    def alpha(d: np.ndarray, _ring: np.ndarray, _index: int) -> Image.Image:
+        return Image.fromarray(np.dstack([np.full((*SIZE, 3), 255), d * 255]).astype(np.uint8))
+
+    found = inspect(write_set(tmp_path, alpha))
+    assert reads_discs(found)
+    assert "mask_in_alpha" in [remark.kind for remark in found.remarks]
+
+
+def test_inverted_masks_are_noticed_and_turned(tmp_path: Path):
+    options = write_set(tmp_path, lambda d, _, __: grey(~d * 255))
+    assert "inverted" in [remark.kind for remark in inspect(options).remarks]
+    turned = inspect(options.but(mask_invert=True))
+    assert reads_discs(turned)
+    assert "inverted" not in [remark.kind for remark in turned.remarks]
+
+
+def test_a_colour_can_be_void(tmp_path: Path):
+    def colours(d: np.ndarray, ring: np.ndarray, _index: int) -> Image.Image:
+        pixels = np.where(d[..., None], (128, 0, 0), 0)
+        return Image.fromarray(np.where(ring[..., None], (224, 224, 192), pixels).astype(np.uint8))
+
+    options = write_set(tmp_path, colours)
+    assert "'--ignore-value 224,224,192'" in inspect(options).report()
+    assert reads_discs(inspect(options.but(ignore_value=("#e0e0c0",))))
+
+
+def test_rules_survive_json_and_wrong_ones_are_refused(tmp_path: Path):
+    options = write_set(tmp_path, lambda d, ring, _: grey(np.where(ring, 255, d * 1)))
+    rules = inspect(options.but(ignore_value=(255,))).rules
+    assert ReadingRules.from_json(rules.to_json()) == rules
+    for change in ({"pages": "some"}, {"brightness": {"integer": [5, 5]}}, {"more": 1}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            ReadingRules.from_json({**rules.to_json(), **change})
