@@ -124,9 +124,10 @@ def test_wrong_folders(tmp_path: Path, pairs: Path, folder: str):
 def test_names_are_paired_whatever_form_their_umlauts_have(tmp_path: Path):
     write_pairs(tmp_path, 2)
     for index, name in enumerate(("Müller", "naïve")):
-        for folder, form in (("images", "NFD"), ("masks", "NFC")):
+        forms = {"images": unicodedata.normalize("NFD", name), "masks": unicodedata.normalize("NFC", name)}
+        for folder, written in forms.items():
             path = tmp_path / folder / f"img_{index:02}.png"
-            path.rename(path.with_name(unicodedata.normalize(form, name) + ".PNG"))
+            path.rename(path.with_name(f"{written}.PNG"))
     assert len(list_pairs(tmp_path / "images", tmp_path / "masks").records) == 2
 
 

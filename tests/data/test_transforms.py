@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import albumentations as alb
 import numpy as np
@@ -112,7 +113,7 @@ def test_a_file_that_is_no_pipeline(tmp_path: Path):
     ],
 )
 def test_pipelines_that_give_no_pictures_are_refused_before_training(tmp_path: Path, transform: str):
-    steps = [alb.HorizontalFlip()]
+    steps: list[Any] = [alb.HorizontalFlip()]
     sizes = {"height": 300, "width": 300} if transform == "RandomCrop" else {}
     steps.append(ToTensorV2() if transform == "ToTensorV2" else getattr(alb, transform)(**sizes))
     alb.save(alb.Compose(steps), tmp_path / "p.yaml", data_format="yaml")
@@ -129,4 +130,5 @@ def test_a_grey_pipeline_gives_colour_and_void_moves_with_the_mask(tmp_path: Pat
     changed, moved, counted = Augmentation(str(tmp_path / "p.yaml"))(image, mask & valid, valid, seed=0)
     assert changed.shape == image.shape
     assert np.array_equal(moved, (mask & valid)[::-1])
+    assert counted is not None
     assert np.array_equal(counted, valid[::-1])

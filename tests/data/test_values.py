@@ -121,7 +121,7 @@ def test_two_conventions_of_equal_strength_are_not_guessed_at(tmp_path: Path):
 
 def test_a_file_of_another_convention_among_soft_ones_is_named(tmp_path: Path):
     def soft(d: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
-        small = grey(d * 255).resize((40, 30), Image.Resampling.BICUBIC).resize(SIZE[::-1], Image.Resampling.BICUBIC)
+        small = grey(d * 255).resize((40, 30), Image.Resampling.BICUBIC).resize((80, 60), Image.Resampling.BICUBIC)
         return grey(d) if index == 5 else small
 
     found = inspect(write_set(tmp_path, soft))
