@@ -164,10 +164,14 @@ def two_discs(rng: np.random.Generator) -> np.ndarray:
     return mask.astype(bool)
 
 
-def test_several_objects_a_picture(tmp_path: Path):
+def test_several_objects_a_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     said = remark(check(write_scenes(tmp_path, 4, two_discs))[0], "several_objects")
     assert len(said["files"]) == 4
     assert "4 of 4" in said["text"]
+    for prompt, told in (("box", True), ("mixed", True), ("none", False)):
+        caplog.clear()
+        PairDataModule(train_config(tmp_path, prompt=prompt))
+        assert ("several_objects" in caplog.text) is told
 
 
 def grains(rng: np.random.Generator) -> np.ndarray:

@@ -77,7 +77,8 @@ class PairDataModule(lightning.LightningDataModule):
             )
             remarks += torn
         for remark in remarks:
-            log.warning("%s", remark.in_words())
+            if remark.kind != "several_objects" or config.prompt != "none":  # that one is about prompts
+                log.warning("%s", remark.in_words())
         log.info("%d training pairs, %d validation pairs", len(self.train_records), len(self.val_records))
 
     def prepare(self, preprocessing: Preprocessing) -> None:
