@@ -1,0 +1,77 @@
+"""Tables of what each option of a command changes, and that none is left out."""
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class HeldBy:
+    """An option whose effect other tests show.
+
+    Attributes:
+        file: Path below ``tests``.
+        tests: Names of functions in it.
+    """
+
+    file: str
+    tests: tuple[str, ...]
+
+    def __init__(self, file: str, *tests: str) -> None:
+        object.__setattr__(self, "file", file)
+        object.__setattr__(self, "tests", tests)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """An option whose effect is looked at in two runs.
+
+    Attributes:
+        values: The option with a value of its own, and what has to go with it.
+        check: Called with the plain run and the changed one.
+        plain: Options of both runs.
+    """
+
+    values: Mapping[str, Any]
+    check: Callable[[Any, Any], object]
+    plain: Mapping[str, Any]
+
+    def __init__(self, values: Mapping[str, Any], check: Callable[[Any, Any], object], **plain: Any) -> None:
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "check", check)
+        object.__setattr__(self, "plain", plain)
+
+
+Table = Mapping[str, HeldBy | Changes]
+
+
+def require_all_options(kind: type, table: Table) -> None:
+    """Every option of a command has an entry, no entry is of a former option, and every test that is named exists."""
+    options = {field.name for field in fields(kind)}
+    missing, former = sorted(options - table.keys()), sorted(table.keys() - options)
+    assert not missing, f"options of {kind.__name__} without a test of what they change: {', '.join(missing)}"
+    assert not former, f"entries without an option of {kind.__name__}: {', '.join(former)}"
+    for option, entry in table.items():
+        if isinstance(entry, HeldBy):
+            lost = [test for test in entry.tests if test not in functions(entry.file)]
+            assert entry.tests, option
+            assert not lost, f"{option}: {entry.file} has no {', '.join(lost)}"
+        else:
+            assert option in entry.values, option
+
+
+@cache
+def functions(file: str) -> frozenset[str]:
+    """Names of the functions in a file of tests."""
+    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def looked_at(table: Table) -> list[str]:
+    """The options that two runs are made for."""
+    return [option for option, entry in table.items() if isinstance(entry, Changes)]
