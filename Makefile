@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint planted clean
+.PHONY: setup demo test lint planted mutate clean
 
 setup: $(VENV)/.ready
 
@@ -27,5 +27,8 @@ test: setup lint
 planted: setup
 	$(BIN)/python tools/planted.py
 
+mutate: setup
+	nice $(BIN)/python tools/mutate.py
+
 clean:
-	rm -rf $(VENV) demo build dist src/*.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo build dist mutants src/*.egg-info .pytest_cache .ruff_cache

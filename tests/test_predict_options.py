@@ -148,7 +148,7 @@ def run(place: Path) -> Iterator[Callable[[Mapping[str, Any]], Run]]:
 
 def configured(place: Path, values: Mapping[str, Any]) -> PredictConfig:
     """Names of files in the values are of files in the place."""
-    given = {
+    given: dict[str, Any] = {
         "adapter": "first",
         "input": "images",
         "output": "unused",
@@ -160,9 +160,10 @@ def configured(place: Path, values: Mapping[str, Any]) -> PredictConfig:
     }
     if given.get("model"):
         given["model"] = str(place / given["model"])
-    return PredictConfig(
-        **{name: str(place / value) if name in PATHS and value else value for name, value in given.items()}
-    )
+    placed: dict[str, Any] = {
+        name: str(place / value) if name in PATHS and value else value for name, value in given.items()
+    }
+    return PredictConfig(**placed)
 
 
 def test_no_option_is_left_out():

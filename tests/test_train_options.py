@@ -272,7 +272,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configured(place: Path, output: Path, values: Mapping[str, Any]) -> TrainConfig:
     """Names of files in the values are of files in the place."""
     given: dict[str, Any] = {"images": "images", "masks": "masks", "model": "sam", "output": output, **PLAIN, **values}
-    return TrainConfig(**{name: str(place / value) if name in PATHS else value for name, value in given.items()})
+    placed: dict[str, Any] = {name: str(place / value) if name in PATHS else value for name, value in given.items()}
+    return TrainConfig(**placed)
 
 
 Runner = Callable[[Mapping[str, Any]], Run]
