@@ -77,6 +77,16 @@ def write_pairs(folder: Path, count: int = 6, *, seed: int = 0, size: tuple[int,
     return folder
 
 
+def write_pages(folder: Path, pairs: Path) -> None:
+    """The pairs of another folder, two in each TIFF file."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+        pictures = [Image.open(path) for path in sorted((pairs / kind).iterdir())]
+        for index in range(0, len(pictures), 2):
+            first, second = pictures[index : index + 2]
+            first.save(folder / kind / f"{index}.tif", save_all=True, append_images=[second])
+
+
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     return write_pairs(tmp_path / "pairs")

@@ -13,12 +13,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import golden_cases
-from conftest import random_sam, write_pairs
+from conftest import random_sam, write_pages, write_pairs
 from option_table import Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import PredictConfig, predict
 from sam_adapter.batch import Batch
 from sam_adapter.checkpoint import save_adapter
-from sam_adapter.errors import ConfigError
+from sam_adapter.errors import ConfigError, DataError
 from sam_adapter.model import SamSegmenter
 
 PATHS = {"adapter", "input", "output", "prompts"}
@@ -88,6 +88,10 @@ PREDICT: Mapping[str, HeldBy | Changes] = {
     "input": Changes(
         {"input": "images/img_0[12].png"}, lambda plain, changed: (len(plain.files), len(changed.files)) == (8, 4)
     ),
+    "pages": Changes(
+        {"pages": "all"}, lambda plain, changed: (len(plain.files), len(changed.files)) == (4, 8), input="paged/images"
+    ),
+    "max_pixels": HeldBy("test_predict_options.py", "test_pictures_above_the_limit_are_refused"),
     "output": Changes({"output": "elsewhere"}, same_masks),
     "prompts": Changes({"prompts": "prompts.json"}, prompted),
     "save": Changes({"save": "overlays"}, lambda plain, changed: changed.kinds == {"overlays"} != plain.kinds),
@@ -102,6 +106,7 @@ PREDICT: Mapping[str, HeldBy | Changes] = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures, a file of prompts, two adapters and two base models."""
     folder = write_pairs(tmp_path_factory.mktemp("predicting"), 4, size=(40, 40))
+    write_pages(folder / "paged", folder)
     (folder / "prompts.json").write_text(json.dumps({"img_01.png": {"box": [5, 6, 30, 25]}}))
     (folder / "sam").symlink_to(golden_cases.base())
     random_sam().save_pretrained(folder / "other_sam")
@@ -192,6 +197,11 @@ def test_how_blocks_are_computed(place: Path, monkeypatch: pytest.MonkeyPatch):
         with pytest.raises(KeyboardInterrupt):
             predict(configured(place, values))
     assert seen == [("blocked", False), ("folded", False), ("plain", True)]
+
+
+def test_pictures_above_the_limit_are_refused(place: Path):
+    with pytest.raises(DataError, match="max-pixels"):
+        predict(configured(place, {"max_pixels": 1000}))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

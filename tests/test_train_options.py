@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 import golden_cases
-from conftest import random_sam, write_pairs
+from conftest import random_sam, write_pages, write_pairs
 from option_table import Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import TrainConfig, train
-from sam_adapter.errors import ConfigError
+from sam_adapter.errors import ConfigError, DataError
 from sam_adapter.task import prepared
 
 PLAIN = {
@@ -177,6 +179,10 @@ def smoothed(plain: Run, changed: Run) -> None:
     assert 0 < moved[1] < 0.99 * moved[0]
 
 
+def twice_the_steps(plain: Run, changed: Run) -> None:
+    assert changed.steps == 2 * plain.steps
+
+
 def base(plain: Run, changed: Run) -> None:
     assert changed.description["base"]["sha256"] != plain.description["base"]["sha256"]
     another_loss(plain, changed)
@@ -187,6 +193,10 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "masks": Changes({"masks": "other/masks"}, another_loss),
     "mask_pattern": Changes({"mask_pattern": "{stem}_m", "masks": "renamed"}, same_training),
     "mask_rule": HeldBy("data/test_reading.py", "test_masks_of_every_kind"),
+    "ignore_value": Changes({"ignore_value": ("128",)}, another_loss, masks="void", mask_rule="half"),
+    "mask_invert": Changes({"mask_invert": True}, another_loss),
+    "pages": Changes({"pages": "all"}, twice_the_steps, batch_size=1, images="paged/images", masks="paged/masks"),
+    "max_pixels": HeldBy("test_train_options.py", "test_pictures_above_the_limit_are_refused"),
     "faulty": HeldBy("data/test_inspection.py", "test_twelve_planted_faults_are_all_named_in_one_report"),
     "group_pattern": HeldBy("data/test_doctor.py", "test_near_copies_are_found_and_a_cure_that_works_is_offered"),
     "groups": HeldBy("data/test_grouping.py", "test_tables_as_people_have_them"),
@@ -214,6 +224,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "accelerator": HeldBy("test_train_options.py", "test_a_gpu_that_is_not_there_is_refused"),
     "workers": Changes({"workers": 1}, lambda plain, changed: (set(plain.workers), set(changed.workers)) == ({0}, {1})),
     "seed": Changes({"seed": 1}, another_loss),
+    "start_from": HeldBy("test_trained.py", "test_a_run_starts_from_an_adapter"),
     "model": Changes({"model": "other_sam"}, base),
     "output": Changes({"output": "elsewhere"}, lambda plain, changed: changed.files >= {"last.ckpt", "config.yaml"}),
     "val_images": Changes({"val_images": "other/images", "val_masks": "other/masks"}, validation),
@@ -243,7 +254,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "monitor": HeldBy("test_train_options.py", "test_the_best_adapter_is_the_best_by_the_monitor"),
     "ema": Changes({"ema": 0.9}, smoothed, epochs=3),
     "patience": Changes({"patience": 1}, stopped_early, epochs=4, lr=1e-12, val_fraction=0.5),
-    "devices": HeldBy("test_training.py", "test_two_processes_are_one_with_twice_the_batch"),
+    "devices": HeldBy("test_training.py", "test_two_processes_or_steps_are_one_with_twice_the_batch"),
     "nodes": HeldBy("test_train_options.py", "test_where_a_run_computes"),
     "strategy": HeldBy("test_train_options.py", "test_where_a_run_computes"),
     "logger": HeldBy("test_training.py", "test_other_settings_run"),
@@ -257,13 +268,18 @@ PATHS = {"images", "masks", "output", "val_images", "val_masks", "embedding_cach
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sets of four pairs, the masks of the first under another name, and two base models."""
+    """Two sets of four pairs; the first one's masks under other names and with void, and as pages; two base models."""
     folder = tmp_path_factory.mktemp("options")
     write_pairs(folder, 4, size=(40, 40))
     write_pairs(folder / "other", 4, seed=1, size=(40, 40))
-    (folder / "renamed").mkdir()
+    for name in ("renamed", "void"):
+        (folder / name).mkdir()
     for mask in (folder / "masks").iterdir():
         (folder / "renamed" / f"{mask.stem}_m.png").write_bytes(mask.read_bytes())
+        values = np.array(Image.open(mask))
+        values[:, :12] = 128
+        Image.fromarray(values).save(folder / "void" / mask.name)
+    write_pages(folder / "paged", folder)
     (folder / "sam").symlink_to(golden_cases.base())
     random_sam().save_pretrained(folder / "other_sam")
     return folder
@@ -339,6 +355,11 @@ def test_how_blocks_are_computed(place: Path, attention: str):
     assert task.segmenter.backbone.gradient_checkpointing
     assert not task.segmenter.backbone.compiled
     assert prepared(configured(place, place / "unused", {}))[0].segmenter.backbone.attention == "blocked"
+
+
+def test_pictures_above_the_limit_are_refused(place: Path):
+    with pytest.raises(DataError, match="max-pixels"):
+        train(configured(place, place / "unused", {"max_pixels": 1000}))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

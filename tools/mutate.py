@@ -1,8 +1,8 @@
 """Try a sample of small changes to the sources, one after the other, and count those that no test notices.
 
-`mutmut` makes the changes (in the folder ``mutants``) and runs for each the tests that reach it; what to change and which
-tests there are is in ``pyproject.toml``. Here the sample is drawn, the same for a seed. A run that is stopped is gone on
-with by the next one. See docs/testing.md.
+`mutmut` makes the changes (in the folder ``mutants``) and runs for each the tests that reach it; what to change and
+which tests there are is in ``pyproject.toml``. Here the sample is drawn, the same for a seed. A run that is stopped is
+gone on with by the next one. See docs/testing.md.
 """
 
 import argparse
