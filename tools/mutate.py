@@ -20,16 +20,22 @@ AT_ONCE = 20
 """Mutants of one call of mutmut; it writes each result down, and forgets those it has not begun if it is killed."""
 NO_TESTS = (5, 33)
 EQUIVALENT = ROOT / "tools" / "equivalent_mutants.txt"
-"""Mutants that change no behaviour, ``name  reason`` a line."""
+"""Changes that change no behaviour, ``function | the line after the change | reason`` a line."""
 
 
-def mutmut(*names: str) -> None:
-    """Run mutmut for some mutants, one at a time, in this process's way of finding Python."""
+def mutmut(*arguments: str) -> str:
+    """What a command of mutmut prints."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", "SAM_ADAPTER_SHARED": str(MUTANTS / "no")}
-    command = [str(Path(sys.executable).parent / "mutmut"), "run", "--max-children", "1", *names]
+    command = [str(Path(sys.executable).parent / "mutmut"), *arguments]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"mutate: mutmut failed:\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}")
+    return result.stdout
+
+
+def run(*names: str) -> None:
+    """Run the tests of some mutants, one after the other."""
+    mutmut("run", "--max-children", "1", *names)
 
 
 def results() -> dict[str, int | None]:
@@ -40,10 +46,17 @@ def results() -> dict[str, int | None]:
     return found
 
 
+def changed_line(name: str) -> str:
+    """``function | line`` of a mutant, the line as it is after the change."""
+    added = [line[1:].strip() for line in mutmut("show", name).splitlines() if line.startswith("+")]
+    function = name.removeprefix("sam_adapter.").rsplit("__mutmut_", 1)[0].replace("x_", "", 1)
+    return f"{function.replace('xǁ', '').replace('ǁ', '.')} | {added[-1] if added else ''}"
+
+
 def equivalent() -> set[str]:
-    """Names of mutants that no test can notice."""
+    """Changes that no test can notice."""
     lines = EQUIVALENT.read_text(encoding="utf-8").splitlines() if EQUIVALENT.exists() else []
-    return {line.split()[0] for line in lines if line and not line.startswith("#")}
+    return {line.rsplit(" | ", 1)[0] for line in lines if line and not line.startswith("#")}
 
 
 def outcome(status: int | None) -> str:
@@ -61,10 +74,13 @@ def report(sample: list[str]) -> None:
             continue
         module = name.removeprefix("sam_adapter.").rsplit(".x", 1)[0]
         result = outcome(found[name])
-        if result != "killed" and name in known:
-            result = "equivalent"
+        if result != "killed":
+            line = changed_line(name)
+            if line in known:
+                result = "equivalent"
+            else:
+                survivors.append(f"{name}\n  {line}")
         by_module.setdefault(module, Counter())[result] += 1
-        survivors += [name] if result in ("survived", "no tests") else []
     print(f"{'module':<28}{'killed':>8}{'survived':>10}{'no tests':>10}{'equivalent':>12}{'share':>8}")
     total: Counter[str] = sum(by_module.values(), Counter())
     for module, counts in [*sorted(by_module.items()), ("all", total)]:
@@ -83,13 +99,13 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing, show what is known")
     options = parser.parse_args()
     if not options.report:
-        mutmut("sam_adapter.nn.high_frequency.x_high_frequency__mutmut_1")  # makes them all
+        run("sam_adapter.nn.high_frequency.x_high_frequency__mutmut_1")  # makes them all
     names = sorted(results())
     random.Random(options.seed).shuffle(names)
     sample = names[: options.count]
     missing = [] if options.report else [name for name in sample if results()[name] is None]
     for start in range(0, len(missing), AT_ONCE):
-        mutmut(*missing[start : start + AT_ONCE])
+        run(*missing[start : start + AT_ONCE])
         print(f"{min(start + AT_ONCE, len(missing))} of {len(missing)}", file=sys.stderr, flush=True)
     report(sample)
 
