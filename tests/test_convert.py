@@ -211,3 +211,30 @@ def test_metas_names_mean_the_same_model(tmp_path: Path):
             assert torch.equal(embeddings, wanted.encode(pixels))
             answers = [one.decode(embeddings, [BOX], [(64, 64)]).mask_logits[0] for one in (found, wanted)]
             assert torch.equal(*answers)
+
+
+def test_a_meta_file_that_is_no_whole_sam_is_refused_with_every_tensor(tmp_path: Path):
+    held = random_sam(heads=8).state_dict()
+    state = contiguous(
+        {meta_name(name): t for name, t in held.items() if not name.startswith("prompt_encoder.shared_embedding.")}
+    )
+    del state["image_encoder.neck.0.weight"]
+    save_file(state, tmp_path / "cut.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"^.*cut\.safetensors: not a SAM checkpoint: it has no 'image_encoder\.neck"
+    ):
+        load_backbone(str(tmp_path / "cut.safetensors"))
+    state["image_encoder.neck.0.weight"] = held["vision_encoder.neck.conv1.weight"].clone()
+    del state["mask_decoder.iou_token.weight"]
+    state["image_encoder.neck.1.bias"] = torch.zeros(7)
+    state["image_encoder.cls_token"] = torch.zeros(1)
+    save_file(state, tmp_path / "odd.safetensors")
+    with pytest.raises(CheckpointError) as error:
+        load_backbone(str(tmp_path / "odd.safetensors"))
+    for part in (
+        "odd.safetensors: 3 tensors do not fit a SAM of this size: ",
+        "'mask_decoder.iou_token.weight' is missing",
+        "'vision_encoder.cls_token' is not part of SAM",
+        "'vision_encoder.neck.layer_norm1.bias' has shape (7,), expected (32,)",
+    ):
+        assert part in str(error.value)

@@ -326,3 +326,38 @@ def test_thresholds_of_a_segmenter_by_kind_of_prompt(sam_folder: str):
     assert [segmenter.threshold_for("box", "best"), segmenter.threshold_for("box", 0.7)] == [0.25, 0.7]
     with pytest.raises(ConfigError, match=r"no best threshold for the prompt 'none' \(known: box 0.25\)"):
         segmenter.threshold_for("none", "best")
+
+
+def test_an_adapter_folder_keeps_everything_about_the_segmenter(sam_folder: str, tmp_path: Path):
+    """In a folder whose parents are not there yet."""
+    options = {"method": "decoder", "prompt": "points", "resize": "squash", "image_size": 96}
+    segmenter = SamSegmenter.from_config(config(sam_folder, **options))
+    segmenter.threshold, segmenter.best_thresholds = 0.3, {"box": 0.2, "points": 0.7}
+    save_adapter(tmp_path / "deep/adapter", segmenter)
+    again = load(tmp_path / "deep/adapter")
+    for name in ("threshold", "best_thresholds", "prompt", "method", "preprocessing"):
+        assert getattr(again, name) == getattr(segmenter, name), name
+    assert not again.training
+    assert SamSegmenter.frozen(sam_folder).threshold == 0.5
+
+
+def test_a_base_that_is_not_there_is_named_with_the_adapter_or_alone(sam_folder: str, tmp_path: Path):
+    save_adapter(tmp_path / "adapter", SamSegmenter.from_config(config(sam_folder)))
+    with pytest.raises(CheckpointError, match=r"^model: there is no file or folder '/nowhere'"):
+        load(tmp_path / "adapter", model="/nowhere")
+    shutil.copytree(sam_folder, tmp_path / "moved")
+    segmenter = SamSegmenter.from_config(config(str(tmp_path / "moved")))
+    save_adapter(tmp_path / "other", segmenter)
+    shutil.rmtree(tmp_path / "moved")
+    with pytest.raises(CheckpointError, match=r"^the base of .*other was '.*moved': .* give its place as --model"):
+        load(tmp_path / "other")
+    with pytest.raises(CheckpointError, match="give an adapter folder, a base model, or both"):
+        load()
+
+
+def test_a_base_is_frozen_and_computes_each_block_once(sam_folder: str):
+    backbone = load_backbone(sam_folder)
+    assert not backbone.gradient_checkpointing
+    assert not backbone.compiled
+    assert not backbone.sam.training
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
