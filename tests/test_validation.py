@@ -2,17 +2,28 @@
 
 import itertools
 import json
+import logging
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
 from sam_adapter.averaging import MovingAverage
 from sam_adapter.callbacks import GracefulStop
+from sam_adapter.checkpoint import save_adapter
+from sam_adapter.config import PredictConfig
 from sam_adapter.errors import ConfigError
+from sam_adapter.metrics import score
+from sam_adapter.metrics.thresholds import best_threshold, threshold_ious
+from sam_adapter.model import SamSegmenter
+from sam_adapter.outcome import comparison, worse_than_frozen
+from sam_adapter.prediction import predict
 from test_training import config, rows, weights
 
 
@@ -70,7 +81,7 @@ def test_row_0_is_the_untouched_base(mixed_run: TrainConfig, tmp_path: Path):
 
 def test_the_monitored_score_decides(mixed_run: TrainConfig, tmp_path: Path):
     for monitor, best in (("iou_none", max), ("dice_box", max), ("loss", min), ("ber", min)):
-        run = mixed_run.but(output=tmp_path / monitor, monitor=monitor, epochs=4, lr=2e-2)
+        run = mixed_run.but(output=tmp_path / monitor, monitor=monitor, epochs=3, lr=2e-2)
         result = train(run)
         table = rows(run.output)[1:]
         chosen = best(table, key=lambda row: float(row[f"val_{monitor}"]))
@@ -151,3 +162,152 @@ def test_pictures_are_validated_in_the_same_way_every_epoch(mixed_run: TrainConf
         assert {k: v for k, v in one.items() if k.startswith("val")} == {
             k: v for k, v in other.items() if k.startswith("val")
         }
+
+
+def test_last_line_and_description_compare_with_the_frozen_base(
+    mixed_run: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """A learning rate that ruins the masks is a warning for each kind that became worse."""
+    run = mixed_run.but(output=tmp_path / "ruined", lr=0.3, epochs=2, clip=1.0)
+    result = train(run)
+    description = json.loads((run.output / "adapter/adapter_config.json").read_text())
+    frozen, scores = result.frozen_scores, result.scores
+    assert description["epoch"] == result.epoch
+    assert description["epochs"] == 2
+    assert f"kept epoch {result.epoch} of 2" in result.summary
+    for kind in ("box", "points", "none"):
+        change = f"{frozen[f'iou_{kind}']:.3f} → {scores[f'iou_{kind}']:.3f}".replace("0.", ".")
+        assert f"{kind} {change}" in result.summary
+    worse = [kind for kind in ("box", "points", "none") if scores[f"iou_{kind}"] < frozen[f"iou_{kind}"]]
+    assert len(result.warnings) == len(worse)
+    assert description["warnings"] == result.warnings
+    for sentence in result.warnings:
+        assert sentence in caplog.text
+
+
+def test_kinds_that_became_worse_are_named():
+    frozen = {"iou": 0.3, "iou_box": 0.341, "iou_none": 0.04, "empty_correct": 0.5}
+    better = {"iou": 0.4, "iou_box": 0.412, "iou_none": 0.38, "empty_correct": 1.0}
+    assert comparison(better, frozen) == "IoU box .341 → .412, none .040 → .380; empty pictures left empty .500 → 1.000"
+    assert comparison(better, {}) == "IoU box .412, none .380; empty pictures left empty 1.000"
+    assert worse_than_frozen(better, frozen) == []
+    (sentence,) = worse_than_frozen({**better, "iou_box": 0.34}, frozen)
+    assert "With a box the adapter is worse than the frozen base: validation IoU .341 → .340" in sentence
+    assert worse_than_frozen(better, {}) == worse_than_frozen({}, frozen) == []
+
+
+def test_boxes_around_several_objects_are_a_warning_in_the_description(sam_folder: str, tmp_path: Path):
+    pairs = write_pairs(tmp_path / "pairs")
+    for path in (pairs / "masks").iterdir():
+        mask = np.zeros((*Image.open(path).size[::-1],), np.uint8)
+        mask[5:15, 5:15] = mask[30:40, 30:40] = 255
+        Image.fromarray(mask).save(path)
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=1)
+    assert any("a box no longer means one object" in one for one in train(run).warnings)
+    description = json.loads((run.output / "adapter/adapter_config.json").read_text())
+    assert any("median 2 objects" in one for one in description["warnings"])
+    other = train(run.but(output=tmp_path / "other", prompt="none"))
+    assert not any("one object" in one for one in other.warnings)
+
+
+@pytest.mark.parametrize(("bias", "answer"), [(-50.0, "nothing"), (50.0, "everything")])
+def test_collapse_is_told_once(
+    mixed_run: TrainConfig, tmp_path: Path, bias: float, answer: str, monkeypatch: pytest.MonkeyPatch, caplog
+):
+    full_logits = SamSegmenter.full_logits
+
+    def collapsed(self, output, sizes):
+        return [one * 1e-3 + bias for one in full_logits(self, output, sizes)]
+
+    monkeypatch.setattr(SamSegmenter, "full_logits", collapsed)
+    one = mixed_run.but(output=tmp_path / "one", epochs=1, prompt="box", monitor="iou")
+    train(one)
+    assert "In two validations" not in caplog.text
+    train(one.but(output=tmp_path / "three", epochs=3))
+    told = [record.message for record in caplog.records if "In two validations" in record.message]
+    assert len(told) == 1
+    assert f"100 % of the pictures asked with a box were answered with {answer}" in told[0]
+
+
+def test_best_thresholds_are_those_of_the_kept_weights(mixed_run: TrainConfig, tmp_path: Path):
+    segmenter = load(mixed_run.output / "adapter")
+    assert set(segmenter.best_thresholds) == {"box", "points", "none"}
+    assert mixed_run.val_images is not None
+    for kind, best in segmenter.best_thresholds.items():
+        found = {
+            threshold: scored(
+                mixed_run.val_images.parent,
+                tmp_path / f"{kind}_{threshold}",
+                kind,
+                adapter=mixed_run.output / "adapter",
+                threshold=threshold,
+            )["iou"]
+            for threshold in {best, 0.5, 0.25, 0.75, max(best - 1 / 64, 1 / 64), min(best + 1 / 64, 63 / 64)}
+        }
+        assert found[best] == max(found.values())
+
+
+def test_predict_takes_the_best_threshold_of_each_pictures_prompt(mixed_run: TrainConfig, tmp_path: Path):
+    segmenter = load(mixed_run.output / "adapter")
+    segmenter.best_thresholds = {"box": 0.0, "none": 1.0}  # everything, and nothing
+    save_adapter(tmp_path / "adapter", segmenter)
+    names = sorted(path.name for path in mixed_run.images.iterdir())
+    (tmp_path / "prompts.json").write_text(json.dumps({names[0]: {"box": [3, 3, 30, 30]}}))
+    asked = PredictConfig(
+        adapter=tmp_path / "adapter",
+        input=str(mixed_run.images),
+        output=tmp_path / "out",
+        prompts=tmp_path / "prompts.json",
+        threshold="best",
+        save="masks",
+    )
+    masks = [np.asarray(Image.open(path)) for path in sorted(predict(asked))]
+    assert masks[0].all()
+    assert not any(mask.any() for mask in masks[1:])
+    (tmp_path / "prompts.json").write_text(json.dumps({names[0]: {"points": [[3, 3]]}}))
+    with pytest.raises(ConfigError, match="no best threshold for the prompt 'points'"):
+        predict(asked)
+    with pytest.raises(ConfigError, match="'best' is known of adapters alone"):
+        asked.but(adapter=None, model="tiny")
+
+
+def test_threshold_ious_by_counting():
+    rng = np.random.default_rng(0)
+    probabilities, target = torch.from_numpy(rng.random((9, 11))), torch.from_numpy(rng.random((9, 11)) > 0.6)
+    probabilities[0, :3] = torch.tensor([0.5, 1 / 64, 1.0])
+    valid = torch.from_numpy(rng.random((9, 11)) > 0.2)
+    found = threshold_ious(probabilities, target, valid)
+    expected = [score(probabilities, target, k / 64, valid=valid)[0].item() for k in range(1, 64)]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    assert best_threshold(torch.tensor([0.1] * 20 + [0.9] * 5 + [0.2] * 30 + [0.9] + [0.1] * 7)) == 25 / 64
+
+
+def test_python_users_see_no_advertisement_and_find_their_settings_as_they_were(
+    mixed_run: TrainConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    names = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")
+    levels, filters = [logging.getLogger(name).level for name in names], list(warnings.filters)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(mixed_run.but(output=tmp_path / "run", epochs=1))
+    assert [str(one.message) for one in caught if "lightning" in one.filename] == []
+    shown = "".join(capfd.readouterr())
+    assert "litlogger" not in shown
+    assert "GPU available" not in shown
+    assert [logging.getLogger(name).level for name in names] == levels
+    assert list(warnings.filters) == filters
+
+
+def test_progress_is_told_within_an_epoch(
+    mixed_run: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, logger="sam_adapter")
+    train(mixed_run.but(output=tmp_path / "quick", epochs=1, batch_size=1))
+    assert "step 1 of 6" not in caplog.text  # an epoch of a second
+    monkeypatch.setattr("sam_adapter.progress.SECONDS", 0.0)
+    monkeypatch.setattr("sam_adapter.progress.SHARE", 0.3)
+    train(mixed_run.but(output=tmp_path / "slow", epochs=2, batch_size=1))
+    lines = [record.message for record in caplog.records if record.name == "sam_adapter.progress"]
+    assert [line.split(",")[0] for line in lines] == [
+        f"epoch {epoch} of 2: {share} % (step {step} of 6)" for epoch in (1, 2) for share, step in ((33, 2), (67, 4))
+    ]

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from .checkpoint import save_adapter
 from .options import ASKED_KINDS
+from .outcome import worse_than_frozen
 from .run_folder import read_metrics
 from .task import SegmentationTask
 from .writing import written_beside
@@ -40,16 +41,18 @@ class AdapterKeeper(Callback):
         self.mode = mode
         self.best: float | None = None
         self.scores: dict[str, float] = {}
+        self.thresholds: dict[str, float] = {}
         self.epoch: int | None = None
         """The epoch that was kept, counted from 1."""
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far, for resuming."""
-        return {"best": self.best, "scores": self.scores, "epoch": self.epoch}
+        return {"best": self.best, "scores": self.scores, "epoch": self.epoch, "thresholds": self.thresholds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the best score of before."""
         self.best, self.scores, self.epoch = state_dict["best"], state_dict["scores"], state_dict["epoch"]
+        self.thresholds = state_dict["thresholds"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the adapter if it is better."""
@@ -64,7 +67,10 @@ class AdapterKeeper(Callback):
             log.warning("%s is %s after epoch %d; the adapter is not kept", self.monitor, value, epoch)
             return
         if value is None or self.best is None or (value > self.best if self.mode == "max" else value < self.best):
-            self.best, self.scores, self.epoch = value, pl_module.val_scores, epoch
+            self.best, self.epoch = value, epoch
+            found = pl_module.val_scores
+            self.thresholds = {kind: found[name] for kind in ASKED_KINDS if (name := f"best_threshold_{kind}") in found}
+            self.scores = {name: one for name, one in found.items() if not name.startswith("best_threshold")}
             self.write(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,7 +92,13 @@ class AdapterKeeper(Callback):
                 frozen_scores=pl_module.frozen_scores,
                 epoch=self.epoch,
                 epochs=trainer.max_epochs,
+                warnings=self.warnings(pl_module),
+                best_thresholds=self.thresholds,
             )
+
+    def warnings(self, task: SegmentationTask) -> list[str]:
+        """What the user of the kept adapter should know."""
+        return [*task.warnings, *worse_than_frozen(self.scores, task.frozen_scores)]
 
 
 class GracefulStop(Callback):

@@ -5,7 +5,6 @@ import json
 import logging
 import re
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
@@ -178,9 +177,9 @@ def _train(config: TrainConfig) -> None:
     from .training import train
 
     result = train(config)
-    scores = "".join(f", {name} {value:.4f}" for name, value in result.scores.items())
     if is_main_process():
-        print(f"Adapter: {result.adapter}{scores}")
+        print(f"Adapter: {result.adapter}")
+        print(result.summary)
 
 
 def _evaluate(config: EvaluateConfig) -> None:
@@ -245,18 +244,5 @@ def _progress(word: str) -> Callable[[int, int], None] | None:
 
 
 def _quiet_libraries() -> None:
-    """Keep what libraries say to their developers away from users."""
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified.*")
-    for name in (
-        "lightning",
-        "lightning.pytorch",
-        "lightning.pytorch.utilities.rank_zero",
-        "lightning.fabric",
-        "lightning.fabric.utilities.rank_zero",
-    ):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Keep what libraries say to their developers away from users; training quiets Lightning itself."""
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -248,8 +248,9 @@ class PredictConfig(MachineOptions, ModelChoice):
     picture."""
     save: str = "masks,overlays"
     """What to write, separated by commas: masks, overlays, probabilities."""
-    threshold: float | None = None
-    """Probability above which a pixel is foreground; without it the adapter's own, or 0.5."""
+    threshold: Threshold | None = None
+    """Probability above which a pixel is foreground: a number, or 'best' for what was best on the adapter's validation
+    for the kind of prompt that a picture has; without it the adapter's own, or 0.5."""
     pages: Pages = "first"
     """Pages of files with several (TIFF, GIF): the first alone, or all, each with masks of its own."""
     max_pixels: int = 200_000_000
@@ -264,7 +265,10 @@ class PredictConfig(MachineOptions, ModelChoice):
         return [
             *super().problems(),
             f"save: expected some of {','.join(choices)}, got '{self.save}'." if wrong else None,
-            None if self.threshold is None else within("threshold", self.threshold, 0, 1),
+            threshold_problem(self.threshold),
+            "threshold: 'best' is known of adapters alone; give a number."
+            if self.threshold == "best" and self.adapter is None
+            else None,
             at_least("batch_size", self.batch_size, 1),
             at_least("max_pixels", self.max_pixels, 1),
         ]

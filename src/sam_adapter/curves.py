@@ -6,6 +6,10 @@ from typing import Any
 from .run_folder import read_metrics
 from .writing import written_beside
 
+LABELS = {"box": "box", "points": "points", "none": "no prompt"}
+COLOURS = ("#0072b2", "#c24e00", "#007a5a", "#8a3a8f")
+"""Of training and of the kinds of prompt; apart for colour-blind readers too."""
+
 
 def read_curve(rows: list[dict[str, str]], column: str) -> list[tuple[float, float]]:
     """One column of metrics.csv as points.
@@ -21,29 +25,38 @@ def read_curve(rows: list[dict[str, str]], column: str) -> list[tuple[float, flo
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """Draw loss and IoU over the epochs, training and validation; without a finished epoch nothing is written.
+    """Draw loss and IoU over the epochs; without a finished epoch nothing is written.
+
+    IoU on validation has a line for each kind of prompt, and a dashed one of its colour where the frozen base is.
 
     Args:
         metrics: The run's metrics.csv.
         picture: The PNG file to write.
     """
     rows = read_metrics(metrics)
-    if not rows:
+    if not any(int(row["epoch"]) for row in rows):
         return
     from matplotlib.figure import Figure  # no pyplot: no window system is asked for
 
-    figure = Figure(figsize=(10, 4), layout="constrained", dpi=120)
+    figure = Figure(figsize=(11, 4.2), layout="constrained", dpi=120)
     axes: Any
     for axes, score in zip(figure.subplots(1, 2), ("loss", "iou"), strict=True):
-        for part, colour, style in (("train", "#0072b2", "-"), ("val", "#c24e00", "--")):
-            points = read_curve(rows, f"{part}_{score}")
+        names = {"train_loss": "training", "val_loss": "validation"}
+        if score == "iou":
+            names = {"train_iou": "training"}
+            names |= {f"val_iou_{kind}": f"validation, {label}" for kind, label in LABELS.items()}
+        for (column, label), colour in zip(names.items(), COLOURS, strict=False):
+            points = [point for point in read_curve(rows, column) if point[0]]
+            frozen = [value for epoch, value in read_curve(rows, column) if not epoch]
             if points:
-                name = {"train": "training", "val": "validation"}[part]
-                axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, marker=".", label=name)
+                axes.plot(*zip(*points, strict=True), color=colour, marker=".", label=label)
+            if points and frozen:
+                name = label.replace("validation", "frozen base")
+                axes.axhline(frozen[0], color=colour, linestyle="--", linewidth=1, label=name)
         axes.set_xlabel("epoch")
         axes.set_title("loss" if score == "loss" else "IoU")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(fontsize="small")
     with written_beside(picture) as partial:
         figure.savefig(partial, format="png")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .batch import Prediction, Size
+from .batch import Prediction, Prompt, Size
 from .checkpoint import load
 from .config import PredictConfig
 from .data.brightness import Brightness
@@ -150,11 +150,12 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     prompts = read_prompts(config.prompts, found) if config.prompts else {}
     pictures = list_pages(found, config.pages)
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
+    for kind in {prompts.get(one.path, Prompt()).kind for one in pictures}:
+        segmenter.threshold_for(kind, config.threshold)  # refused before any work
     machine = Machine.asked(config)
     log.info("Computing on %s", machine)
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
     keep_freed_memory()
-    threshold = segmenter.threshold if config.threshold is None else config.threshold
     brightness = brightness_for(pictures, segmenter.reading)
     dataset = PictureDataset(
         [one.path for one in pictures],
@@ -179,7 +180,10 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
             with machine.autocast():
                 output = segmenter(batch)
             logits = segmenter.full_logits(output, batch.original_sizes)
-            for index, mask_logits, scores, full in zip(batch.indices, *output, logits, strict=True):
+            for index, prompt, mask_logits, scores, full in zip(
+                batch.indices, batch.prompts, *output, logits, strict=True
+            ):
+                threshold = segmenter.threshold_for(prompt.kind, config.threshold)
                 writers.write(_prediction(mask_logits, scores, full, threshold), pictures[index])
     written = writers.written
     if unread:

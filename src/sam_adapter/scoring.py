@@ -11,7 +11,7 @@ from .batch import Batch, Prompt
 from .config import EvaluateConfig
 from .data.dataset import PairDataset
 from .data.loading import scoring_loader, worker_count
-from .metrics import OverlapMetrics, ThresholdCurve, is_empty, score
+from .metrics import OverlapMetrics, ThresholdCurve, is_empty, score, threshold_ious
 from .model import SamSegmenter
 from .options import AskedKind
 from .runtime import Machine
@@ -49,7 +49,13 @@ class Scoring:
 
 
 def score_batch(
-    metrics: OverlapMetrics, batch: Batch, logits: list[Tensor], thresholds: Thresholds, losses: Tensor | None = None
+    metrics: OverlapMetrics,
+    batch: Batch,
+    logits: list[Tensor],
+    thresholds: Thresholds,
+    losses: Tensor | None = None,
+    *,
+    search_thresholds: bool = False,
 ) -> None:
     """Add the scores of a batch; the one place where training and evaluation meet.
 
@@ -59,11 +65,16 @@ def score_batch(
         logits: For each prompt ``(1, H, W)`` at original size.
         thresholds: For each kind of prompt.
         losses: Of each prompt ``(Q,)``, if they are to be averaged too.
+        search_thresholds: Whether the best thresholds are looked for.
     """
     for position, (one, prompt, at) in enumerate(zip(logits, batch.prompts, batch.image_index, strict=True)):
-        row = score(one.sigmoid(), batch.targets[at], thresholds[prompt.kind], valid=batch.valid[at])[0]
+        probabilities, target, valid = one.sigmoid(), batch.targets[at], batch.valid[at]
+        row = score(probabilities, target, thresholds[prompt.kind], valid=valid)[0]
         loss = None if losses is None else losses[position]
-        metrics.update(batch.indices[at], row, kind=prompt.kind, loss=loss)
+        ious = None
+        if search_thresholds:
+            ious = threshold_ious(probabilities[0], target[0], None if valid is None else valid[0])
+        metrics.update(batch.indices[at], row, kind=prompt.kind, loss=loss, ious=ious)
 
 
 @torch.inference_mode()

@@ -1,9 +1,10 @@
 """What happens in one step of training and of validation, and with which optimiser."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import lightning
@@ -20,7 +21,7 @@ from .errors import CheckpointError, ConfigError
 from .losses import image_losses, weighted_sum
 from .metrics import OverlapMetrics, score
 from .model import SamSegmenter
-from .options import ASKED_KINDS, parse_loss
+from .options import ASKED_KINDS, asked_kinds, parse_loss
 from .processes import keep_freed_memory
 from .run_folder import LAST
 from .runtime import Machine
@@ -40,6 +41,7 @@ class SegmentationTask(lightning.LightningModule):
         machine: Precision, for what Lightning does not call.
         images: Number of training images.
         start: Trained tensors to begin with, once the base has been scored.
+        warnings: What the user of the adapter should know, whichever weights are kept.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SegmentationTask(lightning.LightningModule):
         *,
         images: int,
         start: Mapping[str, Tensor] | None = None,
+        warnings: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
@@ -64,6 +67,7 @@ class SegmentationTask(lightning.LightningModule):
         """Of the latest validation, as `OverlapMetrics.compute` gives them."""
         self.frozen_scores: dict[str, float] = {}
         """Of the base without what the method adds, on the same images under the same prompts."""
+        self.warnings = list(warnings)
         self.average: MovingAverage | None = None
         if config.ema:
             trained = [(name, one) for name, one in segmenter.named_parameters() if one.requires_grad]
@@ -172,7 +176,8 @@ class SegmentationTask(lightning.LightningModule):
         targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
         losses = weighted_sum(image_losses(logits, targets, self.loss_weights, valid=valid), self.loss_weights)
         thresholds = dict.fromkeys(ASKED_KINDS, self.segmenter.threshold)
-        score_batch(self.val_metrics, batch, logits, thresholds, losses)
+        searched = not self.trainer.sanity_checking
+        score_batch(self.val_metrics, batch, logits, thresholds, losses, search_thresholds=searched)
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole set, gathered from all processes."""
@@ -183,7 +188,7 @@ class SegmentationTask(lightning.LightningModule):
             return
         self.val_scores = scores
         for name, value in scores.items():
-            if not name.endswith(("_low", "_high")):
+            if not name.endswith(("_low", "_high")) and not name.startswith("best_threshold"):
                 self.log(f"val_{name}", value, prog_bar=name == "iou", sync_dist=True)  # the same in every process
 
     def configure_optimizers(self) -> Any:
@@ -277,7 +282,20 @@ def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:
         )
     segmenter.reading = data.reading
     data.prepare(segmenter.preprocessing)
-    return SegmentationTask(segmenter, config, machine, images=len(data.train_records), start=start), data
+    task = SegmentationTask(
+        segmenter, config, machine, images=len(data.train_records), start=start, warnings=_warnings(config, data)
+    )
+    return task, data
+
+
+def _warnings(config: TrainConfig, data: PairDataModule) -> list[str]:
+    """What a user of the adapter should know of the masks that it is trained on."""
+    counts = [data.looks[record].objects.count for record in data.train_records]
+    middle = median([count for count in counts if count] or [0])
+    if "box" not in asked_kinds(config.prompt) or middle <= 1:
+        return []
+    told = f"Trained on boxes around all objects of a picture (median {middle:g} objects)"
+    return [f"{told}: a box no longer means one object."]
 
 
 def decay_groups(segmenter: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

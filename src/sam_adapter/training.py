@@ -19,11 +19,15 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
 from .callbacks import AdapterKeeper, GracefulStop, MetricsTable
+from .collapse import CollapseWatch
 from .config import TrainConfig
 from .curves import draw_curves
 from .errors import ConfigError
 from .memory import memory_advised
 from .methods import parameter_summary
+from .outcome import comparison
+from .progress import ProgressLines
+from .quiet import quiet_lightning
 from .run_folder import LAST, METRICS, clear_output, prepare_output
 from .runtime import Machine
 from .task import prepared
@@ -43,6 +47,8 @@ class TrainResult:
         epochs: Epochs that were finished.
         epoch: The one that was kept, counted from 1.
         frozen_scores: Validation scores of the base without the adapter.
+        warnings: What the adapter's user should know, a sentence each; also in its description.
+        summary: What was kept, of which epoch, and how it stands to the frozen base.
     """
 
     adapter: Path
@@ -50,8 +56,11 @@ class TrainResult:
     epochs: int
     epoch: int | None
     frozen_scores: dict[str, float]
+    warnings: list[str]
+    summary: str
 
 
+@quiet_lightning()
 def train(config: TrainConfig) -> TrainResult:
     """Train as configured; what is written is described in `TrainConfig.output`.
 
@@ -86,8 +95,20 @@ def train(config: TrainConfig) -> TrainResult:
     finally:
         if trainer.is_global_zero:
             draw_curves(config.output / METRICS, config.output / "curves.png")
+    warned = keeper.warnings(task)
+    if trainer.is_global_zero:
+        for sentence in warned:
+            log.warning("Warning: %s", sentence)
+    compared = comparison(keeper.scores, task.frozen_scores)
+    kept = f"kept epoch {keeper.epoch} of {trainer.current_epoch}"
     return TrainResult(
-        config.output / "adapter", keeper.scores, trainer.current_epoch, keeper.epoch, task.frozen_scores
+        config.output / "adapter",
+        scores=keeper.scores,
+        epochs=trainer.current_epoch,
+        epoch=keeper.epoch,
+        frozen_scores=task.frozen_scores,
+        warnings=warned,
+        summary=f"{compared}; {kept}" if compared else kept,
     )
 
 
@@ -103,6 +124,8 @@ def _trainer(
         TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 0),
         *own,
         MetricsTable(config.output / METRICS),
+        CollapseWatch(),
+        ProgressLines(),
         ModelCheckpoint(
             dirpath=config.output,
             filename="last",

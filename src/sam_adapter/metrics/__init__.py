@@ -2,5 +2,6 @@
 
 from .overlap import COLUMNS, OverlapMetrics, is_empty, score
 from .precision_recall import ThresholdCurve
+from .thresholds import threshold_ious
 
-__all__ = ["COLUMNS", "OverlapMetrics", "ThresholdCurve", "is_empty", "score"]
+__all__ = ["COLUMNS", "OverlapMetrics", "ThresholdCurve", "is_empty", "score", "threshold_ious"]

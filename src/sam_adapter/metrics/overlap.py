@@ -4,7 +4,7 @@ Images without foreground are counted apart: their IoU can only be 0 or 1, and a
 them there are, not how good the masks are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from torchmetrics import Metric
 
 from ..options import ASKED_KINDS, AskedKind
 from ..shapes import require_same_shape
-
-SMOOTHING = 1e-3
+from .thresholds import SMOOTHING, best_threshold
 
 COLUMNS: tuple[str, ...] = ("iou", "dice", "mae", "tp", "fp", "fn", "tn")
 """What `score` gives for one image."""
@@ -67,13 +66,23 @@ class OverlapMetrics(Metric):
     full_state_update = False
     keys: list[Tensor]
     rows: list[Tensor]
+    ious: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_state("keys", default=[], dist_reduce_fx="cat")
         self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_state("ious", default=[], dist_reduce_fx="cat")
 
-    def update(self, index: int, row: Tensor, *, kind: AskedKind, loss: Tensor | None = None) -> None:
+    def update(
+        self,
+        index: int,
+        row: Tensor,
+        *,
+        kind: AskedKind,
+        loss: Tensor | None = None,
+        ious: Tensor | None = None,
+    ) -> None:
         """Add the `score` of one answer, and its loss where there is one.
 
         Args:
@@ -81,7 +90,10 @@ class OverlapMetrics(Metric):
             row: ``(7,)`` from `score`.
             kind: Of the prompt. It does not matter for an image without foreground.
             loss: A scalar.
+            ious: ``(63,)`` from `threshold_ious`; given for all answers or for none.
         """
+        if ious is not None:
+            self.ious.append(ious[None])
         self.keys.append(torch.tensor([[index, ASKED_KINDS.index(kind)]], device=row.device))
         extra = row.new_full((1,), float("nan")) if loss is None else loss.detach().to(row)[None]
         self.rows.append(torch.cat([row, extra])[None])
@@ -122,7 +134,10 @@ class OverlapMetrics(Metric):
             foreground, and ``iou``, ``dice``, ``mae``, ``ber`` as means over the kinds; ``ber`` is in percent over all
             pixels of those images. Each with ``_low`` and ``_high``: the interval that holds the value in 95 % of
             samples of as many images drawn from these (bootstrap, the same every time). They are absent if no image
-            has foreground. ``images`` and ``empty`` count images, and ``empty_correct`` is the share of the empty ones
+            has foreground. ``answered_empty_box`` is the share of images with foreground that were answered with
+            nothing, ``answered_full_box`` that of images with background that were answered with everything.
+            ``best_threshold_box`` is the threshold at which the mean IoU is best, if IoU at thresholds was given.
+            ``images`` and ``empty`` count images, and ``empty_correct`` is the share of the empty ones
             that were answered with nothing, absent if there are none. ``loss``, where it was given, is the mean over
             all images of the mean over the kinds.
 
@@ -136,7 +151,7 @@ class OverlapMetrics(Metric):
         images = self.per_image()
         result: dict[str, float] = {}
         if filled := {key: scores for key, scores in answers.items() if not is_empty(scores)}:
-            result |= _means(filled)
+            result |= _means(filled) | _shares(filled) | self._best_thresholds(filled)
         result |= {"images": len(images), "empty": sum(map(is_empty, images.values()))}
         if empty:
             result["empty_correct"] = sum(not scores["fp"] for scores in empty) / len(empty)
@@ -144,6 +159,18 @@ class OverlapMetrics(Metric):
         if not all(np.isnan(losses)):
             result["loss"] = sum(losses) / len(losses)
         return result
+
+    def _best_thresholds(self, answers: Iterable[tuple[int, AskedKind]]) -> dict[str, float]:
+        """See `compute`; of the answers about images with foreground."""
+        ious = _joined(self.ious)
+        if not len(ious):
+            return {}
+        keys = [(index, ASKED_KINDS[kind]) for index, kind in _joined(self.keys).tolist()]
+        rows = dict(zip(keys, ious, strict=True))
+        chosen: dict[str, list[Tensor]] = {}
+        for index, kind in answers:
+            chosen.setdefault(kind, []).append(rows[index, kind])
+        return {f"best_threshold_{kind}": best_threshold(torch.stack(some).mean(0)) for kind, some in chosen.items()}
 
 
 def is_empty(scores: Mapping[str, float]) -> bool:
@@ -155,6 +182,19 @@ def balanced_error_rate(tp: float, fp: float, fn: float, tn: float) -> float:
     """Mean of the error rates of foreground and background in percent; a side without pixels is left out."""
     errors = [wrong / (right + wrong) for right, wrong in ((tp, fn), (tn, fp)) if right + wrong > 0]
     return 100 * sum(errors) / len(errors)
+
+
+def _shares(answers: Mapping[tuple[int, AskedKind], Mapping[str, float]]) -> dict[str, float]:
+    """How often nothing or everything was answered, by kind; see `OverlapMetrics.compute`."""
+    result = {}
+    for kind in ASKED_KINDS:
+        rows = [scores for (_, asked), scores in answers.items() if asked == kind]
+        nothing = [not row["tp"] + row["fp"] for row in rows]
+        everything = [not row["fn"] + row["tn"] for row in rows if row["tn"] + row["fp"]]
+        for name, found in (("empty", nothing), ("full", everything)):
+            if found:
+                result[f"answered_{name}_{kind}"] = sum(found) / len(found)
+    return result
 
 
 def _means(answers: Mapping[tuple[int, AskedKind], Mapping[str, float]]) -> dict[str, float]:

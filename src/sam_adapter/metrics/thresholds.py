@@ -1,0 +1,52 @@
+"""IoU at many thresholds, and the threshold at which its mean is best."""
+
+import torch
+from torch import Tensor
+
+from ..shapes import require_same_shape
+
+SMOOTHING = 1e-3
+"""Added to intersection and union."""
+
+STEPS = 64
+"""Thresholds are 1/64, ..., 63/64; on some dozen validation images a finer choice would be chance."""
+
+
+def threshold_ious(probabilities: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """IoU of one mask at each threshold.
+
+    Args:
+        probabilities: ``(H, W)`` from 0 to 1.
+        target: ``(H, W)``, 0 or 1.
+        valid: ``(H, W)`` bool, False at pixels that do not count; None counts all.
+
+    Returns:
+        ``(63,)`` float32.
+
+    Raises:
+        ValueError: If shapes differ.
+    """
+    require_same_shape(probabilities, target, valid)
+    # A power of two scales without rounding, so p > k/64 exactly where the level is larger than k.
+    level = (probabilities.float() * STEPS).ceil().long()  # (H, W), 0 to 64
+    counted = torch.ones_like(target, dtype=torch.bool) if valid is None else valid.bool()
+    truth = target.bool() & counted
+    tp, marked = _above(level[truth]), _above(level[counted])
+    return ((tp + SMOOTHING) / (truth.sum() + marked - tp + SMOOTHING)).float()
+
+
+def best_threshold(ious: Tensor) -> float:
+    """The threshold with the highest IoU; of equal ones, that nearest to one half.
+
+    Args:
+        ious: ``(63,)``, mean over images.
+    """
+    thresholds = torch.arange(1, STEPS, dtype=torch.float64) / STEPS
+    equal = ious.double().cpu() >= ious.max().item() - 1e-9
+    return float(thresholds[equal][(thresholds[equal] - 0.5).abs().argmin()])
+
+
+def _above(level: Tensor) -> Tensor:
+    """How many values are larger than 1, ..., 63."""
+    counts = torch.bincount(level, minlength=STEPS + 1).double()
+    return counts.flip(0).cumsum(0).flip(0)[2:]
