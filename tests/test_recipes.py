@@ -1,0 +1,49 @@
+"""The recipes: each is a valid configuration, and the second implementation's has its golden losses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import GOLDEN, needs_shared
+from sam_adapter.config import TrainConfig
+from sam_adapter.convert import import_adapter
+from sam_adapter.data.augmentation import Augmentation
+from sam_adapter.model import SamSegmenter
+from sam_adapter.runtime import Machine
+from sam_adapter.task import SegmentationTask
+from test_golden import BASE, numbers, run_batch
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def configured(recipe: Path, **changes: Any) -> TrainConfig:
+    values = {"images": Path("i"), "masks": Path("m"), "model": BASE, "output": Path("o"), **changes}
+    return TrainConfig(**{**yaml.safe_load(recipe.read_text()), **values})
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_a_configuration(recipe: Path):
+    Augmentation(configured(recipe).augment)
+
+
+@needs_shared(GOLDEN)
+def test_second_recipe_has_the_second_implementations_losses():
+    expected = numbers()["second_impl"]
+    widths = {name: expected[name] for name in ("tune_dim", "hidden_dim")}  # the golden base is a small one
+    config = configured(RECIPES / "second.yaml", precision="32", accelerator="cpu", **widths)
+    assert config.lr == expected["lr"]
+    segmenter = SamSegmenter.from_config(config)
+    theirs = import_adapter(BASE, GOLDEN / "second_impl_partial.safetensors").trained_state()
+    segmenter.load_trained_state({name: theirs[name] for name in segmenter.trained_state()})
+    task = SegmentationTask(segmenter, config, Machine.asked(config), images=2)
+    optimizer, batch = task.optimizer(), run_batch(segmenter, boxes=True)
+    for step in expected["steps"]:
+        losses, terms, iou = task.losses(batch)
+        for name in ("bce", "iou"):
+            assert terms[name].mean().item() == pytest.approx(step[name], abs=1e-4)
+        assert iou.mean().item() == pytest.approx(step["miou"], abs=1e-4)
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
