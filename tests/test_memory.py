@@ -109,7 +109,7 @@ def test_a_rehearsal_with_kept_embeddings_encodes_once(
     )
     config = run(pairs, sam_folder, tmp_path / "run").but(method="decoder", embedding_cache=tmp_path / "cache")
     found = rehearse(config)
-    assert encoded == [4, 4]  # the first time only warms up; the two steps encode nothing
+    assert encoded == [4, 4, 1]  # warming up, measured, the validation image; steps and validation encode nothing
     assert found.once_seconds > 0
     assert "Encoding the images once" in str(found)
     assert not (tmp_path / "cache").exists()

@@ -65,7 +65,7 @@ class Rehearsal:
         load_seconds: Reading and preparing one batch in one process.
         peak_bytes: Largest memory of the process, or of the GPU.
         batches: Batches in an epoch.
-        val_seconds: Estimate for the validation images.
+        val_seconds: Estimate for the validation images, each asked with each kind of prompt.
         once_seconds: Estimate for encoding all images before the first epoch; 0 without an embedding cache.
         config: The run.
         machine: What it was measured on.
@@ -83,10 +83,13 @@ class Rehearsal:
     @property
     def epoch_seconds(self) -> float:
         """Reading happens beside the computing where there are workers for it."""
-        workers = worker_count(self.config.workers)
-        load = self.load_seconds / workers if workers else 0.0
-        step = max(self.step_seconds, load) if workers else self.step_seconds + self.load_seconds
+        step = _beside(self.step_seconds, self.load_seconds, self.config)
         return self.batches * step + self.val_seconds
+
+    @property
+    def run_seconds(self) -> float:
+        """All epochs, and the validation of the base before the first."""
+        return self.once_seconds + self.config.epochs * self.epoch_seconds + self.val_seconds
 
     @classmethod
     def measured(cls, task: SegmentationTask, data: PairDataModule) -> Self:
@@ -111,20 +114,19 @@ class Rehearsal:
             once = (once + load_seconds) * len(data.records) / config.batch_size
             batch = replace(batch, pixel_values=None, image_embeddings=embeddings)
         optimizer = task.optimizer()
-        seconds = forward = 0.0
+        seconds = 0.0
         for _ in range(2):
             began = machine.clock()
             with machine.autocast():
                 loss = task.losses(batch)[0].mean()
-            forward = machine.clock() - began
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             seconds = machine.clock() - began
-        images = len(data.val_records) / config.batch_size
+        validation = _validation_seconds(task, data, kept=once > 0)
         batches = task.batches_per_epoch(config.devices * config.nodes)
         peak = machine.peak_bytes()
-        return cls(seconds, load_seconds, peak, batches, images * (forward + load_seconds), once, config, machine)
+        return cls(seconds, load_seconds, peak, batches, validation, once, config, machine)
 
     def __str__(self) -> str:
         config = self.config
@@ -133,8 +135,35 @@ class Rehearsal:
             f"One step of {config.batch_size} images took {self.step_seconds:.2f} s on {self.machine}; reading them "
             f"took {self.load_seconds:.2f} s.\nPeak memory {self.peak_bytes / 1e9:.2f} GB. To save memory next: "
             f"{next_rung(config, self.machine)}.{first}\nAn epoch of {self.batches} steps and validation will take "
-            f"about {_clock(self.epoch_seconds)}, {config.epochs} epochs {_clock(self.epoch_seconds * config.epochs)}."
+            f"about {_clock(self.epoch_seconds)}, {config.epochs} epochs {_clock(self.run_seconds)}."
         )
+
+
+def _validation_seconds(task: SegmentationTask, data: PairDataModule, *, kept: bool) -> float:
+    """Time for all validation images, from the first batch of them; the first of two goes only warms up."""
+    config, machine = task.config, task.machine
+    if data.val_set is None:
+        return 0.0
+    count = min(config.batch_size, len(data.val_set))
+    began = time.perf_counter()
+    batch = Batch.collate([data.val_set[index] for index in range(count)])
+    load_seconds = time.perf_counter() - began
+    batch = batch.to(machine.device)
+    segmenter, seconds = task.segmenter.train(False), 0.0
+    with torch.no_grad(), machine.autocast():
+        if kept and batch.pixel_values is not None:
+            batch = replace(batch, pixel_values=None, image_embeddings=segmenter.encode(batch.pixel_values))
+        for _ in range(2):
+            began = machine.clock()
+            task.validate(batch)
+            seconds = machine.clock() - began
+    return _beside(seconds, load_seconds, config) * len(data.val_set) / count
+
+
+def _beside(seconds: float, load_seconds: float, config: TrainConfig) -> float:
+    """Time of a batch whose reading is done by workers where there are some."""
+    workers = worker_count(config.workers)
+    return max(seconds, load_seconds / workers) if workers else seconds + load_seconds
 
 
 def _clock(seconds: float) -> str:

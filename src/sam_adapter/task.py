@@ -168,16 +168,19 @@ class SegmentationTask(lightning.LightningModule):
             yield self.segmenter
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """See `validate`; before the first step without what the method adds."""
+        self.validate(batch, frozen=self.trainer.sanity_checking)
+
+    def validate(self, batch: Batch, *, frozen: bool = False) -> None:
         """Collect scores of each prompt; the loss is averaged over images too."""
-        if self.trainer.sanity_checking and batch.pixel_values is not None:
+        if frozen and batch.pixel_values is not None:
             embeddings = self.segmenter.backbone.encode(batch.pixel_values, None)
             batch = replace(batch, pixel_values=None, image_embeddings=embeddings)
         logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
         targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
         losses = weighted_sum(image_losses(logits, targets, self.loss_weights, valid=valid), self.loss_weights)
         thresholds = dict.fromkeys(ASKED_KINDS, self.segmenter.threshold)
-        searched = not self.trainer.sanity_checking
-        score_batch(self.val_metrics, batch, logits, thresholds, losses, search_thresholds=searched)
+        score_batch(self.val_metrics, batch, logits, thresholds, losses, search_thresholds=not frozen)
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole set, gathered from all processes."""
