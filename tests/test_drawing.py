@@ -32,6 +32,13 @@ def textured(colour: tuple[int, int, int]) -> np.ndarray:
     return (np.array(colour) + noise).clip(0, 255).astype(np.uint8)
 
 
+def test_outlines_have_the_width_that_is_asked_for():
+    mask = np.ones((41, 41), bool)
+    drawn = overlay(np.full((41, 41, 3), 100, np.uint8), mask, width=3)
+    colour = np.array(contrasting_colour(np.full((41, 41, 3), 100, np.uint8)))
+    assert [(drawn[20, at] == colour).all() for at in range(5)] == [True, True, True, False, False]
+
+
 def brightness(colour: np.ndarray) -> float:
     return float(np.dot(colour, (0.2126, 0.7152, 0.0722)))
 

@@ -15,7 +15,6 @@ from conftest import random_sam, write_pairs
 from sam_adapter import EvaluateConfig, Predictor, cli, evaluate, load
 from sam_adapter.baselines import filled_box, otsu_mask
 from sam_adapter.checkpoint import save_adapter
-from sam_adapter.data.dataset import PairDataset
 from sam_adapter.errors import ConfigError, DataError
 from sam_adapter.methods import MethodSettings
 from sam_adapter.model import SamSegmenter
@@ -310,6 +309,35 @@ def test_faulty_pairs_are_refused_or_left_out(pairs: Path, adapters: dict[str, P
     assert [row["name"] for row in rows_of(tmp_path / "e")] == ["img_00", "img_02"]
 
 
+def test_inverted_masks(pairs: Path, adapters: dict[str, Path], tmp_path: Path):
+    folder = write_pairs(tmp_path / "pairs", 3)
+    right = scored(folder, adapters["one"], tmp_path / "a")
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    assert scored(folder, adapters["one"], tmp_path / "b")["iou"] != right["iou"]
+    assert scored(folder, adapters["one"], tmp_path / "c", mask_invert=True)["iou"] == right["iou"]
+
+
+def test_pages_of_files_are_scored_alone_or_all(adapters: dict[str, Path], tmp_path: Path):
+    single, folder = write_pairs(tmp_path / "single", 4, size=(48, 48)), tmp_path / "pages"
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+        files = sorted((single / kind).iterdir())
+        pages = [Image.open(path).resize((60, 48), Image.Resampling.NEAREST) for path in files]
+        pages[0].save(folder / kind / "stack.tif", save_all=True, append_images=pages[1:])
+        for path, page in zip(files, pages, strict=True):
+            page.save(path)
+    result = scored(folder, adapters["one"], tmp_path / "all", pages="all")
+    assert result["images"] == 4
+    assert result["iou"] == pytest.approx(scored(single, adapters["one"], tmp_path / "one")["iou"])
+    assert scored(folder, adapters["one"], tmp_path / "first", pages="first")["images"] == 1
+
+
+def test_too_large_pictures_are_refused(pairs: Path, adapters: dict[str, Path], tmp_path: Path):
+    with pytest.raises(DataError, match="pixels"):
+        scored(pairs, adapters["one"], tmp_path, max_pixels=1000)
+
+
 def test_masks_are_found_by_their_pattern(adapters: dict[str, Path], tmp_path: Path):
     folder = write_pairs(tmp_path / "pairs", 2)
     for path in list((folder / "masks").iterdir()):
@@ -372,33 +400,31 @@ def test_a_filled_box_and_the_smaller_part_of_a_picture():
 
 
 @pytest.fixture
-def half_void(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ground truth that says nothing about the right half of each picture."""
-    sample, pair = PairDataset.__getitem__, PairDataset.pair
-
-    def without(shape: tuple[int, ...]) -> np.ndarray:
-        valid = np.ones(shape, bool)
-        valid[:, shape[1] // 2 :] = False
-        return valid
-
-    def get(self: PairDataset, key: Any) -> Any:
-        found = sample(self, key)
-        assert found.target is not None
-        return found._replace(valid=torch.from_numpy(without(found.target.shape[1:]))[None])
-
-    monkeypatch.setattr(PairDataset, "__getitem__", get)
-    monkeypatch.setattr(PairDataset, "pair", lambda self, at: (*(found := pair(self, at))[:2], without(found[1].shape)))
+def half_void(pairs: Path, tmp_path: Path) -> Path:
+    """The pairs, with ground truth that says nothing about the right half of each picture."""
+    folder = tmp_path / "void"
+    (folder / "masks").mkdir(parents=True)
+    (folder / "images").symlink_to(pairs / "images")
+    for path in (pairs / "masks").iterdir():
+        mask = np.asarray(Image.open(path)).copy()
+        mask[:, mask.shape[1] // 2 :] = 128
+        Image.fromarray(mask).save(folder / "masks" / path.name)
+    return folder
 
 
-def test_void_counts_nowhere(half_void: None, pairs: Path, adapters: dict[str, Path], tmp_path: Path):
-    result = scored(pairs, adapters["one"], tmp_path, with_frozen=True, report=True)
+def test_void_counts_nowhere(half_void: Path, pairs: Path, adapters: dict[str, Path], tmp_path: Path):
+    with pytest.raises(DataError, match="--ignore-value"):
+        scored(half_void, adapters["one"], tmp_path)
+    options = {"ignore_value": (128,), "prompt": "none", "with_frozen": True, "report": True}
+    result = scored(half_void, adapters["one"], tmp_path, **options)
     predictor = Predictor(load(adapters["one"]), device="cpu", precision="32")
     ious = []
     for index in range(8):
         truth = truth_of(pairs, index)
         left = truth[:, : truth.shape[1] // 2]
         if left.any():
-            answer = probabilities(predictor, pairs, index)[:, : left.shape[1]] > 0.5
+            predictor.set_image(pairs / f"images/img_{index:02}.png")
+            answer = predictor.predict().masks[0].numpy()[:, : left.shape[1]]
             ious.append(overlap(answer, left)[0])
     assert result["iou"] == pytest.approx(np.mean(ious), abs=1e-6)
     for row in rows_of(tmp_path):
@@ -416,6 +442,7 @@ def test_report_of_mixed_prompts(pairs: Path, adapters: dict[str, Path], tmp_pat
         assert f"{scores['iou_low']:.3f}–{scores['iou_high']:.3f}" in text
     assert text.count("<figcaption>Precision and recall over all pixels, ") == 3
     assert "one, no prompt, best mean IoU" in text
+    assert text.count("<img") == (3 + 2) * (6 * 3 + text.count("false alarm: "))
     assert "void, not scored" not in text
     median = np.median(
         [

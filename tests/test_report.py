@@ -151,6 +151,11 @@ def test_telling_images_are_worst_median_and_best():
     assert [order[index] for index, kind in found.items() if kind == "worst"] == [0, 1]
     assert [order[index] for index, kind in found.items() if kind == "median"] == [3, 4]
     assert [order[index] for index, kind in found.items() if kind == "best"] == [7, 8]
+    for index, alarms in ((9, 3), (10, 0), (11, 5)):  # nothing to find
+        probabilities = torch.zeros(1, 10)
+        probabilities[0, :alarms] = 1
+        metrics.update(index, score(probabilities, torch.zeros(1, 10)), kind="none")
+    assert telling_images(metrics, count=2) == found | {11: "false alarm", 9: "false alarm"}
     single = OverlapMetrics()
     single.update(0, score(torch.ones(1, 1), torch.ones(1, 1)), kind="box")
     assert telling_images(single) == {0: "worst"}

@@ -45,12 +45,13 @@ VISIONS = np.array(
 """Linear RGB as seen with all cones, without those for red, and without those for green (Machado et al., 2009)."""
 
 
-def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, mask: np.ndarray, *, width: int | None = None) -> np.ndarray:
     """The picture with the mask tinted, and a double outline, coloured and black or white, that lies within the mask.
 
     Args:
         image: ``(H, W, 3)`` uint8.
         mask: ``(H, W)`` bool.
+        width: Pixels of each of the two outlines; None makes them fit a picture that is looked at in full size.
 
     Returns:
         ``(H, W, 3)`` uint8.
@@ -59,7 +60,7 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     colour = contrasting_colour(image)
     tint = np.full_like(image, colour)
     result = cv2.copyTo(cv2.addWeighted(image, 1 - TINT, tint, TINT, 0), shape, image.copy())
-    around = 2 * max(round(max(mask.shape) / 400), 1) + 1
+    around = 2 * (width or max(round(max(mask.shape) / 400), 1)) + 1
     kernel = np.ones((around, around), np.uint8)
     inner = cv2.erode(shape, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     innermost = cv2.erode(inner, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)

@@ -1,9 +1,8 @@
 """Pictures of the images that tell most about a model: what was asked, what is true, and what each model got wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-
+from ..batch import Prompt
 from ..data.dataset import PairDataset
 from ..drawing import error_map, overlay, with_prompt
 from ..metrics import is_empty
@@ -13,17 +12,24 @@ from .figures import Picture, mask_picture
 from .page import Case, error_legend
 
 WITH: dict[AskedKind, str] = {"box": "with box", "points": "with points", "none": "no prompt"}
+OUTLINES = 150
+"""Outlines are this part of a picture's longer side, as pages show pictures small."""
 
 
 def telling_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Case]:
-    """A case for each of `telling_images` of the first model.
+    """A case for each of `telling_images` of the first model and each prompt that the image was asked with.
 
     Args:
         dataset: The images with their ground truth.
         scorings: With masks of those images; the model in question first.
     """
     found = telling_images(scorings[0].metrics)
-    return [_case(dataset, scorings, index, kind) for index, kind in found.items()]
+    scores = [one.metrics.per_prompt() for one in scorings]
+    return [
+        _case(dataset, scorings, scores, index, rank, prompt)
+        for index, rank in found.items()
+        for prompt in scorings[0].prompts[index]
+    ]
 
 
 def case_legend(dataset: PairDataset, scorings: Sequence[Scoring]) -> str:
@@ -32,39 +38,30 @@ def case_legend(dataset: PairDataset, scorings: Sequence[Scoring]) -> str:
     return error_legend(void=void)
 
 
-def _case(dataset: PairDataset, scorings: Sequence[Scoring], index: int, rank: str) -> Case:
+def _case(
+    dataset: PairDataset,
+    scorings: Sequence[Scoring],
+    scores: Sequence[Mapping[tuple[int, AskedKind], dict[str, float]]],
+    index: int,
+    rank: str,
+    prompt: Prompt,
+) -> Case:
     first, name = scorings[0], dataset.records[index].name
+    key: tuple[int, AskedKind] = (index, prompt.kind)
     image, target, valid = dataset.pair(index)
-    asked = image
-    for prompt in first.prompts[index]:
-        asked = with_prompt(asked, prompt)
+    tinted = overlay(image, first.masks[key], width=max(round(max(image.shape) / OUTLINES), 1))
     pictures = [
-        Picture(asked, "image", f"Image {name}"),
+        Picture(with_prompt(image, prompt), "image", f"Image {name}"),
         Picture(mask_picture(target), "ground truth", f"Ground truth mask of {name}", exact=True),
+        Picture(tinted, f"prediction of {first.name}", f"Image {name} with the predicted mask tinted and outlined"),
     ]
-    kinds: list[AskedKind] = [prompt.kind for prompt in first.prompts[index]]
-    for kind in kinds:
-        words = "" if len(kinds) == 1 else f", {WITH[kind]}"
-        alt = f"Image {name} with the predicted mask{words} tinted and outlined"
-        pictures.append(Picture(overlay(image, first.masks[index, kind]), f"prediction of {first.name}{words}", alt))
-        pictures += [_errors(one, (index, kind), name, words, image, target, valid) for one in scorings]
-    row = first.metrics.per_image()[index]
-    return Case(f"{rank}: {name}, {_result(row)}", pictures)
-
-
-def _errors(
-    scoring: Scoring,
-    key: tuple[int, AskedKind],
-    name: str,
-    words: str,
-    image: np.ndarray,
-    target: np.ndarray,
-    valid: np.ndarray | None,
-) -> Picture:
-    row = scoring.metrics.per_prompt()[key]
-    alt = f"Errors of {scoring.name}{words} on {name}: {row['fp']:.0f} pixels wrongly marked, {row['fn']:.0f} missed"
-    caption = f"errors of {scoring.name}{words}, {_result(row)}"
-    return Picture(error_map(image, scoring.masks[key], target, valid), caption, alt, exact=True)
+    for one, rows in zip(scorings, scores, strict=True):
+        row = rows[key]
+        alt = f"Errors of {one.name} on {name}: {row['fp']:.0f} pixels wrongly marked, {row['fn']:.0f} missed"
+        drawn = error_map(image, one.masks[key], target, valid)
+        pictures.append(Picture(drawn, f"errors of {one.name}, {_result(row)}", alt, exact=True))
+    words = "" if len(first.prompts[index]) == 1 else f", {WITH[prompt.kind]}"
+    return Case(f"{rank}: {name}{words}, {_result(scores[0][key])}", pictures)
 
 
 def _result(row: dict[str, float]) -> str:

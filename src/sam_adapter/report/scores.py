@@ -116,7 +116,7 @@ def _scores(models: Mapping[str, OverlapMetrics]) -> str:
             if with_empty:
                 row.append(means.get("empty_correct") if kind in (None, "none") else None)
             rows.append(row)
-    headers = ["model", "IoU", "95 %", "median IoU", "Dice", "95 %", "MAE", "BER %"]
+    headers = ["model", "IoU", "95 % of IoU", "median IoU", "Dice", "95 % of Dice", "MAE", "BER %"]
     return table([*headers, *(["empty correct"] if with_empty else [])], rows, caption="Scores of each model")
 
 

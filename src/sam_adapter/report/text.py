@@ -33,7 +33,7 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
         f"{title:<{width}}" + "".join(f"{cell:>{column}}" for cell, column in zip(cells, columns, strict=True))
         for title, cells in shown
     ]
-    return "\n".join([f"{result['images']} images, prompt {result['prompt']}", *body, *_empty(models, result)])
+    return "\n".join([f"{_images(result['images'])}, prompt {result['prompt']}", *body, *_empty(models, result)])
 
 
 def _cells(scores: Mapping[str, float], suffix: str) -> tuple[str, ...]:
@@ -54,4 +54,8 @@ def _empty(models: Mapping[str, Mapping[str, float]], result: Mapping[str, Any])
     answered = ", ".join(
         f"{model} {scores['empty_correct']:.1%}" for model, scores in models.items() if "empty_correct" in scores
     )
-    return [f"Without foreground, not in the means: {result['empty']} images; answered with nothing: {answered}."]
+    return [f"Without foreground, not in the means: {_images(result['empty'])}; answered with nothing: {answered}."]
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
