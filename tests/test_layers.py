@@ -19,6 +19,7 @@ LAYERS = [
         "data.rules",
         "data.mask_values",
         "data.soft_edges",
+        "data.troubles",
         "data.table",
         "data.cures",
         "data.in_flight",

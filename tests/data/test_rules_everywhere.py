@@ -84,6 +84,11 @@ def test_void_travels_to_samples_and_scores(run: Path, deep_pairs: Path, tmp_pat
     boxes = sample.prompts[0].boxes
     assert boxes is not None
     assert boxes[0, 2] - boxes[0, 0] < 22  # the object's 19 pixels, without the void around it
+    # No point is drawn on void.
+    asked = PromptMaker(kind="points", positive_points=1, negative_points=200, training=True)
+    points = PairDataset(found.records, Preprocessing(image_size=64), asked, reading=found.rules)[0].prompts[0].points
+    assert points is not None
+    assert all(sample.valid[0, int(y), int(x)] for x, y in points[0])
     counted = {}
     for ignored in ((255,), ()):
         masks = config.masks

@@ -81,6 +81,14 @@ def test_classes_with_void_are_offered_both_options(tmp_path: Path):
     assert reads_discs(inspect(options.but(mask_rule="nonzero", ignore_value=(255,))))
 
 
+def test_a_cure_that_fails_on_the_files_is_not_offered(tmp_path: Path):
+    options = write_set(tmp_path, lambda d, ring, _: grey(np.where(ring, 3, np.where(d, 1, 2))))
+    report = inspect(options).report()
+    assert "class indices (8)" in report
+    assert "nonzero" not in report  # nothing is 0, so that every mask would become full
+    assert kinds(inspect(options.but(mask_rule="nonzero"))) == {"rule_fills_masks": 8}
+
+
 def test_ids_of_objects_are_recognised_and_half_of_them_is_a_fault(tmp_path: Path):
     def numbered(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
         stripes = np.where(np.arange(SIZE[1]) % 8 < 5, np.arange(SIZE[1]) // 8 + 1, 0)

@@ -7,7 +7,8 @@ import numpy as np
 
 from ..options import MaskRule
 from .mask_values import MaskValues, by_storage
-from .table import Decision, Trouble, decide
+from .table import Decision, decide
+from .troubles import Trouble
 from .values import Value, shown
 
 _PLAUSIBLE_VOID = (255.0, 65535.0, -1.0)

@@ -1,7 +1,7 @@
 """The data doctor: look at every file before work starts and report all faults together, each with its cure."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from .copies import fingerprint
 from .cures import decide_with_cures
 from .decoding import Header, decode, read_header, require_size
 from .findings import Fault, Inspection, PairLook
-from .in_flight import InFlight
+from .in_flight import PIXELS, InFlight
 from .mask_values import MaskValues, counted
 from .objects import objects_in
 from .orientation import fit_of_raster
@@ -25,8 +25,10 @@ from .reading_remarks import Seen, remarks_of
 from .remarks import object_remarks, orientation_remarks
 from .rules import ReadingRules
 from .sources import Listing, Record, list_pairs
-from .table import Trouble
+from .troubles import Trouble
 from .values import MaskTable
+
+_LARGE = PIXELS // 4
 
 
 @dataclass
@@ -67,7 +69,7 @@ def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = 
     with ThreadPoolExecutor() as pool:
         opened = list(pool.map(lambda record: _with_headers(record, options), listing.records))
         pairs = [one for pair in opened for one in _pages(pair, options)]
-        list(pool.map(lambda pair: _count_mask(pair, in_flight), pairs))
+        list(_done(pool, lambda pair: _count_mask(pair, in_flight), pairs))
         decision = decide_with_cures(
             [pair.values for pair in pairs if pair.values is not None],
             rule=options.mask_rule,
@@ -75,11 +77,24 @@ def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = 
             invert=options.mask_invert,
         )
         _add_troubles(pairs, decision.troubles)
-        looks = pool.map(lambda pair: _look_at(pair, decision.table, in_flight), pairs)
-        for done, _ in enumerate(looks, start=1):
+        looked = _done(pool, lambda pair: _look_at(pair, decision.table, in_flight), pairs)
+        for done, _ in enumerate(looked, start=1):
             if progress is not None:
                 progress(done, len(pairs))
     return _summary(listing, pairs, decision.table, options)
+
+
+def _done(pool: ThreadPoolExecutor, work: Callable[[_Pair], None], pairs: list[_Pair]) -> Iterator[None]:
+    """Work on all pairs, and yield once for each that is done.
+
+    Threads keep some of the memory that they once used, so that large pairs are this thread's alone.
+    """
+    large = [pair for pair in pairs if pair.pixels > _LARGE]
+    futures = [pool.submit(work, pair) for pair in pairs if pair.pixels <= _LARGE]
+    for pair in large:
+        yield work(pair)
+    for future in futures:
+        yield future.result()
 
 
 def _summary(listing: Listing, pairs: list[_Pair], table: MaskTable, options: DataOptions) -> Inspection:
@@ -170,30 +185,33 @@ def _look_at(pair: _Pair, table: MaskTable, in_flight: InFlight) -> None:
     turned = image.turned and mask is not None and not mask.turned
     if mask is not None and image.size != mask.size and not any(one.path == pair.record.mask for one in pair.faults):
         pair.faults.append(Fault("size_mismatch", pair.record.mask, _mismatch(image, mask)))
+    # A function of its own, so that its arrays are gone before the next picture may be read.
     with in_flight.hold(pair.pixels):
-        try:
-            raster = decode(pair.record.image, pair.record.page, max_pixels=None)
-        except DataError as error:
-            pair.faults.append(_unreadable("unreadable_image", pair.record.image, error))
-            return
-        if pair.faults or not table.tables:  # without a table the set's trouble says all
-            return
-        try:
-            values = decode(pair.record.mask, pair.record.page, max_pixels=None)
-            foreground, valid = split_mask(pair.record.mask, values, table)
-        except DataError as error:
-            pair.faults.append(_unreadable("unreadable_mask", pair.record.mask, error))
-            return
-        del values
-        if raster.values.shape[:2] != foreground.shape:
-            pair.faults.append(
-                Fault("size_mismatch", pair.record.mask, f"page {pair.record.page + 1} has another size")
-            )
-            return
-        pair.depth = depth_of(raster.values, raster.no_data)
-        picture = rgb(raster.reduced())
-        pair.fingerprint = fingerprint(picture)
-        pair.look = _look(picture, foreground, valid, turned=image.orientation if turned else 1)
+        _take_numbers(pair, table, turned=image.orientation if turned else 1)
+
+
+def _take_numbers(pair: _Pair, table: MaskTable, *, turned: int) -> None:
+    try:
+        raster = decode(pair.record.image, pair.record.page, max_pixels=None)
+    except DataError as error:
+        pair.faults.append(_unreadable("unreadable_image", pair.record.image, error))
+        return
+    if pair.faults or not table.tables:  # without a table the set's trouble says all
+        return
+    try:
+        values = decode(pair.record.mask, pair.record.page, max_pixels=None)
+        foreground, valid = split_mask(pair.record.mask, values, table)
+    except DataError as error:
+        pair.faults.append(_unreadable("unreadable_mask", pair.record.mask, error))
+        return
+    del values
+    if raster.values.shape[:2] != foreground.shape:
+        pair.faults.append(Fault("size_mismatch", pair.record.mask, f"page {pair.record.page + 1} has another size"))
+        return
+    pair.depth = depth_of(raster.values, raster.no_data)
+    picture = rgb(raster.reduced())
+    pair.fingerprint = fingerprint(picture)
+    pair.look = _look(picture, foreground, valid, turned=turned)
 
 
 def _look(image: np.ndarray, mask: np.ndarray, valid: np.ndarray | None, *, turned: int) -> PairLook:
