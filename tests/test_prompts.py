@@ -25,6 +25,7 @@ def test_box_is_the_bounding_rectangle():
         cv2.circle(mask, (int(rng.integers(15, 50)), int(rng.integers(15, 35))), 9, 1, -1)
         x, y, width, height = cv2.boundingRect(mask)
         assert box_from_mask(mask).tolist() == [x, y, x + width, y + height]
+        assert box_from_mask(mask).dtype == box_from_mask(mask, scale=1.3).dtype == np.float32
 
 
 def test_box_is_clipped_to_the_last_pixel_and_scaled_about_its_centre():

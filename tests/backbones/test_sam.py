@@ -230,6 +230,12 @@ def test_prompts_reach_sam_in_pixels_of_its_input(sam_folder: str, prompt: Promp
     assert not torch.equal(whole.mask_logits[0], other.mask_logits[0])
 
 
+def test_a_prompt_without_a_size_is_an_error(sam_folder: str):
+    segmenter = SamSegmenter.frozen(sam_folder)
+    with pytest.raises(ValueError, match="zip"):
+        segmenter.decode(torch.randn(2, 32, 4, 4), [BOX, BOX], [(60, 64)])
+
+
 def test_a_mask_prompt_changes_the_answer_of_its_own_image_alone(sam_folder: str):
     segmenter = SamSegmenter.frozen(sam_folder)
     assert BOX.boxes is not None

@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 
 from sam_adapter.config import CheckConfig
+from sam_adapter.data.brightness import Brightness
 from sam_adapter.data.inspection import inspect
 from sam_adapter.data.pictures import brightness_for, list_pages
 from sam_adapter.data.reading import read_image
@@ -106,3 +107,11 @@ def test_pictures_to_predict_set_the_scale_where_the_adapter_has_none(tmp_path: 
     assert "0 to 1023" in caplog.text
     rules = inspect(write_set(tmp_path / "other", [ground(0) * 50])).rules
     assert brightness_for(pictures, rules) == rules.brightness
+
+
+def test_every_value_for_missing_data_is_black():
+    """Those of the set, the file's own, and what is no number; between the ends the scale is straight."""
+    scale = Brightness(floating=(0.0, 1.0), no_data=(0.5, 0.75))
+    pixels = np.array([[0.0, 0.2, 0.5, 0.75, 0.9, 1.0, 2.0, np.nan, np.inf]], np.float32)
+    assert scale.to_8_bit(pixels).tolist() == [[0, 51, 0, 0, 230, 255, 255, 0, 0]]
+    assert scale.to_8_bit(pixels, no_data=0.2).tolist() == [[0, 0, 0, 0, 230, 255, 255, 0, 0]]
