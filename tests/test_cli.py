@@ -2,12 +2,15 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from sam_adapter import cli
 from sam_adapter.config import EvaluateConfig, PredictConfig, TrainConfig
 from sam_adapter.errors import ConfigError
+from sam_adapter.options import Config
+from sam_adapter.ranges import RANGES
 
 TRAIN = ["--images", "i", "--masks", "m", "--model", "vit_b", "--output", "o"]
 
@@ -170,3 +173,55 @@ def test_freed_memory_is_kept_without_a_warning():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stderr
     assert int(done.stdout) < 1000  # 8 MB have 2048 pages; the system would have to make them anew each time
+
+
+@pytest.mark.parametrize("kind", list(cli.COMMANDS.values()), ids=list(cli.COMMANDS))
+def test_every_number_has_a_range(kind: type[Config]):
+    numbers = {name for name, hint in get_type_hints(kind).items() if {int, float} & {hint, *get_args(hint)}}
+    assert not numbers - RANGES.keys()
+
+
+VALID = {"images": "i", "masks": "m", "model": "m", "output": "o"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seed", -1, "seed: expected a value from 0 to 4294967295, got -1"),
+        ("seed", 2**64, "seed: expected"),
+        ("workers", 10**20, "workers: expected a value from -1 to 256"),
+        ("batch_size", 10**9, "batch_size: expected"),
+        ("epochs", 10**12, "epochs: expected"),
+        ("lr", float("nan"), "lr: expected a number, got nan"),
+        ("lr", 0, "lr: expected a positive number"),
+        ("weight_decay", float("inf"), "weight_decay: expected a number"),
+        pytest.param("clip", 10**400, "clip: expected a number", id="large"),
+        ("image_size", 10**9, "image_size: expected a value from 16 to 4096"),
+        ("tune_dim", 0, "tune_dim: expected"),
+        ("hidden_dim", 10**6, "hidden_dim: expected"),
+        ("devices", 10**6, "devices: expected"),
+        pytest.param("epochs", 10**5000, "epochs: expected .* got a number of thousands of digits", id="digits"),
+        ("model", "a\0b", "model: expected text"),
+        ("output", "a\0b", "output: expected a path"),
+    ],
+)
+def test_absurd_values_are_refused_with_the_range(name: str, value: object, message: str):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**{**VALID, name: value})  # type: ignore[arg-type]
+
+
+def test_values_of_a_wrong_type_and_out_of_range_come_together():
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(**{**VALID, "epochs": "many", "seed": -1, "ema": 2})  # type: ignore[arg-type]
+    assert len(error.value.problems) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"- 1", b"images: [", b"\xff\xfe\x00", b"images: !!python/object:os.x {}"])
+def test_configurations_that_cannot_be_read(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(ConfigError):
+        TrainConfig.from_yaml(tmp_path / "c.yaml")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--config", str(tmp_path / "c.yaml")])
+    assert stop.value.code == 2
+    assert "sam-adapter: error: " in capsys.readouterr().err

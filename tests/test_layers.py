@@ -6,7 +6,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "sam_adapter"
 
 LAYERS = [
-    ["errors", "processes", "writing", "options", "config", "batch", "shapes"],
+    ["errors", "processes", "writing", "locking", "ranges", "options", "config", "batch", "shapes"],
     ["nn", "prompts", "losses", "metrics", "runtime", "drawing"],
     [
         "data.objects",
@@ -23,6 +23,7 @@ LAYERS = [
         "data.table",
         "data.cures",
         "data.in_flight",
+        "data.shared_memory",
         "data.reading",
         "data.embedding_file",
         "data.sources",
@@ -57,6 +58,8 @@ LAYERS = [
         "task",
         "training",
         "callbacks",
+        "stopping",
+        "last_checkpoint",
         "run_folder",
         "memory",
         "user_prompts",
@@ -83,7 +86,8 @@ ROOMS = {
         "training",
         "callbacks",
         "run_folder",
-        "user_prompts",
+        "stopping",
+        "last_checkpoint",
         "data",
     },
     "albumentations": {"data"},

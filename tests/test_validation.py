@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
 from sam_adapter.averaging import MovingAverage
-from sam_adapter.callbacks import GracefulStop
 from sam_adapter.checkpoint import save_adapter
 from sam_adapter.config import PredictConfig
 from sam_adapter.errors import ConfigError
@@ -24,6 +23,7 @@ from sam_adapter.metrics.thresholds import best_threshold, threshold_ious
 from sam_adapter.model import SamSegmenter
 from sam_adapter.outcome import comparison, worse_than_frozen
 from sam_adapter.prediction import predict
+from sam_adapter.stopping import GracefulStop
 from test_training import config, rows, weights
 
 

@@ -4,7 +4,9 @@ The public API: `train`, `evaluate`, `predict`, `load`, `SamSegmenter`, `Predict
 imported when they are first used, so that importing the package does not import torch.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,5 +58,17 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sam_adapter' has no attribute '{name}'")
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value  # a function may share its name with nothing else: looked up once
+    globals()[name] = value  # looked up once
     return value
+
+
+class _Package(ModuleType):
+    """The package; a public name means the same whatever was imported before."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python sets a submodule as an attribute of its package, and 'convert' is the name of both.
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -54,6 +54,18 @@ class MovingAverage:
         finally:
             self.exchange()
 
+    @contextmanager
+    def out_of_place(self) -> Iterator[None]:
+        """The parameters are what is trained for a while, in the middle of a validation of the average."""
+        if not self._in_place:
+            yield
+            return
+        self.exchange()
+        try:
+            yield
+        finally:
+            self.exchange()
+
     @torch.no_grad()
     def exchange(self) -> None:
         """Parameters and average change places; twice leaves every bit as it was."""

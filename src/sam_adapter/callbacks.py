@@ -1,16 +1,11 @@
-"""What happens beside the training loop: keep the best adapter, write metrics.csv, stop cleanly on Ctrl-C."""
+"""What happens beside the training loop: keep the best adapter and write metrics.csv."""
 
 import csv
 import logging
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -99,71 +94,6 @@ class AdapterKeeper(Callback):
     def warnings(self, task: SegmentationTask) -> list[str]:
         """What the user of the kept adapter should know."""
         return [*task.warnings, *worse_than_frozen(self.scores, task.frozen_scores)]
-
-
-class GracefulStop(Callback):
-    """On Ctrl-C (or SIGTERM) finish the step, write last.ckpt and, if there is none yet, the adapter; then stop.
-
-    At the end of an epoch, and during validation, the validation is finished first, so that the resumed run misses no
-    score. A second Ctrl-C stops at once.
-
-    Args:
-        checkpoint: Where last.ckpt goes.
-        keeper: Writes the adapter.
-    """
-
-    def __init__(self, checkpoint: Path, keeper: AdapterKeeper) -> None:
-        self.checkpoint = checkpoint
-        self.keeper = keeper
-        self.asked = False
-        self._process = os.getpid()
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Catch the signals while training, and afterwards put back what was there before.
-
-        This wraps the whole of Lightning's run, which sets handlers of its own on the way out.
-        """
-        self._process = os.getpid()
-        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        before = {number: signal.signal(number, self._ask) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """The first moment after the signal at which no gradient is waiting for an optimiser step."""
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if stepped and not trainer.is_last_batch:
-            self._stop_if_asked(trainer, save=True)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The epoch before was validated and is in last.ckpt."""
-        self._stop_if_asked(trainer, save=False)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a reading process that was forked from this one
-            return
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        log.warning("Stopping after this step, or after the validation; once more to stop at once.")
-
-    def _stop_if_asked(self, trainer: Trainer, *, save: bool) -> None:
-        # All processes stop at the same step, whichever of them got the signal.
-        if not trainer.strategy.reduce_boolean_decision(self.asked, all=False):
-            return
-        if save:
-            trainer.save_checkpoint(self.checkpoint, weights_only=False)
-        if not (self.keeper.folder / "adapter_config.json").exists():
-            self.keeper.write(trainer, trainer.lightning_module)
-        if trainer.is_global_zero and self.checkpoint.exists():
-            log.warning("Stopped. '--resume true' goes on from %s.", self.checkpoint)
-        raise KeyboardInterrupt
 
 
 class MetricsTable(Callback):

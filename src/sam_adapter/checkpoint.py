@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .backbones import load_backbone
 from .description import Description, read_description
 from .errors import CheckpointError, ConfigError
 from .model import SamSegmenter
-from .writing import written_beside
+from .writing import write_tensors, written_beside
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -44,7 +44,6 @@ def save_adapter(
         warnings: What its user should know, a sentence each.
         best_thresholds: The best threshold on validation for each kind of prompt; None keeps the segmenter's.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     backbone = segmenter.backbone
     thresholds = segmenter.best_thresholds if best_thresholds is None else best_thresholds
     description: dict[str, Any] = {
@@ -69,10 +68,9 @@ def save_adapter(
     }
     text = Description.model_validate(description).to_json()
     tensors = {name: tensor.cpu().contiguous() for name, tensor in segmenter.trained_state().items()}
-    with written_beside(folder / WEIGHTS_FILE) as partial:
-        save_file(tensors, partial, metadata={"format": "pt"})
+    write_tensors(folder / WEIGHTS_FILE, tensors, metadata={"format": "pt"}, durable=True)
     # Last, because a folder with a description counts as an adapter.
-    with written_beside(folder / CONFIG_FILE) as partial:
+    with written_beside(folder / CONFIG_FILE, durable=True) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

@@ -3,11 +3,14 @@
 import difflib
 import json
 import logging
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
+from types import FrameType
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -16,7 +19,7 @@ from . import __version__
 from .config import CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, InfoConfig, PredictConfig, TrainConfig
 from .errors import ConfigError, SamAdapterError
 from .options import Config
-from .processes import is_main_process
+from .processes import Terminated, handling_signals, is_main_process, stop_error
 
 COMMANDS: dict[str, type[Config]] = {
     "check": CheckConfig,
@@ -27,6 +30,9 @@ COMMANDS: dict[str, type[Config]] = {
     "demo": DemoConfig,
     "info": InfoConfig,
 }
+
+
+_MEMORY_CURE = "Choose a smaller --batch-size or --image-size, or fewer --workers."
 
 
 class Parser(ArgumentParser):
@@ -56,18 +62,33 @@ def main(arguments: list[str] | None = None) -> None:
         _no_command(arguments)
     name = arguments[0]
     config = parse(name, arguments[1:])
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # PyTorch is not imported yet
     level = logging.INFO if is_main_process() else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
+    stopped = 0
+
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = number
+        raise stop_error(number)
+
     try:
-        RUN[name](config)
+        with handling_signals(stop):
+            RUN[name](config)
     except SamAdapterError as error:
         print(f"sam-adapter: error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except MemoryError:
+        print(f"sam-adapter: error: there is not enough memory. {_MEMORY_CURE}", file=sys.stderr)
+        sys.exit(2)
+    except BaseException as error:
+        # Libraries that are interrupted while they are imported may raise errors of their own.
+        if not stopped and not isinstance(error, KeyboardInterrupt):
+            raise
         if is_main_process():
             print("sam-adapter: stopped.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else stopped or signal.SIGINT))
 
 
 def parse(command: str, arguments: list[str]) -> Config:
@@ -86,7 +107,10 @@ def parse(command: str, arguments: list[str]) -> Config:
     arguments = _with_flags([_underscored(argument) for argument in arguments], flags)
     if kind is EvaluateConfig:
         arguments = _with_compared(arguments)
-    namespace = parser.parse_args(_with_list(arguments, "--ignore_value"))
+    try:
+        namespace = parser.parse_args(_with_list(arguments, "--ignore_value"))
+    except (OSError, RecursionError, TypeError, ValueError) as error:  # a file that is no text, values nested too deep
+        parser.error(f"the options cannot be read ({error}).")
     values = {field.name: namespace[field.name] for field in fields(kind)}
     try:
         return kind(**values)

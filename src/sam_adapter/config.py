@@ -24,11 +24,8 @@ from .options import (
     Resize,
     Save,
     Threshold,
-    at_least,
     parse_loss,
     possible_monitors,
-    threshold_problem,
-    within,
 )
 
 
@@ -42,10 +39,6 @@ class CheckConfig(GroupOptions, DataOptions):
     """PNG file for a contact sheet of pairs as they will be trained on, those with remarks first."""
     json: Path | None = None
     """JSON file for all that was found."""
-
-    def problems(self) -> list[str | None]:
-        """See `Config.problems`."""
-        return [*super().problems(), at_least("image_size", self.image_size, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,14 +154,6 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             if self.monitor in monitors
             else f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are "
             f"{', '.join(monitors)}.",
-            within("ema", self.ema, 0, 0.99999),
-            within("val_fraction", self.val_fraction, 0, 0.9),
-            within("warmup", self.warmup, 0, 1),
-            *(at_least(name, getattr(self, name), 1) for name in ("epochs", "batch_size", "accumulate")),
-            *(at_least(name, getattr(self, name), 1) for name in ("devices", "nodes")),
-            *(at_least(name, getattr(self, name), 0) for name in ("patience", "weight_decay")),
-            None if self.lr > 0 else f"lr: expected a positive number, got {self.lr}.",
-            None if self.clip is None or self.clip > 0 else f"clip: expected a positive number, got {self.clip}.",
         ]
 
 
@@ -227,8 +212,6 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
         best = self.threshold == "best"
         return [
             *super().problems(),
-            at_least("batch_size", self.batch_size, 1),
-            threshold_problem(self.threshold),
             "threshold: 'best' is known of adapters alone; give a number." if best and self.adapter is None else None,
             "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
             "compare: needs an adapter." if self.compare and self.adapter is None else None,
@@ -265,12 +248,9 @@ class PredictConfig(MachineOptions, ModelChoice):
         return [
             *super().problems(),
             f"save: expected some of {','.join(choices)}, got '{self.save}'." if wrong else None,
-            threshold_problem(self.threshold),
             "threshold: 'best' is known of adapters alone; give a number."
             if self.threshold == "best" and self.adapter is None
             else None,
-            at_least("batch_size", self.batch_size, 1),
-            at_least("max_pixels", self.max_pixels, 1),
         ]
 
     @property
@@ -310,10 +290,3 @@ class DemoConfig(Config):
     """Held-out scenes to score."""
     epochs: int = 4
     """Passes over the training scenes."""
-
-    def problems(self) -> list[str | None]:
-        """See `Config.problems`."""
-        return [
-            *super().problems(),
-            *(at_least(name, getattr(self, name), 1) for name in ("scenes", "test_scenes", "epochs")),
-        ]

@@ -17,6 +17,7 @@ from .errors import CheckpointError
 from .methods import MethodSettings
 from .model import SamSegmenter
 from .nn.sam_adapter import AdapterSettings
+from .writing import remove_leftovers, require_writable
 
 _PAPER = "image_encoder.prompt_generator."
 _SECOND = "image_encoder.task_adapter_"
@@ -62,6 +63,8 @@ def convert(config: ConvertConfig) -> SamSegmenter:
     """Import a foreign adapter and write it as an adapter folder."""
     from .checkpoint import save_adapter
 
+    require_writable(config.output)
+    remove_leftovers(config.output)
     segmenter = import_adapter(config.base, config.adapter)
     save_adapter(config.output, segmenter)
     return segmenter

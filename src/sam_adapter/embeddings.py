@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -17,9 +16,10 @@ from .data.dataset import PictureDataset
 from .data.embedding_file import write_embedding
 from .data.loading import picture_loader, worker_count
 from .data.sources import Record
-from .errors import ConfigError
+from .errors import ConfigError, OutputError
 from .model import SamSegmenter
 from .runtime import Machine
+from .writing import remove_leftovers, require_writable, temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def shared_embeddings(
     size, workers = config.batch_size, config.workers
     try:
         encode_missing(files, segmenter, machine, batch_size=size, workers=workers, progress=progress)
-    except (ConfigError, OSError) as error:
+    except (ConfigError, OutputError) as error:
         if config.embedding_cache is not None:
             raise
         log.warning("Each model encodes the images itself, as embeddings cannot be kept: %s", error)
@@ -146,9 +146,8 @@ def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
         yield config.embedding_cache
         return
     log.info("%d models have the same image encoder: each image is encoded once for them", sharing)
-    config.output.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".embeddings-", dir=config.output, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    with temporary_folder(config.output) as folder:
+        yield folder
 
 
 def _dtype(machine: Machine) -> torch.dtype:
@@ -159,7 +158,9 @@ def _dtype(machine: Machine) -> torch.dtype:
 def _require_room(folder: Path, count: int, segmenter: SamSegmenter, machine: Machine) -> None:
     side = segmenter.backbone.image_size // segmenter.backbone.patch_size
     needed = count * segmenter.backbone.embedding_channels * side**2 * _dtype(machine).itemsize
+    require_writable(folder, "embedding_cache")
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ConfigError(

@@ -23,3 +23,11 @@ class DataError(SamAdapterError):
 
 class CheckpointError(SamAdapterError):
     """Weights that cannot be read, or that do not belong to the model they were given to."""
+
+
+class OutputError(DataError, OSError):
+    """A file that cannot be written; also one of the system's errors, for programs that expect those."""
+
+
+class ProcessError(SamAdapterError):
+    """A run of several processes that lost one of them."""

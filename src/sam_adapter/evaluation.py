@@ -20,7 +20,6 @@ from .errors import ConfigError
 from .metrics import OverlapMetrics, is_empty
 from .model import SamSegmenter
 from .options import ASKED_KINDS, AskedKind, asked_kinds
-from .processes import keep_freed_memory
 from .runtime import Machine
 from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_images
 from .writing import written_beside
@@ -49,6 +48,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     _require_thresholds(config)
     found = inspect(config)
     machine = Machine.asked(config)
+    machine.prepare_process()
     log.info("Computing on %s", machine)
     scorings, pairs = _score_all(config, found.usable(config), found.rules, machine, progress)
     baselines = score_baselines(pairs, scorings[0].prompts) if config.with_frozen else {}
@@ -80,7 +80,6 @@ def _score_all(
     with embedding_folder(config) as kept:
         for name, segmenter in _contenders(config):
             segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
-            keep_freed_memory()
             segmenter.reading = reading.with_brightness_of(segmenter.reading)
             dataset = _dataset(segmenter, records, config)
             if kept is not None and segmenter.leaves_encoder:

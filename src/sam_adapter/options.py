@@ -4,8 +4,9 @@ The string under an attribute is its only documentation: it becomes the text of 
 torch, so that the command line answers at once.
 """
 
+import math
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -13,6 +14,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 import yaml
 
 from .errors import ConfigError
+from .ranges import range_problem, shortened
 
 Method = Literal["sam_adapter", "decoder", "full"]
 Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
@@ -83,14 +85,19 @@ class Config:
     """What every configuration can do: check itself, be written and be read."""
 
     def __post_init__(self) -> None:
-        wrong = []
+        wrong, outside = [], []
         for name, hint in get_type_hints(type(self)).items():
             value = getattr(self, name)
             try:
-                object.__setattr__(self, name, _fitted(value, hint))
-            except (TypeError, ValueError):
-                wrong.append(f"{name}: expected {_shown(hint)}, got {value!r}.")
-        if problems := wrong or [problem for problem in self.problems() if problem]:
+                value = _fitted(value, hint)
+            except (TypeError, ValueError, OverflowError):
+                wrong.append(f"{name}: expected {_shown(hint)}, got {shortened(value)}.")
+                continue
+            object.__setattr__(self, name, value)
+            if problem := range_problem(name, value):
+                outside.append(problem)
+        # What else is wrong can be asked of values of the right type alone.
+        if problems := [*wrong, *outside, *(problem for problem in ([] if wrong else self.problems()) if problem)]:
             raise ConfigError(*problems)
 
     def problems(self) -> list[str | None]:
@@ -119,11 +126,21 @@ class Config:
         Raises:
             ConfigError: If the file has a key that this configuration does not know, or a wrong value.
         """
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{path}: cannot be read as a configuration ({reason}).") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: expected a YAML file of 'option: value' lines.")
         known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(str(key) for key in set(values) - known):
             raise ConfigError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
-        return cls(**{**values, **changes})
+        values |= changes
+        needed = [one.name for one in fields(cls) if one.default is MISSING and one.default_factory is MISSING]
+        if missing := [name for name in needed if name not in values]:
+            raise ConfigError(f"{path}: {', '.join(missing)} must be given.")
+        return cls(**values)
 
     def but(self, **changes: Any) -> Self:
         """A copy with some values changed."""
@@ -144,11 +161,15 @@ def _fitted(value: Any, hint: Any) -> Any:
             raise TypeError
         return tuple(_fitted(item, choices[0]) for item in value)
     if hint is Path:
-        return Path(value)
+        value = Path(value)
     if hint is float and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
+        value = float(value)
+        if not math.isfinite(value):
+            raise ValueError
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise TypeError
+    if hint in (Path, str) and "\0" in str(value):  # no file can have such a name, and the system's errors differ
+        raise ValueError
     return value
 
 
@@ -170,21 +191,6 @@ def _shown(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"a list, each {_shown(get_args(hint)[0])}"
     return {Path: "a path", float: "a number", int: "a whole number", bool: "true or false", str: "text"}[hint]
-
-
-def at_least(name: str, value: float, least: float) -> str | None:
-    """The problem of a value that is too small, if it is."""
-    return f"{name}: expected at least {least}, got {value}." if value < least else None
-
-
-def within(name: str, value: float, low: float, high: float) -> str | None:
-    """The problem of a value outside its range, if it is."""
-    return f"{name}: expected a value from {low} to {high}, got {value}." if not low <= value <= high else None
-
-
-def threshold_problem(threshold: Threshold | None) -> str | None:
-    """The problem of a number that is no probability, if it is one."""
-    return None if threshold is None or threshold == "best" else within("threshold", threshold, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +227,6 @@ class DataOptions(Config):
             if "{stem}" in self.mask_pattern
             else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
             *(_value_problem(value) for value in self.ignore_value),
-            at_least("max_pixels", self.max_pixels, 1),
         ]
 
     @property
@@ -292,11 +297,6 @@ class PromptOptions(Config):
         """See `Config.problems`."""
         return [
             *super().problems(),
-            within("box_scale", self.box_scale, 0.1, 10),
-            within("box_jitter", self.box_jitter, 0, 0.5),
-            at_least("prompts_per_image", self.prompts_per_image, 1),
-            at_least("positive_points", self.positive_points, 1),
-            at_least("negative_points", self.negative_points, 0),
         ]
 
 
@@ -329,7 +329,6 @@ class MachineOptions(Config):
         return [
             *super().problems(),
             None if known else f"precision: expected one of {', '.join(choices)}, got '{self.precision}'.",
-            at_least("workers", self.workers, -1),
         ]
 
 
@@ -370,7 +369,4 @@ class AdapterOptions(Config):
             None
             if self.use_high_frequency or self.use_embedding
             else "use_high_frequency and use_embedding: at least one input must stay on.",
-            within("high_frequency_rate", self.high_frequency_rate, 0, 1),
-            at_least("tune_dim", self.tune_dim or 1, 1),
-            at_least("hidden_dim", self.hidden_dim or 1, 1),
         ]

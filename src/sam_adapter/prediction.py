@@ -25,10 +25,10 @@ from .data.sources import list_pictures
 from .drawing import overlay
 from .errors import ConfigError, DataError
 from .model import SamSegmenter
-from .processes import keep_freed_memory
+from .options import Save
 from .runtime import Machine
 from .user_prompts import make_prompt, read_prompts
-from .writing import written_beside
+from .writing import remove_leftovers, require_writable, written_beside
 
 log = logging.getLogger(__name__)
 
@@ -146,16 +146,18 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
         DataError: If pictures could not be read; it names them all, and the others are predicted.
         CheckpointError: If the adapter or the base cannot be loaded.
     """
-    found = find_pictures(config.input)
+    require_writable(config.output)
+    remove_leftovers(*(config.output / kind for kind in config.saved))
+    found = _without_results(find_pictures(config.input), config)
     prompts = read_prompts(config.prompts, found) if config.prompts else {}
     pictures = list_pages(found, config.pages)
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     for kind in {prompts.get(one.path, Prompt()).kind for one in pictures}:
         segmenter.threshold_for(kind, config.threshold)  # refused before any work
     machine = Machine.asked(config)
+    machine.prepare_process()
     log.info("Computing on %s", machine)
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
-    keep_freed_memory()
     brightness = brightness_for(pictures, segmenter.reading)
     dataset = PictureDataset(
         [one.path for one in pictures],
@@ -213,6 +215,33 @@ def find_pictures(source: str) -> list[tuple[Path, str]]:
             raise ConfigError(f"input: '{names[name]}' and '{file}' would both be written as '{name}.png'; rename one.")
         names[name] = file
     return found
+
+
+def _without_results(found: list[tuple[Path, str]], config: PredictConfig) -> list[tuple[Path, str]]:
+    """Pictures but for those in the folders that results are written into.
+
+    Raises:
+        ConfigError: If results would lie among the pictures, or nothing else is there.
+    """
+    output = config.output.resolve()
+    if Path(config.input).resolve() == output:
+        raise ConfigError(
+            f"output: '{config.output}' is the folder of the pictures; choose another one for the results."
+        )
+    folders = [output / kind for kind in Save.__args__]
+    kept = [one for one in found if not any(folder in one[0].resolve().parents for folder in folders)]
+    if not kept:
+        raise ConfigError(
+            f"input: all pictures at '{config.input}' lie where results are written, below '{config.output}'. Choose "
+            "another --output."
+        )
+    if len(kept) < len(found):
+        log.warning(
+            "%d pictures lie where results are written, below '%s', and are left out.",
+            len(found) - len(kept),
+            config.output,
+        )
+    return kept
 
 
 class _Writers:
@@ -281,7 +310,6 @@ def _write(prediction: Prediction, picture: Picture, config: PredictConfig, brig
     files = []
     for kind in config.saved:
         file = config.output / kind / f"{picture.name}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
         with written_beside(file) as partial:
             made[kind]().save(partial, format="PNG", compress_level=PNG_LEVELS[kind])
         files.append(file)

@@ -4,6 +4,15 @@ import ctypes
 import logging
 import os
 import platform
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import FrameType
 
 log = logging.getLogger(__name__)
 
@@ -36,3 +45,77 @@ def keep_freed_memory() -> None:
         for setting, value in ((M_MMAP_THRESHOLD, LARGE_BLOCK), (M_TRIM_THRESHOLD, 1 << 30)):
             if libc.mallopt(setting, value) != 1:
                 log.warning("The C library did not take the setting %d for memory; training may be slower.", setting)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command in the same order as Ctrl-C."""
+
+
+def stop_error(number: int) -> KeyboardInterrupt:
+    """The error that a signal raises."""
+    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+
+
+@contextmanager
+def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM call a function, and afterwards what they called before.
+
+    Processes that are forked meanwhile ignore them: it is for this one to end them.
+    """
+    process = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == process:
+            handler(number, frame)
+
+    # Python lets only the main thread set handlers; a run in another one is stopped by its program.
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@cache
+def host_name() -> str:
+    """This machine's name, in characters that may stand in a file name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "_", socket.gethostname())[:32] or "unknown"
+
+
+def process_tag() -> str:
+    """A name for this process that no other has: host, number, and the moment it started."""
+    return f"{host_name()}-{os.getpid()}-{_started(os.getpid())}"
+
+
+def tag_of_this_host(tag: str) -> bool:
+    """Whether a process with this `process_tag` was of this machine."""
+    return tag.rsplit("-", 2)[0] == host_name()
+
+
+def is_running(tag: str) -> bool:
+    """Whether a process of this machine with this `process_tag` is still there; if in doubt, it is."""
+    number, _, started = tag.rpartition("-")
+    try:
+        process = int(number.rpartition("-")[2])
+    except ValueError:
+        return True
+    if os.name == "nt":
+        return False  # signal 0 would end it; files in use cannot be removed there anyway
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return started in ("0", _started(process))
+
+
+def _started(process: int) -> str:
+    """When a process was started, in the system's clock ticks; ``0`` where the system doesn't tell."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "0"
+    return text.rpartition(")")[2].split()[19]

@@ -1,11 +1,15 @@
 """The folder of a training run: what lies in it, whether a run may start or go on there."""
 
 import csv
+import logging
 from pathlib import Path
 
 from .config import TrainConfig
 from .errors import ConfigError
 from .processes import is_main_process
+from .writing import written_beside
+
+log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 METRICS = "metrics.csv"
@@ -22,35 +26,38 @@ def prepare_output(config: TrainConfig) -> Path | None:
     """Check the output folder; nothing is written yet.
 
     Returns:
-        The checkpoint to go on from, if the run is to be continued.
+        The checkpoint to go on from, if the run is to be continued and got as far as that.
 
     Raises:
         ConfigError: If the folder holds another run, or there is nothing to go on from.
     """
     last = config.output / LAST
     if config.resume:
-        if not last.is_file():
+        if last.is_file():
+            _require_same_run(config)
+            return last
+        if not (config.output / CONFIG).is_file():
             raise ConfigError(f"resume: there is no '{last}'. Leave --resume out to start a run.")
         _require_same_run(config)
-        return last
+        if is_main_process():
+            log.warning("The run was stopped before its first checkpoint; it starts from the beginning.")
+        return None
     if is_main_process() and (last.exists() or (config.output / "adapter").exists()) and not config.overwrite:
         raise ConfigError(
             f"output: '{config.output}' already holds a run. Go on with it (--resume true), write over it "
             "(--overwrite true), or choose another folder."
         )
-    if config.output.exists() and not config.output.is_dir():
-        raise ConfigError(f"output: '{config.output}' is a file.")
     return None
 
 
 def clear_output(config: TrainConfig) -> None:
-    """Make the folder with its config.yaml, and take away what an earlier run left if that was asked for."""
-    config.output.mkdir(parents=True, exist_ok=True)
-    if config.overwrite:
+    """Make the folder with its config.yaml, and take away what an earlier run left if this one starts anew."""
+    if config.overwrite or not (config.output / LAST).exists():
         for name in (LAST, METRICS, "adapter/adapter_config.json", "adapter/adapter_model.safetensors"):
             (config.output / name).unlink(missing_ok=True)
     text = config.but(resume=False, overwrite=False).to_yaml()
-    (config.output / CONFIG).write_text(text, encoding="utf-8")
+    with written_beside(config.output / CONFIG, durable=True) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -22,7 +22,6 @@ from .losses import image_losses, weighted_sum
 from .metrics import OverlapMetrics, score
 from .model import SamSegmenter
 from .options import ASKED_KINDS, asked_kinds, parse_loss
-from .processes import keep_freed_memory
 from .run_folder import LAST
 from .runtime import Machine
 from .scoring import score_batch
@@ -167,6 +166,12 @@ class SegmentationTask(lightning.LightningModule):
         with self.average.in_place():
             yield self.segmenter
 
+    @contextmanager
+    def trained_weights(self) -> Iterator[None]:
+        """What the optimiser acts on, also while the average is validated."""
+        with nullcontext() if self.average is None else self.average.out_of_place():
+            yield
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """See `validate`; before the first step without what the method adds."""
         self.validate(batch, frozen=self.trainer.sanity_checking)
@@ -274,11 +279,11 @@ def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:
     """
     data = PairDataModule(config)
     machine = Machine.asked(config)
+    machine.prepare_process()
     segmenter, start = SamSegmenter.from_config(config), None
     if config.start_from is not None:
         segmenter, start = starting_from(config.start_from, segmenter)
     segmenter.suited_to(machine, for_good=True)
-    keep_freed_memory()
     if machine.attention == "flex" and machine.device.type == "cpu" and not segmenter.leaves_encoder:
         raise ConfigError(
             "attention: PyTorch's FlexAttention cannot be trained through on a CPU; use auto, or blocked, there."

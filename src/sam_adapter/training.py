@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,24 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
-from .callbacks import AdapterKeeper, GracefulStop, MetricsTable
+from .callbacks import AdapterKeeper, MetricsTable
 from .collapse import CollapseWatch
 from .config import TrainConfig
 from .curves import draw_curves
 from .errors import ConfigError
+from .last_checkpoint import RunCheckpointIO
+from .locking import owned
 from .memory import memory_advised
 from .methods import parameter_summary
 from .outcome import comparison
 from .progress import ProgressLines
 from .quiet import quiet_lightning
+from .processes import is_main_process
 from .run_folder import LAST, METRICS, clear_output, prepare_output
 from .runtime import Machine
+from .stopping import GracefulStop, ending_together
 from .task import prepared
+from .writing import remove_leftovers, require_writable
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +82,15 @@ def train(config: TrainConfig) -> TrainResult:
         DataError: If files are faulty.
         CheckpointError: If the base or the checkpoint to resume from cannot be loaded.
     """
+    require_writable(config.output)
+    with owned(config.output) if is_main_process() else nullcontext():
+        return _train(config)
+
+
+def _train(config: TrainConfig) -> TrainResult:
+    """Train in a folder that belongs to this process."""
+    if is_main_process():
+        remove_leftovers(config.output)
     resume_from = prepare_output(config)
     lightning.seed_everything(config.seed, verbose=False)
     task, data = prepared(config)
@@ -88,10 +104,11 @@ def train(config: TrainConfig) -> TrainResult:
         log.info("Trained:\n%s", parameter_summary(task.segmenter.parameter_table()))
         log.info("Training on %s", task.machine)
     try:
-        with stop.listening(), memory_advised(config, task.machine):
+        children = partial(getattr, trainer.strategy.launcher, "procs", [])
+        with stop.listening(), ending_together(children), memory_advised(config, task.machine):
             trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
     except SystemExit as error:  # Lightning leaves the program after Ctrl-C; that is for the caller to decide
-        raise KeyboardInterrupt from error
+        raise stop.stopped() from error
     finally:
         if trainer.is_global_zero:
             draw_curves(config.output / METRICS, config.output / "curves.png")
@@ -162,6 +179,7 @@ def _trainer(
         "accumulate_grad_batches": config.accumulate,
         "gradient_clip_val": config.clip,
         "callbacks": callbacks,
+        "plugins": [RunCheckpointIO()],
         "logger": logger,
         "use_distributed_sampler": False,
         "num_sanity_val_steps": -1 if validated and score_base else 0,  # see SegmentationTask

@@ -14,6 +14,10 @@ from torch import Tensor
 from .batch import Prompt, Size
 from .data.reading import image_size
 from .errors import ConfigError, DataError
+from .ranges import shortened
+
+MOST_POINTS = 1000
+"""Points or boxes of one picture; each takes memory in the mask decoder."""
 
 
 def make_prompt(
@@ -37,8 +41,8 @@ def make_prompt(
     if points is not None:
         point_tensor = _coordinates("points", points, 2, size)[None]  # (1, P, 2)
         given = [1] * point_tensor.shape[1] if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
-        if len(given) != point_tensor.shape[1] or any(label not in (0, 1) for label in given):
-            raise DataError(f"labels: expected {point_tensor.shape[1]} values, each 0 or 1, got {given}.")
+        if len(given) != point_tensor.shape[1] or any(label not in (0, 1) or type(label) is not int for label in given):
+            raise DataError(f"labels: expected {point_tensor.shape[1]} values, each 0 or 1, got {shortened(given)}.")
         label_tensor = torch.tensor([given])
     elif labels is not None:
         raise DataError("labels: given without points.")
@@ -58,14 +62,16 @@ def make_prompt(
 def _coordinates(name: str, values: Any, columns: int, size: Size) -> Tensor:
     try:
         array = np.atleast_2d(np.asarray(values, dtype=np.float32))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: expected numbers, got {values!r}.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{name}: expected numbers, got {shortened(values)}.") from error
     if array.ndim != 2 or array.shape[1] != columns or not len(array):
-        raise DataError(f"{name}: expected rows of {columns} numbers, got {values!r}.")
+        raise DataError(f"{name}: expected rows of {columns} numbers, got {shortened(values)}.")
+    if len(array) > MOST_POINTS:
+        raise DataError(f"{name}: expected at most {MOST_POINTS}, got {len(array)}.")
     height, width = size
     x, y = array[:, 0::2], array[:, 1::2]
     if not np.isfinite(array).all() or x.min() < 0 or y.min() < 0 or x.max() > width or y.max() > height:
-        raise DataError(f"{name}: {array.tolist()} is not inside the picture of {width}x{height} pixels.")
+        raise DataError(f"{name}: {shortened(array.tolist())} is not inside the picture of {width}x{height} pixels.")
     return torch.from_numpy(array)
 
 
@@ -75,7 +81,9 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Pro
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"prompts: there is no file '{path}'.") from error
-    except ValueError as error:
+    except OSError as error:
+        raise ConfigError(f"prompts: '{path}' cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"prompts: '{path}' is not JSON ({error}).") from error
     if not isinstance(entries, dict):
         raise ConfigError(f"prompts: '{path}' should map file names to prompts.")
@@ -99,8 +107,10 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Pro
 
 def _prompt_from_entry(entry: Any, size: Size) -> Prompt:
     known = {"box", "points", "labels"}
-    if not isinstance(entry, Mapping) or not entry or set(entry) - known:
-        raise DataError(f"expected {{'box': [x1, y1, x2, y2]}} or {{'points': [[x, y]], 'labels': [1]}}, got {entry}.")
+    if not isinstance(entry, Mapping) or not entry or set(entry) - known or None in entry.values():
+        raise DataError(
+            f"expected {{'box': [x1, y1, x2, y2]}} or {{'points': [[x, y]], 'labels': [1]}}, got {shortened(entry)}."
+        )
     prompt = make_prompt(**entry, size=size)
     if len(prompt) != 1:
         raise DataError(f"box: expected one box for a picture, got {len(prompt)}.")

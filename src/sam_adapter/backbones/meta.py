@@ -140,14 +140,17 @@ def read_tensors(path: str) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")[:200]  # of an empty file nothing is said
         raise CheckpointError(
-            f"{path}: cannot be read as tensors ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
+            f"{path}: cannot be read as tensors ({type(error).__name__}: {reason}). "
             "Expected a PyTorch or safetensors file that holds tensors only; others are not opened, as they can run "
             "code. Download it again if it may be cut short."
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise CheckpointError(f"{path}: expected a dictionary of name to tensor.")
     return state

@@ -17,6 +17,7 @@ from transformers import SamConfig, SamModel
 
 from ..batch import Output, Prompt, by_group
 from ..errors import CheckpointError, ConfigError
+from ..nn.attention import choose_attention
 from ..nn.sam_adapter import SamAdapter
 from ..options import Part
 from . import meta
@@ -61,7 +62,7 @@ class SamBackbone(nn.Module):
         super().__init__()
         self.sam = sam
         self.identity = identity
-        self.attention = "plain"
+        self.attention = "auto"
         self.compiled = False
         self.gradient_checkpointing = False
         vision: Any = sam.config.vision_config
@@ -94,7 +95,8 @@ class SamBackbone(nn.Module):
         if adapter is not None:
             narrow = adapter.narrow(adapter.features(pixel_values, patch_embedding, hidden_states))
         by_rows = all(can_go_by_rows(layer, hidden_states) for layer in encoder.layers)
-        run_block = block_runner(self.attention, compiled=self.compiled, by_rows=by_rows)
+        attention = choose_attention(self.attention, pixel_values.device.type)
+        run_block = block_runner(attention, compiled=self.compiled, by_rows=by_rows)
         for block, layer in enumerate(encoder.layers):
             if adapter is not None:
                 hidden_states = hidden_states + adapter.prompt(narrow[block], block)
@@ -245,6 +247,8 @@ def _from_meta(state: dict[str, Tensor], source: str) -> SamModel:
         return _assembled(meta.infer_config(state), meta.from_meta_names(state))
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: its tensors' shapes are not those of a SAM ({error}).") from error
 
 
 def _assembled(config: SamConfig, state: dict[str, Tensor]) -> SamModel:
@@ -269,6 +273,24 @@ def _assembled(config: SamConfig, state: dict[str, Tensor]) -> SamModel:
     return sam
 
 
+def _require_weights(config: SamConfig, folder: Path) -> None:
+    """Compare what a configuration asks for with what the files hold, before memory is taken for it."""
+    vision: Any = config.vision_config
+    if not (0 < vision.num_hidden_layers <= 1000 and 0 < vision.image_size <= 4096):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: expected at most 1000 layers and images of at most 4096 pixels, got "
+            f"{vision.num_hidden_layers} and {vision.image_size}."
+        )
+    with torch.device("meta"):
+        wanted = sum(parameter.numel() for parameter in SamModel(config).parameters())
+    held = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    if wanted > held:  # a byte for each number is the least
+        raise CheckpointError(
+            f"{folder}: config.json asks for {wanted} parameters, but the weights have {held} bytes. One of the files "
+            "is damaged or of another model; copy or fetch it again."
+        )
+
+
 def _from_folder(folder: Path) -> SamModel:
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder}: expected a model folder with config.json and model.safetensors.")
@@ -276,13 +298,17 @@ def _from_folder(folder: Path) -> SamModel:
         config = SamConfig.from_pretrained(folder)
         if config.model_type != "sam":
             raise CheckpointError(f"{folder}: expected a model of type 'sam', got '{config.model_type}'.")
+        _require_weights(config, folder)
         # The library's own bar counts tensors, not bytes; only fetching shows a bar here.
         transformers.utils.logging.disable_progress_bar()
         loaded: Any = SamModel.from_pretrained(
             folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: cannot be loaded as a SAM ({error}).") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged config.json or model.safetensors shows in many ways
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CheckpointError(f"{folder}: cannot be loaded as a SAM ({reason}). Copy or fetch it again.") from error
     sam, info = loaded
     missing = sorted(info["missing_keys"])
     if missing or info["mismatched_keys"]:

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import DataError
-from ..writing import written_beside
+from ..writing import write_tensors
 
 NAME = "image_embedding"
 """Name of the tensor in the file."""
@@ -15,9 +14,7 @@ NAME = "image_embedding"
 
 def write_embedding(path: Path, embedding: Tensor) -> None:
     """Write an image embedding ``(D, h, w)``; folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as partial:
-        save_file({NAME: embedding.contiguous()}, partial)
+    write_tensors(path, {NAME: embedding.contiguous()}, durable=False)
 
 
 def read_embedding(path: Path) -> Tensor:

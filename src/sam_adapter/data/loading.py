@@ -1,14 +1,16 @@
 """Loaders that deal samples out to processes in a reproducible order and can go on in the middle of an epoch."""
 
 import os
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from ..batch import Batch, Sample
 from .dataset import PictureDataset, collate_pictures
+from .shared_memory import bytes_of, workers_that_fit
 
 
 class EpochSampler(DistributedSampler):
@@ -66,7 +68,7 @@ def training_loader(
 ) -> ResumableLoader:
     """Shuffled batches for one of several processes; all get the same number of them."""
     sampler = EpochSampler(dataset, num_replicas=processes, rank=rank, shuffle=True, seed=seed)
-    return ResumableLoader(dataset, sampler=sampler, **_options(batch_size, workers, pin))
+    return ResumableLoader(dataset, sampler=sampler, **_options(dataset, sampler, batch_size, workers, pin, processes))
 
 
 def scoring_loader(
@@ -80,12 +82,13 @@ def scoring_loader(
 ) -> DataLoader[Sample]:
     """Batches in order; several processes may see the first images twice, which the metrics take out again."""
     sampler = DistributedSampler(dataset, num_replicas=processes, rank=rank, shuffle=False)
-    return DataLoader(dataset, sampler=sampler, **_options(batch_size, workers, pin))
+    return DataLoader(dataset, sampler=sampler, **_options(dataset, sampler, batch_size, workers, pin, processes))
 
 
 def picture_loader(dataset: PictureDataset, *, batch_size: int, workers: int, pin: bool = False) -> DataLoader[Any]:
     """Batches of pictures without ground truth, as `collate_pictures` makes them."""
-    return DataLoader(dataset, **_options(batch_size, workers, pin, collate_pictures))
+    order = SequentialSampler(dataset)
+    return DataLoader(dataset, **_options(dataset, order, batch_size, workers, pin, collate=collate_pictures))
 
 
 def worker_count(workers: int, *, processes: int = 1) -> int:
@@ -96,19 +99,36 @@ def worker_count(workers: int, *, processes: int = 1) -> int:
     return max(min(cores // processes, 8) - 1, 0)
 
 
-def _options(batch_size: int, workers: int, pin: bool, collate: Callable = Batch.collate) -> dict[str, Any]:
+def _options(
+    dataset: Any,
+    order: Iterable[Any],
+    batch_size: int,
+    workers: int,
+    pin: bool,
+    processes: int = 1,
+    collate: Callable = Batch.collate,
+) -> dict[str, Any]:
+    if workers > 0 and len(dataset) > 0:
+        example = collate([dataset[next(iter(order))]])
+        workers = workers_that_fit(workers, batch_size * bytes_of(example), processes=processes)
     return {
         "batch_size": batch_size,
         "num_workers": workers,
         "collate_fn": collate,
         "persistent_workers": workers > 0,
         "pin_memory": pin,
-        "worker_init_fn": _one_thread if workers > 0 else None,
+        "worker_init_fn": _start_worker if workers > 0 else None,
     }
 
 
-def _one_thread(_: int) -> None:
-    """Workers share the cores with the trainer: no threads of their own."""
+def _start_worker(_: int) -> None:
+    """Workers share the cores with the trainer: no threads of their own.
+
+    Signals to the whole process group don't reach them: the trainer ends them, and needs them to finish its step.
+    """
     import cv2
 
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)

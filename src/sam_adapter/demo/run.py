@@ -15,6 +15,7 @@ from typing import get_args
 
 from ..config import DemoConfig
 from ..run_folder import METRICS, read_metrics
+from ..writing import remove_leftovers, require_writable, written_beside
 from .jobs import METHODS, TEST_SEED, TRAIN_SEED, Places, Row, draw, score_frozen, train_and_score
 from .scenes import SceneKind
 
@@ -41,11 +42,14 @@ def run_demo(config: DemoConfig, say: Say) -> list[Row]:
         The rows of metrics.json.
     """
     if config.write_data is not None:
+        require_writable(config.write_data, "write_data")
         _write_data(config.write_data, config.scenes, say)
         return []
     began = time.perf_counter()
     places = Places(config.output)
+    require_writable(places.output)
     places.output.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(places.output)
     log_file = places.output / "log.txt"
     for old in (log_file, *(places.run(method) / METRICS for method in METHODS)):
         old.unlink(missing_ok=True)
@@ -56,7 +60,8 @@ def run_demo(config: DemoConfig, say: Say) -> list[Row]:
     from .story import NEXT, text_table, write_story
 
     result = {"scenes": config.test_scenes, "rows": [asdict(row) for row in rows], "plain": plain}
-    (places.output / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    with written_beside(places.output / "metrics.json") as partial:
+        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     write_story(places, rows, plain)
     say("\n" + text_table(rows, plain))
     say(f"\nTook {time.perf_counter() - began:.0f} s. Open {places.output / 'report.html'} in a browser.")

@@ -30,6 +30,7 @@ from sam_adapter.demo.painting import (
 )
 from sam_adapter.demo.shapes import silhouette
 from sam_adapter.demo.textures import FloatMap, Texture, cut, pick, texture_bank
+from sam_adapter.writing import written_beside
 
 SceneKind = Literal["plain", "camouflage", "shadow"]
 DISGUISES = ("grain", "brushed", "stripes", "spots", "veins", "leaves", "weave")
@@ -115,13 +116,12 @@ def write_scenes(directory: Path | str, kind: SceneKind, count: int, seed: int, 
         size: Side in pixels.
     """
     images, masks = Path(directory) / "images", Path(directory) / "masks"
-    images.mkdir(parents=True, exist_ok=True)
-    masks.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         generated = scene(kind, seed, index, size)
         name = f"{kind}_{index:05d}.png"
-        Image.fromarray(generated.image).save(images / name)
-        Image.fromarray(generated.mask.astype(np.uint8) * 255).save(masks / name)
+        for folder, pixels in ((images, generated.image), (masks, generated.mask.astype(np.uint8) * 255)):
+            with written_beside(folder / name) as partial:
+                Image.fromarray(pixels).save(partial, format="PNG")
 
 
 def _generator(kind: SceneKind, seed: int, index: int) -> np.random.Generator:

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import flex_attention as flex
 
-from ..options import AttentionKind
 from .blocked import blocked_attention
 from .portions import HeadLayout
 from .windows import filled_up, partition, unpartition
@@ -167,7 +166,7 @@ ATTENTION: Mapping[str, Attention] = {
 }
 
 
-def choose_attention(kind: AttentionKind, device_type: str) -> str:
+def choose_attention(kind: str, device_type: str) -> str:
     """The form that is meant: ``auto`` is folded on CUDA, whose kernels are fused, and blocked elsewhere.
 
     Returns:

@@ -72,7 +72,6 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
 
 def write_page(path: Path, content: str) -> None:
     """Write the page; at every moment the file is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as partial:
         partial.write_text(content, encoding="utf-8")
 

@@ -1,0 +1,48 @@
+"""How ``last.ckpt`` is written and read: on the output's own disk, and complete at every moment."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from .errors import CheckpointError
+from .writing import written_beside
+
+_KEYS = frozenset({"state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch", "global_step"})
+
+
+class RunCheckpointIO(TorchCheckpointIO):
+    """Lightning's own way stages the file in the system's temporary folder and copies it over the old one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the state of a run.
+
+        Raises:
+            OutputError: If it cannot be written; the old file is as it was.
+        """
+        with written_beside(Path(path), durable=True) as partial:
+            try:
+                with partial.open("wb") as file:
+                    torch.save(checkpoint, file)
+            except RuntimeError as error:  # PyTorch's writer puts its own error over the system's
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read the state of a run; never code.
+
+        Raises:
+            CheckpointError: If the file is damaged, or no state of a run.
+        """
+        cure = "Start the run again (--overwrite true), or copy the file again if it is a copy."
+        try:
+            checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except Exception as error:  # of many types, depending on where the file is cut
+            reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+            raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}). {cure}") from error
+        missing = _KEYS - checkpoint.keys() if isinstance(checkpoint, dict) else _KEYS
+        if missing:
+            raise CheckpointError(f"{path}: no state of a run, it has no '{min(missing)}'. {cure}")
+        return checkpoint
