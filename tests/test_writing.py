@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,8 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(small_disk: Path):
             write(path)
         assert path.read_text() == "old"
         assert list(small_disk.iterdir()) == [path]
-    (small_disk / "filler").write_bytes(bytes(195_000))
+    with suppress(OSError):
+        (small_disk / "filler").write_bytes(bytes(10**6))
     with pytest.raises(ConfigError, match=r"output: cannot write into '.*': the disk is full"):
         require_writable(small_disk / "run")
 

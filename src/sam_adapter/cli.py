@@ -79,6 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
     except SamAdapterError as error:
         print(f"sam-adapter: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"sam-adapter: error: '{error.filename}': {error.strerror}.", file=sys.stderr)
+        sys.exit(2)
     except MemoryError:
         print(f"sam-adapter: error: there is not enough memory. {_MEMORY_CURE}", file=sys.stderr)
         sys.exit(2)

@@ -15,7 +15,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "hidden_dim": (1, 4096),
     "high_frequency_rate": (0, 1),
     "image_size": (16, 4096),
-    "lr": (1e-12, 1e30),
+    "lr": (1e-40, 1e30),
     "max_pixels": (1, 10**10),
     "negative_points": (0, 1000),
     "nodes": (1, 1024),

@@ -1,6 +1,7 @@
 """Training: Lightning's trainer around a segmenter."""
 
 import logging
+import os
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,9 +31,9 @@ from .locking import owned
 from .memory import memory_advised
 from .methods import parameter_summary
 from .outcome import comparison
+from .processes import is_main_process
 from .progress import ProgressLines
 from .quiet import quiet_lightning
-from .processes import is_main_process
 from .run_folder import LAST, METRICS, clear_output, prepare_output
 from .runtime import Machine
 from .stopping import GracefulStop, ending_together
@@ -41,6 +42,8 @@ from .writing import remove_leftovers, require_writable
 
 log = logging.getLogger(__name__)
 
+MOST_ON_SMALL_CPUS = 4
+"""Processes on a CPU with fewer cores, to try out several."""
 LOWER_IS_BETTER = ("loss", "mae", "ber")
 
 
@@ -160,6 +163,9 @@ def _trainer(
             EarlyStopping(f"val_{config.monitor}", mode=_mode(config), patience=config.patience, strict=False)
         )
     several = config.devices * config.nodes > 1
+    most = max(os.cpu_count() or 1, MOST_ON_SMALL_CPUS)
+    if machine.device.type == "cpu" and config.devices > most:
+        raise ConfigError(f"devices: expected at most {most} processes on this CPU, got {config.devices}.")
     strategy: Any = config.strategy
     if strategy.startswith(("fsdp", "deepspeed", "xla")):
         raise ConfigError(
@@ -171,7 +177,7 @@ def _trainer(
         strategy = DDPStrategy(find_unused_parameters=True)
     settings: dict[str, Any] = {
         "max_epochs": config.epochs,
-        "accelerator": "cuda" if machine.device.type == "cuda" else "cpu",
+        "accelerator": machine.device.type,
         "devices": config.devices,
         "num_nodes": config.nodes,
         "strategy": strategy,

@@ -1,5 +1,6 @@
 """Loaders that deal samples out to processes in a reproducible order and can go on in the middle of an epoch."""
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -108,7 +109,8 @@ def _options(
     processes: int = 1,
     collate: Callable = Batch.collate,
 ) -> dict[str, Any]:
-    if workers > 0 and len(dataset) > 0:
+    workers = min(workers, math.ceil(len(dataset) / batch_size))  # the others would have nothing to do
+    if workers > 0:
         example = collate([dataset[next(iter(order))]])
         workers = workers_that_fit(workers, batch_size * bytes_of(example), processes=processes)
     return {
