@@ -15,6 +15,8 @@ from conftest import random_sam, write_pairs
 from sam_adapter import EvaluateConfig, Predictor, cli, evaluate, load
 from sam_adapter.baselines import filled_box, otsu_mask
 from sam_adapter.checkpoint import save_adapter
+from sam_adapter.data.brightness import Brightness
+from sam_adapter.data.rules import ReadingRules
 from sam_adapter.errors import ConfigError, DataError
 from sam_adapter.methods import MethodSettings
 from sam_adapter.model import SamSegmenter
@@ -307,6 +309,25 @@ def test_faulty_pairs_are_refused_or_left_out(pairs: Path, adapters: dict[str, P
     result = scored(folder, adapters["one"], tmp_path / "e", faulty="skip")
     assert (result["images"], result["skipped_faulty"]) == (2, 1)
     assert [row["name"] for row in rows_of(tmp_path / "e")] == ["img_00", "img_02"]
+
+
+def test_deep_pictures_have_the_brightness_of_each_adapter(adapters: dict[str, Path], tmp_path: Path, sam_folder: str):
+    """As 8-bit pictures made with that scale; the frozen base has that of the adapter beside it."""
+    deep, plain = write_pairs(tmp_path / "deep", 3), write_pairs(tmp_path / "plain", 3)
+    for path in (deep / "images").iterdir():
+        values = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 4
+        Image.fromarray(values).save(path)
+        eight = np.round(values / 3600 * 255).astype(np.uint8)
+        Image.fromarray(np.repeat(eight[..., None], 3, 2)).save(plain / "images" / path.name)
+    segmenter = load(adapters["one"], model=sam_folder)
+    segmenter.reading = ReadingRules(brightness=Brightness(integer=(0, 3600)))
+    save_adapter(tmp_path / "scaled", segmenter)
+    options = {"with_frozen": True, "compare": (adapters["one"],)}
+    result = scored(deep, tmp_path / "scaled", tmp_path / "a", **options)
+    expected = scored(plain, tmp_path / "scaled", tmp_path / "b", **options)
+    assert result["mae"] == pytest.approx(expected["mae"])
+    assert result["frozen"]["mae"] == pytest.approx(expected["frozen"]["mae"])
+    assert result["compared"]["one"]["mae"] != pytest.approx(result["mae"])  # the set's own scale, without another
 
 
 def test_inverted_masks(pairs: Path, adapters: dict[str, Path], tmp_path: Path):
