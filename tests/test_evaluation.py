@@ -366,6 +366,18 @@ def test_masks_are_found_by_their_pattern(adapters: dict[str, Path], tmp_path: P
     assert scored(folder, adapters["one"], tmp_path / "e", mask_pattern="{stem}_mask")["images"] == 2
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    pairs: Path, adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def never(*_: Any) -> None:
+        raise AssertionError("the set was read already")
+
+    monkeypatch.setattr("sam_adapter.evaluation.inspect", never)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"output: .* is a file"):
+        scored(pairs, adapters["one"], tmp_path / "file" / "scores")
+
+
 def test_prompts_hold_all_that_was_asked(pairs: Path, adapters: dict[str, Path], tmp_path: Path):
     options = {"positive_points": 2, "negative_points": 1}
     scored(pairs, adapters["one"], tmp_path / "m", prompt="mixed", **options)

@@ -22,7 +22,7 @@ from .model import SamSegmenter
 from .options import ASKED_KINDS, AskedKind, asked_kinds
 from .runtime import Machine
 from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_images
-from .writing import written_beside
+from .writing import remove_leftovers, require_writable, written_beside
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,13 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
         What metrics.json holds.
 
     Raises:
-        ConfigError: If a folder is missing, or the best threshold of an adapter is asked for and not known.
+        ConfigError: If a folder is missing or cannot be written into, or the best threshold of an adapter is asked for
+            and not known.
         DataError: If files are faulty.
         CheckpointError: If the adapter or the base cannot be loaded.
     """
+    require_writable(config.output)
+    remove_leftovers(config.output)
     _require_thresholds(config)
     found = inspect(config)
     machine = Machine.asked(config)
@@ -54,7 +57,6 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     baselines = score_baselines(pairs, scorings[0].prompts) if config.with_frozen else {}
     result = _result(config, scorings, baselines)
     result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
-    config.output.mkdir(parents=True, exist_ok=True)
     _write_json(config.output / "metrics.json", result)
     _write_json(config.output / "prompts.json", prompts_as_json(pairs.records, scorings[0].prompts, config))
     per_model = {one.name: one.metrics for one in scorings} | baselines
