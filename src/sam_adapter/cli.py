@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
@@ -275,3 +276,4 @@ def _progress(word: str) -> Callable[[int, int], None] | None:
 def _quiet_libraries() -> None:
     """Keep what libraries say to their developers away from users; training quiets Lightning itself."""
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="PIL")  # what matters about a damaged file is reported as a fault

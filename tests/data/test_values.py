@@ -170,3 +170,85 @@ def test_rules_survive_json_and_wrong_ones_are_refused(tmp_path: Path):
     for change in ({"pages": "some"}, {"brightness": {"integer": [5, 5]}}, {"more": 1}):
         with pytest.raises(ValueError, match=next(iter(change))):
             ReadingRules.from_json({**rules.to_json(), **change})
+
+
+def blocks(values: list[int], areas: list[int]) -> np.ndarray:
+    """Values one after another over so many pixels each, then 0."""
+    flat = np.zeros(SIZE[0] * SIZE[1], np.int64)
+    flat[: sum(areas)] = np.repeat(values, areas)
+    return flat.reshape(SIZE)
+
+
+@pytest.mark.parametrize(
+    ("values", "areas", "kind"),
+    [
+        ([1, 1000, 2000, 3000, 4000], [400, 10, 10, 10, 10], np.int32),
+        ([1, 2, 18, 19, 20], [80, 40, 40, 40, 70], np.uint8),
+        (list(range(1, 21)), [4] * 17 + [10, 30, 50], np.uint8),
+    ],
+)
+def test_numbers_of_classes_or_objects_are_no_soft_edges(tmp_path: Path, values: list[int], areas: list[int], kind):
+    def numbered(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
+        shifted = [value + (index if kind == np.int32 else 0) for value in values]
+        return Image.fromarray(blocks(shifted, areas).astype(kind))
+
+    found = inspect(write_set(tmp_path, numbered, suffix="tif"))
+    assert set(kinds(found)) <= {"class_indices", "label_map"}
+    assert not found.records
+
+
+def test_what_jpeg_of_the_best_quality_leaves_is_no_class(tmp_path: Path):
+    found = inspect(write_set(tmp_path, lambda d, _, __: grey(d * 255), suffix="jpg", quality=100))
+    assert reads_discs(found)
+
+
+@pytest.mark.parametrize("missing", [np.nan, -9999.0])
+def test_missing_data_in_masks_are_never_foreground(tmp_path: Path, missing: float):
+    options = write_set(
+        tmp_path, lambda d, ring, _: Image.fromarray(np.where(ring, missing, d).astype(np.float32)), suffix="tif"
+    )
+    found = inspect(options)
+    assert kinds(found) == {"void_value": 8}
+    (cure,) = {fault.cure.split("'")[1] for fault in found.faults}
+    assert cure == f"--ignore-value {missing:g}"
+    assert "nonzero" not in found.report()
+    assert reads_discs(inspect(options.but(ignore_value=(missing,))))
+    if np.isnan(missing):
+        assert kinds(inspect(options.but(mask_rule="nonzero"))) == {"void_value": 8}
+
+
+def test_nan_for_background_is_not_guessed_at(tmp_path: Path):
+    found = inspect(
+        write_set(tmp_path, lambda d, _, __: Image.fromarray(np.where(d, 1, np.nan).astype(np.float32)), suffix="tif")
+    )
+    assert kinds(found) == {"void_value": 8}
+    assert "--ignore-value" not in found.report()  # foreground alone would be left
+
+
+def test_the_rarest_of_three_values_is_offered_first_as_void(tmp_path: Path):
+    options = write_set(tmp_path, lambda d, ring, _: grey(np.where(ring, 3, np.where(d, 1, 2))))
+    offered = inspect(options).faults[0].cure.split("'")[1]
+    assert offered == "--ignore-value 3"
+    assert reads_discs(inspect(options.but(ignore_value=(3,), mask_invert=True)))
+
+
+def photograph(index: int) -> np.ndarray:
+    rng = np.random.default_rng(index)
+    return rng.normal(128, 30, (*SIZE, 3)).clip(0, 255).astype(np.uint8)
+
+
+def test_an_object_cut_out_of_its_picture_is_read_by_alpha(tmp_path: Path):
+    found = inspect(
+        write_set(
+            tmp_path, lambda d, _, index: Image.fromarray(np.dstack([photograph(index), d * 255]).astype(np.uint8))
+        )
+    )
+    assert reads_discs(found)
+    assert "cuts the object out" in found.report()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_pictures_in_place_of_masks_get_no_rule(tmp_path: Path, mode: str):
+    found = inspect(write_set(tmp_path, lambda _, __, index: Image.fromarray(photograph(index)).convert(mode)))
+    assert kinds(found) == {"mask_not_binary": 8}
+    assert "--mask-rule" not in found.report()

@@ -4,6 +4,7 @@ Pillow reads what has 8 bits a channel and grey of 16; of deeper colour it keeps
 and imagecodecs read TIFFs and PNGs of that kind.
 """
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -228,9 +229,10 @@ def _deep_colour(image: Image.Image, file: BinaryIO) -> Raster | None:
 
             pixels = np.asarray(jpeg2k_decode(_whole(file)))
             return _from_channels(pixels) if pixels.dtype.itemsize > 1 else None
-        if image.format == "PPM" and image.mode == "RGB":
+        if image.format == "PPM" and image.mode == "RGB" and _is_deep_ppm(file):
             import cv2
 
+            image.load()  # Pillow says in words what is wrong with a cut file; OpenCV prints it
             pixels = cv2.imdecode(np.frombuffer(_whole(file), np.uint8), cv2.IMREAD_UNCHANGED)
             if pixels is not None and pixels.dtype == np.uint16:
                 return _from_channels(np.ascontiguousarray(pixels[:, :, ::-1]))
@@ -246,6 +248,13 @@ def _is_deep_png(file: BinaryIO) -> bool:
     start = file.read(26)
     file.seek(at)
     return len(start) == 26 and start[24] == 16 and start[25] in (2, 4, 6)
+
+
+def _is_deep_ppm(file: BinaryIO) -> bool:
+    """Whether the largest number in a PPM's header, the fourth word without comments, is more than 255."""
+    file.seek(0)
+    words = re.sub(rb"#[^\n]*", b"", file.read(4096)).split(maxsplit=4)
+    return len(words) > 3 and words[3].isdigit() and int(words[3]) > 255
 
 
 def _whole(file: BinaryIO) -> bytes:

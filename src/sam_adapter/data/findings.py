@@ -57,7 +57,7 @@ class Fault:
     def advice(self) -> str:
         """What was found and what helps."""
         cure = self.cure or CURES[self.kind]
-        return ". ".join(part for part in (self.text and self.text[0].upper() + self.text[1:], cure) if part)
+        return f"{self.text[0].upper()}{self.text[1:]}. What helps: {cure}" if self.text else cure
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from .values import MaskTable, Storage, ValueTable, looked_up, row_blocks
 
 MOST_VALUES = 4096
 """Different values that are kept of a file; those of files with more are rounded."""
+_PHOTOGRAPH = 256
+"""Colours beside alpha that are no mask."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,8 +51,15 @@ class MaskValues:
 
     @property
     def in_alpha(self) -> bool:
-        """Whether its alpha varies while all else is one colour."""
-        return self.alpha is not None and len(self.alpha[0]) > 1 and len(np.unique(self.visible, axis=0)) == 1
+        """Whether its alpha varies while all else is one colour, or a photograph that two values of it cut out."""
+        if self.alpha is None or len(self.alpha[0]) < 2:
+            return False
+        return self.one_colour or (len(self.alpha[0]) == 2 and not self.grey and len(self.values) > _PHOTOGRAPH)
+
+    @property
+    def one_colour(self) -> bool:
+        """Whether all that is visible is one colour."""
+        return len(np.unique(self.visible, axis=0)) == 1
 
     def of_alpha(self) -> "MaskValues":
         """The same file by its alpha alone."""
@@ -91,7 +100,7 @@ def by_storage(files: Iterable[MaskValues]) -> dict[Storage, list[MaskValues]]:
     files = list(files)
     groups: dict[Storage, list[MaskValues]] = {}
     in_alpha = sum(file.in_alpha for file in files)
-    in_colour = sum(file.alpha is not None and len(np.unique(file.visible, axis=0)) > 1 for file in files)
+    in_colour = sum(file.alpha is not None and not file.in_alpha and not file.one_colour for file in files)
     if in_alpha > in_colour:
         groups["alpha"] = [file.of_alpha() for file in files if file.alpha is not None]
         files = [file for file in files if file.alpha is None]

@@ -80,7 +80,10 @@ def _alpha(seen: Sequence[Seen], rules: ReadingRules) -> Remark | None:
     if rules.masks is None or rules.masks.for_storage("alpha") is None:
         return None
     files = tuple(one.record.mask for one in seen if one.values is not None and one.values.alpha is not None)
+    cut_out = sum(one.values is not None and one.values.in_alpha and not one.values.one_colour for one in seen)
     text = f"the colours of {len(files)} masks do not vary but their alpha does; it is read as the mask"
+    if cut_out:
+        text = f"{len(files)} masks are pictures whose alpha cuts the object out; the alpha is read as the mask"
     return Remark("mask_in_alpha", files, text, "nothing, if that is meant")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .mask_values import MaskValues
-from .values import Value, along
+from .values import Value, along, equal
 
 NEAR = 1 / 8
 """A value belongs to an end of the range if it lies within this share of it."""
@@ -17,6 +17,8 @@ _LEAST_VALUES = 6
 """Fewer values than this are clear values, however they lie."""
 _SPIKE = 0.5
 """Share of the pixels between the ends that one value, or a sixteenth of the range, may hold at most."""
+_NOISY = 64
+"""Range of whole numbers in which a few values beside both ends are noise, and not numbers of classes."""
 _VISIBLE = 0.01
 """Share of a mask's pixels that cannot be noise of its compression."""
 
@@ -31,11 +33,18 @@ def fits_soft(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value], list[bo
         The two ends and which files fit to them; None if the set as a whole does not.
     """
     values, counts = _together(files)
-    if len(values) < _LEAST_VALUES or not np.isfinite(values).all():
-        return None
     low, high = soft_extremes(files)
-    if low == high or (float(np.abs(np.subtract(low, high)).max()) < 16 and files[0].storage != "float"):
+    span = float(np.abs(np.subtract(low, high)).max())
+    whole = files[0].storage != "float"
+    if not np.isfinite(values).all() or low == high or files[0].storage == "palette" or (whole and span < 16):
         return None
+    if whole and span < _NOISY and values.max() <= max(high):
+        return None  # no compression has gone beyond the ends: 0 to 20 are numbers of classes
+    if len(values) < _LEAST_VALUES:
+        return ((low, high), [True] * len(files)) if whole and _is_trace(values, counts, low, high) else None
+    numbers = [len(file.values) for file in files]
+    if sum(2 < number < _LEAST_VALUES for number in numbers) > sum(number >= _LEAST_VALUES for number in numbers):
+        return None  # classes: each file has a few of them
     fits = [_file_fits(file, low, high) for file in files]
     kept = [file for file, fit in zip(files, fits, strict=True) if fit]
     if not kept:
@@ -46,13 +55,22 @@ def fits_soft(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value], list[bo
     total, rest = counts.sum(), counts[between].sum()
     if rest > (1 - SHARE) * total or rest > 3 * counts[near_high].sum() or not counts[near_low].sum():
         return None
-    if len(np.unique(np.rint(place[between] * 16))) < 3 and min(near_low.sum(), near_high.sum()) < 3:
+    noise = (span >= _NOISY or not whole) and min(near_low.sum(), near_high.sum()) >= 3
+    if len(np.unique(np.rint(place[between] * 16))) < 3 and not noise:
         return None  # neither shades between the ends nor noise at both of them
     if rest > 0.005 * total:
         bins = np.bincount(np.clip(np.rint(place[between] * 16), 0, 16).astype(int), weights=counts[between])
         if max(bins.max(), counts[between].max()) > _SPIKE * rest:
             return None
     return (low, high), fits
+
+
+def _is_trace(values: np.ndarray, counts: np.ndarray, low: Value, high: Value) -> bool:
+    """Whether values lie within two of both ends, and few pixels beside them: what JPEG of the best quality leaves."""
+    beside = [(np.abs(values - np.asarray(end)).max(axis=1) <= 2) & ~equal(values, end) for end in (low, high)]
+    at_ends = equal(values, low) | equal(values, high)
+    few = counts[~at_ends].sum() < 0.1 * min(counts[equal(values, low)].sum(), counts[equal(values, high)].sum())
+    return bool(few and all(one.any() for one in beside) and (at_ends | beside[0] | beside[1]).all())
 
 
 def soft_extremes(files: Sequence[MaskValues]) -> tuple[Value, Value]:
@@ -72,6 +90,11 @@ def _file_fits(file: MaskValues, low: Value, high: Value) -> bool:
     if file.counts[between].sum() > (1 - FILE_SHARE) * total:
         return False
     one_side = not (place > 0.5).any() or not (place <= 0.5).any()
+    if file.storage in ("16 bit", "32 bit") and len(file.values) > 2:
+        # Files of that depth are hardly ever JPEG: their two ends are exact, and the most frequent values, unlike ids.
+        ends = {tuple(one) for one in file.values[np.argsort(file.counts)[-2:]].tolist()}
+        if ends != {low, high} and not one_side:
+            return False
     # Several values that the cut would make one of: another convention, unless they are a trace of noise.
     return not (one_side and len(file.values) > 1 and total - file.counts.max() > _VISIBLE * total)
 

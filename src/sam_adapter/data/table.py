@@ -10,7 +10,7 @@ from ..options import MaskRule
 from .mask_values import MaskValues, by_storage
 from .soft_edges import fits_soft, soft_extremes
 from .troubles import MAJORITY, Trouble, contradiction, emptied, paths_of, third_value, unexplained
-from .values import BACKGROUND, FOREGROUND, MaskTable, Storage, Value, ValueTable, equal, shown
+from .values import BACKGROUND, FOREGROUND, MaskTable, Storage, Value, ValueTable, distinct, equal, shown
 
 _WEIGHTS = np.array([299.0, 587.0, 114.0])
 """Brightness of colours; weights that keep different colours apart."""
@@ -103,7 +103,10 @@ def _decide_storage(
 ) -> tuple[ValueTable | None, list[Trouble]]:
     if not files:
         return None, []
-    every = np.unique(np.concatenate([file.values for file in files]), axis=0)
+    every = distinct(np.concatenate([file.values for file in files]))
+    if np.isnan(every).any():
+        gone = [file for file in files if np.isnan(file.values).any()]
+        return None, [third_value(gone, every)]
     if rule == "nonzero":
         table = ValueTable(storage=storage, rule="nonzero")
         return table, emptied(files, table)
@@ -187,7 +190,7 @@ def _best_pair(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value] | None,
 
 def _extra(files: Sequence[MaskValues], table: ValueTable) -> list[Value]:
     """Values that the table does not know."""
-    values = np.unique(np.concatenate([file.values for file in files]), axis=0).tolist()
+    values = distinct(np.concatenate([file.values for file in files])).tolist()
     return [tuple(one) for one in values if tuple(one) not in (table.low, table.high)]
 
 

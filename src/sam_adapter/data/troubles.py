@@ -7,11 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-from .mask_values import MaskValues
+from .mask_values import MOST_VALUES, MaskValues
 from .values import BACKGROUND, FOREGROUND, ValueTable, shown
 
 MAJORITY = 2 / 3
 """Share of the files that must agree before the others are called contradictions."""
+_PHOTOGRAPH = 500
+"""Colours that are left of a photograph after rounding; JPEG masks of few colours have fewer."""
 Kind = Literal[
     "void_value",
     "class_indices",
@@ -31,7 +33,7 @@ class Trouble:
         kind: What they are.
         files: The files.
         text: What was found.
-        cure: What helps, tried on the set; empty if nothing was found that does.
+        cure: What helps, if no option can; else options that were tried on the set are put here.
         details: What was found in each file, if it differs.
     """
 
@@ -51,11 +53,12 @@ def contradiction(files: Sequence[MaskValues], table: ValueTable) -> Trouble:
 
 def third_value(files: Sequence[MaskValues], every: np.ndarray) -> Trouble:
     """Files with a value beside background and foreground; ``every`` holds all values of the set."""
-    values = ", ".join(shown(tuple(one)) for one in every.tolist())
-    text = (
-        f"the masks have the values {values}; a third value beside background and foreground is often void (unsure), "
-        "and is not guessed at"
-    )
+    what = "a third value beside background and foreground is often void (unsure)"
+    if np.isnan(every).any():
+        what = "NaN is neither background nor foreground"
+    elif every.min() < 0:
+        what = f"{shown(tuple(every[0].tolist()))} often stands for missing data"
+    text = f"the masks have the values {_range(every)}; {what}, and is not guessed at"
     return Trouble("void_value", paths_of(files), text, details={file.path: _listed(file) for file in files})
 
 
@@ -63,6 +66,7 @@ def unexplained(files: Sequence[MaskValues], every: np.ndarray) -> Trouble:
     """What a set without one rule is."""
     details = {file.path: _listed(file) for file in files}
     whole = bool(np.isfinite(every).all() and (every == np.floor(every)).all()) and every.shape[1] == 1
+    numbers = whole and int((every < 0).sum()) <= 1  # one below 0 may be missing data
     together = any(len(file.values) > 2 for file in files)
     if not together and _two_conventions(files):
         pairs: dict[str, int] = {}
@@ -74,11 +78,11 @@ def unexplained(files: Sequence[MaskValues], every: np.ndarray) -> Trouble:
         return Trouble("contradicts_rule", paths_of(files), f"the files contradict one another ({counts})", "", details)
     rounded = any(file.rounded for file in files)
     if len(every) == 3 and together:
-        if whole and every.max() < 16:
+        if numbers and every.min() >= 0 and every.max() < 16:
             text = f"the masks have the whole numbers {_range(every)} and look like numbers of classes"
             return Trouble("class_indices", paths_of(files), text, "", details)
         return third_value([file for file in files if len(file.values) > 2], every)
-    if whole and not rounded and every.min() >= -1:
+    if numbers and not rounded:
         count = len(every) - 1
         if _labels(files):
             text = f"the masks number their objects (up to {_most(files)} in a file); every file has ids of its own"
@@ -89,6 +93,10 @@ def unexplained(files: Sequence[MaskValues], every: np.ndarray) -> Trouble:
     if every.shape[1] == 3 and not rounded and len(every) <= 64:
         text = f"the masks have {len(every)} colours ({_range(every)}), as classes have"
         return Trouble("class_indices", paths_of(files), text, "", details)
+    if every.shape[1] == 3 and rounded and all(len(file.values) > _PHOTOGRAPH for file in files if file.rounded):
+        text = "the masks have as many colours as photographs have"
+        cure = "give the folder of masks as '--masks', not that of pictures or of pictures with masks drawn into them"
+        return Trouble("mask_not_binary", paths_of(files), text, cure, details)
     text = f"the masks have {len(every)} values in all, which are neither two nor two with soft edges between them"
     return Trouble("mask_not_binary", paths_of(files), text, "", details)
 
@@ -145,6 +153,8 @@ def paths_of(files: Sequence[MaskValues]) -> tuple[Path, ...]:
 
 
 def _listed(file: MaskValues, most: int = 6) -> str:
+    if file.rounded:
+        return f"has more than {MOST_VALUES} values"
     values = [shown(tuple(one)) for one in file.values[:most].tolist()]
     more = f", ... ({len(file.values)} values)" if len(file.values) > most else ""
     return f"has {', '.join(values)}{more}"

@@ -78,6 +78,7 @@ class ValueTable:
         """
         if self.rule == "nonzero":
             result = (values != 0).any(1).astype(np.uint8)
+            result[np.isnan(values).any(1)] = UNKNOWN
         elif self.rule == "half":
             assert self.low is not None
             assert self.high is not None
@@ -166,6 +167,13 @@ class MaskTable:
 
 
 _EXCHANGED = np.array([FOREGROUND, BACKGROUND, VOID, UNKNOWN], np.uint8)
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The different ones of ``(N, C)`` values, sorted; NaN is one value, which NumPy does not find in rows."""
+    unique = np.unique(values, axis=0)
+    gone = np.isnan(unique).any(axis=1)
+    return np.concatenate([unique[~gone], unique[gone][:1]])
 
 
 def equal(values: np.ndarray, value: Value) -> np.ndarray:
