@@ -30,6 +30,7 @@ def test_box_is_the_bounding_rectangle():
 
 def test_box_is_clipped_to_the_last_pixel_and_scaled_about_its_centre():
     assert box_from_mask(np.ones((40, 60))).tolist() == [0, 0, 59, 39]
+    assert box_from_mask(rectangle(39, 59, 40, 60)).tolist() == [59, 39, 59, 39]
     assert box_from_mask(rectangle(10, 20, 20, 40), scale=1.5).tolist() == [15, 7.5, 45, 22.5]
     assert box_from_mask(rectangle(0, 0, 20, 40), scale=2).tolist() == [0, 0, 59, 30]
 
