@@ -60,16 +60,16 @@ def started(config: TrainConfig, log: Path) -> subprocess.Popen:
 
 
 def children_of(process: int) -> list[int]:
-    """The other processes of a run."""
+    """The other processes of a run; those that read files do not count."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                name = (entry / "cmdline").read_bytes()
+                environment = (entry / "environ").read_bytes()
             except OSError:
                 continue
-            if int(fields[1]) == process and b"sam_adapter" in name:
+            if int(fields[1]) == process and b"\0LOCAL_RANK=1\0" in environment:
                 found.append(int(entry.name))
     return found
 

@@ -20,7 +20,7 @@ from . import __version__
 from .config import CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, InfoConfig, PredictConfig, TrainConfig
 from .errors import ConfigError, SamAdapterError
 from .options import Config
-from .processes import Terminated, handling_signals, is_main_process, stop_error
+from .processes import Terminated, follow_first_process, handling_signals, is_main_process, stop_error
 
 COMMANDS: dict[str, type[Config]] = {
     "check": CheckConfig,
@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not arguments or arguments[0] not in COMMANDS:
         _no_command(arguments)
     name = arguments[0]
+    follow_first_process()
     config = parse(name, arguments[1:])
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # PyTorch is not imported yet
     level = logging.INFO if is_main_process() else logging.ERROR

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +19,12 @@ log = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Numbers of the settings in glibc's ``malloc.h``."""
+FIRST_PROCESS = "SAM_ADAPTER_FIRST_PROCESS"
+"""Environment variable with the number of the process that started the others of a run."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the other processes."""
+GRACE = 3.0
+"""Seconds that a process gets to end by itself after another one of its run has died."""
 LARGE_BLOCK = 20 << 20
 """Bytes of tensors that are worth a mapping of their own. Fewer cost time, more leave gaps that nothing fits into."""
 
@@ -45,6 +52,26 @@ def keep_freed_memory() -> None:
         for setting, value in ((M_MMAP_THRESHOLD, LARGE_BLOCK), (M_TRIM_THRESHOLD, 1 << 30)):
             if libc.mallopt(setting, value) != 1:
                 log.warning("The C library did not take the setting %d for memory; training may be slower.", setting)
+
+
+@cache
+def follow_first_process() -> None:
+    """Have this process, if another one of its run has started it, end within seconds of that one's death.
+
+    To be called early: a process that is alone while it still starts would wait half an hour for the others.
+    """
+    first = os.environ.get(FIRST_PROCESS)
+    if is_main_process() or first is None:
+        return
+
+    def watch() -> None:
+        while str(os.getppid()) == first:
+            time.sleep(LOOK_EVERY)
+        time.sleep(GRACE)
+        log.error("sam-adapter: error: the first process of the run has ended; this one stops, too.")
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="follow-first-process").start()
 
 
 class Terminated(KeyboardInterrupt):

@@ -20,15 +20,11 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from .callbacks import AdapterKeeper
 from .checkpoint import CONFIG_FILE
 from .errors import ProcessError
-from .processes import handling_signals, is_main_process, stop_error
+from .processes import FIRST_PROCESS, GRACE, LOOK_EVERY, handling_signals, stop_error
 from .task import SegmentationTask
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks at the other processes."""
-GRACE = 3.0
-"""Seconds that this process gets to end by itself after another one has died."""
 RESUMING = "'--resume true' goes on from the last checkpoint."
 
 
@@ -140,11 +136,10 @@ def ending_together(children: Callable[[], list[subprocess.Popen]]) -> Iterator[
         ProcessError: If communication failed because another process is gone.
     """
     over = threading.Event()
-    parent = None if is_main_process() else os.getppid()
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        os.environ[FIRST_PROCESS] = str(os.getpid())  # those that are started from here read it
 
     def lost() -> str | None:
-        if parent is not None and os.getppid() != parent:
-            return "The first process of the run has ended; this one stops, too."
         for rank, child in enumerate(children(), start=1):
             if status := child.poll():
                 how = f"by signal {-status}" if status < 0 else f"with status {status}"

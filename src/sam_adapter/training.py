@@ -31,7 +31,7 @@ from .locking import owned
 from .memory import memory_advised
 from .methods import parameter_summary
 from .outcome import comparison
-from .processes import is_main_process
+from .processes import follow_first_process, is_main_process
 from .progress import ProgressLines
 from .quiet import quiet_lightning
 from .run_folder import LAST, METRICS, clear_output, prepare_output
@@ -85,6 +85,7 @@ def train(config: TrainConfig) -> TrainResult:
         DataError: If files are faulty.
         CheckpointError: If the base or the checkpoint to resume from cannot be loaded.
     """
+    follow_first_process()
     require_writable(config.output)
     with owned(config.output) if is_main_process() else nullcontext():
         return _train(config)

@@ -16,6 +16,8 @@ from .data.reading import image_size
 from .errors import ConfigError, DataError
 from .ranges import shortened
 
+LARGEST_FILE = 256 << 20
+"""Bytes of the longest file of prompts that is read."""
 MOST_POINTS = 1000
 """Points or boxes of one picture; each takes memory in the mask decoder."""
 
@@ -78,9 +80,11 @@ def _coordinates(name: str, values: Any, columns: int, size: Size) -> Tensor:
 def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Prompt]:
     """Prompts by picture, checked against the pictures' sizes; all problems are reported together."""
     try:
+        if not path.is_file():
+            raise ConfigError(f"prompts: there is no file '{path}'.")
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise ConfigError(f"prompts: expected at most {LARGEST_FILE} bytes, but '{path}' has {size}.")
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"prompts: there is no file '{path}'.") from error
     except OSError as error:
         raise ConfigError(f"prompts: '{path}' cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..config import CheckConfig, TrainConfig
 from ..errors import ConfigError, DataError
-from ..writing import written_beside
+from ..writing import require_writable, written_beside
 from .findings import CURES, Fault, Inspection
 from .inspection import inspect
 from .remarks import tiny_object_remarks
@@ -26,6 +26,9 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
     Raises:
         ConfigError: If a folder is missing or empty, or a file cannot be written.
     """
+    for name, path in (("json", config.json), ("sheet", config.sheet)):
+        if path is not None:
+            require_writable(path.parent, name)
     found = inspect(config, progress)
     pairs = list(zip(found.records, found.looks, strict=True))
     found.remarks += tiny_object_remarks(pairs, image_size=config.image_size)

@@ -3,7 +3,9 @@
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
@@ -131,6 +133,13 @@ def _start_worker(_: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
+    sys.excepthook = _excepthook
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Shows errors of a worker's threads, but for those of handing over a batch to a trainer that has just stopped."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)

@@ -1,0 +1,70 @@
+"""Which files 'predict' takes for pictures and prompts, and where it refuses."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sam_adapter import PredictConfig, predict
+from sam_adapter.errors import ConfigError
+
+ADAPTER = Path(__file__).parent / "adapters" / "format_1"
+
+
+def writing(source: Path, output: Path) -> PredictConfig:
+    return PredictConfig(adapter=ADAPTER, input=str(source), output=output, accelerator="cpu", workers=0)
+
+
+def test_predict_never_takes_its_own_results_for_pictures(
+    pairs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(2):
+        Image.open(pairs / f"images/img_{index:02}.png").save(pictures / f"{index}.png")
+    inside = writing(pictures, pictures / "results")
+    first = predict(inside)
+    assert predict(inside) == first
+    assert "lie where results are written" in caplog.text
+    with pytest.raises(ConfigError, match="is the folder of the pictures"):
+        predict(inside.but(output=pictures))
+    with pytest.raises(ConfigError, match=r"all pictures at .* lie where results are written"):
+        predict(inside.but(input=str(pictures / "results/masks")))
+
+
+def test_names_of_pictures_that_are_long_or_no_unicode(pairs: Path, tmp_path: Path):
+    names = ["n" * 248 + ".png", os.fsdecode(b"caf\xe9.png")]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        shutil.copy(pairs / "images/img_00.png", tmp_path / "in" / name)
+    written = predict(writing(tmp_path / "in", tmp_path / "out"))
+    assert sorted(path.name for path in written) == sorted(names)
+    assert all(path.is_file() for path in written)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "should map file names to prompts"),
+        ('{"img_00.png": {"box": null}}', "expected {'box'"),
+        ('{"img_00.png": {"box": "all"}}', "box: expected"),
+        ('{"img_00.png": {"box": [0, 0, NaN, 9]}}', "box: .* is not inside"),
+        ('{"img_00.png": {"box": [0, 0, 1' + "0" * 400 + ", 9]}}", "box: expected numbers"),
+        ('{"img_00.png": {"points": [[1, 2]], "labels": [0.5]}}', "labels: expected 1 values"),
+        ('{"img_00.png": {"points": [[1, 2]], "labels": [true]}}', "labels: expected 1 values"),
+        ('{"img_00.png": {"points": [' + "[1, 2]," * 2000 + "[1, 2]]}}", "points: expected at most 1000, got 2001"),
+    ],
+)
+def test_prompts_that_cannot_be_used(pairs: Path, tmp_path: Path, text: str, message: str):
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        predict(writing(pairs / "images", tmp_path / "out").but(prompts=tmp_path / "p.json"))
+
+
+def test_a_folder_is_no_file_of_prompts(pairs: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="prompts: there is no file"):
+        predict(writing(pairs / "images", tmp_path / "out").but(prompts=tmp_path))
