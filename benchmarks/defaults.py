@@ -57,8 +57,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "warmup": {"warmup": 0.2},
     "ema": {"ema": 0.95},
     "three": {"prompts_per_image": 3},
-    "fifth": {"val_fraction": 0.2},
-    "three_ema": {"prompts_per_image": 3, "ema": 0.95, "val_fraction": 0.2},
+    "three_ema": {"prompts_per_image": 3, "ema": 0.95},
+    "three_ema_fifth": {"prompts_per_image": 3, "ema": 0.95, "val_fraction": 0.2},
 }
 """What each trial changes of `FIRST`."""
 
