@@ -26,7 +26,7 @@ def next_rung(config: TrainConfig, machine: Machine) -> str:
         return "--gradient-checkpointing (the same gradients, about a third slower)"
     if machine.precision == "32":
         return "--precision bf16-mixed"
-    if config.prompts_per_image > 1:
+    if config.training_prompts > 1:
         return "--prompts-per-image 1"
     return "a smaller --image-size (halved, it takes a quarter of the memory), or a smaller --model"
 

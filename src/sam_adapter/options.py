@@ -279,25 +279,27 @@ class GroupOptions(Config):
 class PromptOptions(Config):
     """Prompts that are made from the ground truth."""
 
-    prompt: PromptKind = "box"
-    """Prompt given to SAM: the mask's box, points, none, or one of the three drawn for each sample."""
+    prompt: PromptKind = "mixed"
+    """Prompt given to SAM: the mask's box, points, none, or 'mixed': all three, so that an adapter learns to work with
+    each of them, and each is scored apart."""
     box_scale: float = 1.0
     """Enlarge the box about its centre by this factor."""
     box_jitter: float = 0.0
     """Training only: move each side of the box at random by up to this fraction of the box's side."""
-    prompts_per_image: int = 1
+    prompts_per_image: int | None = None
     """Training only: prompts asked about each image in a step. The image is encoded once for all of them, so further
-    ones are cheap; with prompt mixed, 3 asks with the box, with points and without."""
+    ones are cheap. Without it 3 with prompt mixed (the box, points and none; with 1 they take turns), else 1."""
     positive_points: int = 1
     """Points drawn inside the mask when the prompt is points."""
     negative_points: int = 0
     """Points drawn outside the mask when the prompt is points."""
 
-    def problems(self) -> list[str | None]:
-        """See `Config.problems`."""
-        return [
-            *super().problems(),
-        ]
+    @property
+    def training_prompts(self) -> int:
+        """Prompts asked about each image in a training step, with the default resolved."""
+        if self.prompts_per_image is not None:
+            return self.prompts_per_image
+        return len(ASKED_KINDS) if self.prompt == "mixed" else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ def prompt_maker(options: PromptOptions, *, training: bool) -> PromptMaker:
         box_jitter=options.box_jitter,
         positive_points=options.positive_points,
         negative_points=options.negative_points,
-        count=options.prompts_per_image if training else 1,
+        count=options.training_prompts if training else 1,
         training=training,
     )
 
