@@ -204,7 +204,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "prompt": Changes({"prompt": "none"}, another_loss),
     "box_scale": Changes({"box_scale": 2.0}, another_loss),
     "box_jitter": Changes({"box_jitter": 0.4}, another_loss),
-    "prompts_per_image": Changes({"prompts_per_image": 3}, another_loss, prompt="mixed"),
+    "prompts_per_image": Changes({"prompts_per_image": 1}, another_loss, prompt="mixed"),
     "positive_points": Changes({"positive_points": 3}, another_loss, prompt="points"),
     "negative_points": Changes({"negative_points": 2}, another_loss, prompt="points"),
     "preset": Changes({"preset": "paper"}, preset),
@@ -245,7 +245,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "lr": Changes({"lr": 5e-3}, rate, epochs=2),
     "weight_decay": Changes({"weight_decay": 50.0}, every_weight_decays, warmup=0.0, batch_size=4),
     "warmup": Changes({"warmup": 1.0}, rate, epochs=2),
-    "clip": Changes({"clip": 1e-12}, barely_moves),
+    "clip": Changes({"clip": 1e-9}, barely_moves),
     "embedding_cache": Changes({"embedding_cache": "kept"}, kept_embeddings, method="decoder"),
     "dry_run": HeldBy("test_memory.py", "test_a_dry_run_takes_the_runs_own_step_and_writes_nothing"),
     "gradient_checkpointing": HeldBy(

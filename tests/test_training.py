@@ -244,7 +244,7 @@ def test_an_output_folder_is_not_written_over(pairs: Path, sam_folder: str, tmp_
     train(run)
     with pytest.raises(ConfigError, match="already holds a run"):
         train(run)
-    with pytest.raises(ConfigError, match="prompt: was box, is none"):
+    with pytest.raises(ConfigError, match="prompt: was mixed, is none"):
         train(run.but(resume=True, prompt="none"))
     train(run.but(overwrite=True))
 

@@ -20,6 +20,7 @@ from .options import (
     Monitor,
     Pages,
     Part,
+    PromptKind,
     PromptOptions,
     Resize,
     Save,
@@ -49,6 +50,9 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     """Base SAM: a Hugging Face id or folder, 'vit_b', 'vit_l', 'vit_h', or one of Meta's .pth files."""
     output: Path
     """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv, curves.png, inspection.npz."""
+    prompt: PromptKind = "mixed"
+    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, so that an adapter learns to
+    work with any of them; each is validated apart."""
     val_images: Path | None = None
     """Folder of validation images; without it a fraction of the training images is held out."""
     val_masks: Path | None = None

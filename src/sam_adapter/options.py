@@ -279,9 +279,8 @@ class GroupOptions(Config):
 class PromptOptions(Config):
     """Prompts that are made from the ground truth."""
 
-    prompt: PromptKind = "mixed"
-    """Prompt given to SAM: the mask's box, points, none, or 'mixed': all three, so that an adapter learns to work with
-    each of them, and each is scored apart."""
+    prompt: PromptKind = "box"
+    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, scored apart."""
     box_scale: float = 1.0
     """Enlarge the box about its centre by this factor."""
     box_jitter: float = 0.0
