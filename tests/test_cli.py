@@ -41,12 +41,16 @@ def test_options_dashes_flags_and_files(tmp_path: Path):
     ("arguments", "message"),
     [
         ([*TRAIN, "--epoch", "3"], "--epoch"),
-        ([*TRAIN, "--promt", "box"], "Did you mean --prompt?"),
-        (TRAIN[2:], "images"),
-        ([*TRAIN, "--epochs", "many"], "epochs"),
         ([*TRAIN, "--epochs", "0", "--lr", "-1"], "lr: expected a positive number"),
         ([*TRAIN, "--prompt", "circle"], "prompt"),
-        ([*TRAIN, "--config", "missing.yaml"], "missing.yaml"),
+        ([*TRAIN, "--config", "missing.yaml"], "error: config: File does not exist: '"),
+        ([*TRAIN, "--epochs", "many"], "error: epochs: expected a whole number, got 'many'.\n"),
+        ([*TRAIN, "--image-size", "big"], "error: image_size: expected a whole number or null, got 'big'.\n"),
+        ([*TRAIN, "--preset", "papr"], "error: preset: expected one of wide, paper, got 'papr'. Did you mean 'paper'?"),
+        ([*TRAIN, "--promt", "box"], "--promt box. Did you mean --prompt?"),
+        (TRAIN[4:], "error: --images, --masks must be given.\n"),
+        ([*TRAIN[:6], "--output", "m/run"], "output: 'm/run' lies in the folder of masks"),
+        ([*TRAIN[:6], "--output", "i"], "output: 'i' lies in the folder of images"),
     ],
 )
 def test_wrong_options_exit_with_2_and_name_the_option(
@@ -55,6 +59,30 @@ def test_wrong_options_exit_with_2_and_name_the_option(
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", *arguments])
     assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_evaluation_is_not_written_among_its_pictures(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--images", "i", "--masks", "m", "--model", "tiny", "--output", "i/test"])
+    assert "output: 'i/test' lies in the folder of images" in capsys.readouterr().err
+    beside = cli.parse("evaluate", ["--images", "d/i", "--masks", "d/m", "--model", "tiny", "--output", "d/test"])
+    assert beside.output == Path("d/test")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch: 3", "error: config: there is no option 'epoch'. Did you mean epochs?\n"),
+        ("epochs: many", "error: epochs: expected a whole number, got 'many'.\n"),
+        ("foo", "error: config: expected a YAML file of 'option: value' lines, got something else ('foo').\n"),
+        ("a: [", "error: config: expected a YAML file of 'option: value' lines, got something else ("),
+    ],
+)
+def test_a_wrong_file_of_options(tmp_path: Path, content: str, message: str, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(SystemExit):
+        cli.main(["train", *TRAIN, "--config", str(tmp_path / "c.yaml")])
     assert message in capsys.readouterr().err
 
 

@@ -210,6 +210,9 @@ def test_prompts_of_evaluate_are_accepted_by_predict_even_without_area(trained, 
     options = {"adapter": adapter, "input": str(tmp_path / "images"), "accelerator": "cpu", "workers": 0}
     written = predict(PredictConfig(prompts=prompts, output=tmp_path / "out", **options))
     assert [path.name for path in written] == ["a.b.png"]
+    evaluate(evaluation(tmp_path, adapter, tmp_path / "mixed").but(prompt="mixed"))
+    with pytest.raises(ConfigError, match='"box" or "points" alone'):
+        predict(PredictConfig(prompts=tmp_path / "mixed/prompts.json", output=tmp_path / "out", **options))
 
 
 def test_a_pillow_image_is_read_like_its_file(trained, tmp_path: Path):

@@ -95,7 +95,7 @@ def test_a_run_starts_from_an_adapter(first: TrainConfig, tmp_path: Path):
 
 def test_a_run_does_not_start_from_another_base_or_method(first: TrainConfig, tmp_path: Path):
     run = first.but(output=tmp_path / "run", start_from=first.output / "adapter")
-    with pytest.raises(CheckpointError, match="method is sam_adapter there and decoder here"):
+    with pytest.raises(CheckpointError, match="with '--method sam_adapter', and the run has '--method decoder'"):
         train(run.but(method="decoder"))
     with pytest.raises(CheckpointError, match="tune_dim is 192 there and 7 here"):
         train(run.but(tune_dim=7))

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import write_pairs
-from sam_adapter import TrainConfig, load, train
+from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
 from sam_adapter.data.sources import Record
 from sam_adapter.data.splitting import split
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
@@ -249,9 +250,49 @@ def test_an_output_folder_is_not_written_over(pairs: Path, sam_folder: str, tmp_
     train(run.but(overwrite=True))
 
 
-def test_a_run_is_not_continued_on_another_base(pairs: Path, sam_folder: str, tmp_path: Path):
-    import shutil
+def test_a_run_does_not_go_back_to_fewer_epochs(pairs: Path, sam_folder: str, tmp_path: Path):
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=2, val_fraction=0)
+    train(run)
+    before = (run.output / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="the run has come to epoch 2 already; give 2 or more, got 1"):
+        train(run.but(resume=True, epochs=1))
+    assert (run.output / "config.yaml").read_bytes() == before
+    assert train(run.but(resume=True)).summary == "kept epoch 2 of 2"
 
+
+def test_a_run_that_lost_its_adapter_says_so_and_keeps_another(
+    pairs: Path, sam_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=1)
+    train(run)
+    latest = weights(run.output)
+    for epochs, warning in ((1, "it now holds the latest, of epoch 1"), (2, "adapter of epoch 1 is no longer in")):
+        shutil.rmtree(run.output / "adapter")
+        result = train(run.but(resume=True, epochs=epochs))
+        assert warning in caplog.text
+        assert result.summary.endswith(f"kept epoch {epochs} of {epochs}")
+        assert load(result.adapter)
+        if epochs == 1:
+            assert all(torch.equal(tensor, latest[name]) for name, tensor in weights(run.output).items())
+
+
+def test_pictures_that_are_void_everywhere_count_nowhere(pairs: Path, sam_folder: str, tmp_path: Path):
+    """A validation and an evaluation of nothing else."""
+    shutil.copytree(pairs, tmp_path / "void")
+    for path in (tmp_path / "void/masks").iterdir():
+        Image.new("L", Image.open(path).size, 7).save(path)
+    void = {"images": tmp_path / "void/images", "masks": tmp_path / "void/masks"}
+    held_out = {"val_images": void["images"], "val_masks": void["masks"]}
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=1, ignore_value=(7,), **held_out)
+    result = train(run)
+    assert result.summary == "kept epoch 1 of 1"
+    values = {"adapter": result.adapter, "output": tmp_path / "e", "workers": 0, "ignore_value": (7,), **void}
+    scores = evaluate(EvaluateConfig(**values, with_frozen=True, report=True))
+    assert scores["images"] == scores["empty"] == 0
+    assert "iou" not in scores
+
+
+def test_a_run_is_not_continued_on_another_base(pairs: Path, sam_folder: str, tmp_path: Path):
     from conftest import random_sam
 
     shutil.copytree(sam_folder, tmp_path / "base")
@@ -330,8 +371,6 @@ def test_resume_with_parts_given(pairs: Path, sam_folder: str, tmp_path: Path):
 def test_an_adapter_finds_its_base_from_anywhere(
     pairs: Path, tmp_path: Path, sam_folder: str, monkeypatch: pytest.MonkeyPatch
 ):
-    import shutil
-
     shutil.copytree(sam_folder, tmp_path / "sam")
     monkeypatch.chdir(tmp_path)
     train(config(pairs, "sam", tmp_path / "run", epochs=1))

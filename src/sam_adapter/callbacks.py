@@ -11,7 +11,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from .checkpoint import save_adapter
+from .checkpoint import CONFIG_FILE, save_adapter
 from .options import ASKED_KINDS
 from .outcome import worse_than_frozen
 from .run_folder import read_metrics
@@ -45,7 +45,14 @@ class AdapterKeeper(Callback):
         return {"best": self.best, "scores": self.scores, "epoch": self.epoch, "thresholds": self.thresholds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on comparing with the best score of before."""
+        """Go on comparing with the best score of before, if what had it is still there."""
+        if state_dict["epoch"] is not None and not self._written():
+            log.warning(
+                "The adapter of epoch %d is no longer in '%s'; the best from here on is kept.",
+                state_dict["epoch"],
+                self.folder,
+            )
+            return
         self.best, self.scores, self.epoch = state_dict["best"], state_dict["scores"], state_dict["epoch"]
         self.thresholds = state_dict["thresholds"]
 
@@ -73,6 +80,16 @@ class AdapterKeeper(Callback):
         if self.monitor is None:
             self.epoch = trainer.current_epoch + 1
             self.write(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """If nothing was kept, as in a run that was over when it went on without its adapter, keep the latest."""
+        if trainer.is_global_zero and not self._written():
+            self.epoch = trainer.current_epoch
+            log.warning("There was no adapter in '%s'; it now holds the latest, of epoch %d.", self.folder, self.epoch)
+            self.write(trainer, pl_module)
+
+    def _written(self) -> bool:
+        return (self.folder / CONFIG_FILE).exists()
 
     def write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the adapter, once for all processes."""

@@ -8,19 +8,20 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from . import __version__
 from .config import CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, InfoConfig, PredictConfig, TrainConfig
 from .errors import ConfigError, SamAdapterError
-from .options import Config
+from .options import Config, shown_type
 from .processes import Terminated, follow_first_process, handling_signals, is_main_process, stop_error
+from .ranges import shortened
 
 COMMANDS: dict[str, type[Config]] = {
     "check": CheckConfig,
@@ -39,21 +40,43 @@ _MEMORY_CURE = "Choose a smaller --batch-size or --image-size, or fewer --worker
 class Parser(ArgumentParser):
     """A parser whose options are shown with dashes, and that suggests what a wrong one may have meant."""
 
+    hints: Mapping[str, Any] = {}
+    """Types of the options."""
+
     def format_help(self) -> str:
         """Help with ``--val-images`` instead of ``--val_images``; both are accepted."""
         return re.sub(r"--[a-z][a-z_]+", lambda match: match[0].replace("_", "-"), super().format_help())
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One clear sentence, exit status 2."""
-        known = [name.lstrip("-") for action in self._actions for name in action.option_strings]
-        hints = []
-        for word in re.findall(r"--([a-z_]+)", message if "nrecognized" in message else ""):
-            if close := difflib.get_close_matches(word, known, n=1):
-                hints.append(f"Did you mean --{close[0].replace('_', '-')}?")
-        text = re.sub(r"--[a-z][a-z_]+", lambda match: match[0].replace("_", "-"), message.strip())
-        print(f"sam-adapter: error: {text} {' '.join(hints)}".rstrip(), file=sys.stderr)
+        text = re.sub(r"--[a-z][a-z_]+", lambda match: match[0].replace("_", "-"), self._plain(message.strip()))
+        print(f"sam-adapter: error: {text}", file=sys.stderr)
         print(f"'{self.prog} --help' shows the options.", file=sys.stderr)
         sys.exit(2)
+
+    def _plain(self, message: str) -> str:
+        """A message of jsonargparse in the words that configurations have for it, without Python's types."""
+        wrong = re.fullmatch(r'.*Parser key "(\w+)":.*(?:Got|Given) value: ([^\n]*).*', message, re.DOTALL)
+        if wrong and wrong[1] in self.hints:
+            hint = self.hints[wrong[1]]
+            meant = _meant(wrong[2], get_args(hint), "'{}'") if get_origin(hint) is Literal else ""
+            return f"{wrong[1]}: expected {shown_type(hint)}, got {shortened(wrong[2])}.{meant}"
+        if missing := re.fullmatch(r"the following arguments are required: (.*)", message):
+            return f"{', '.join(f'--{name}' for name in missing[1].split(', '))} must be given."
+        if unknown := re.fullmatch(r"Option '(\w+)' is not accepted", message):
+            return f"config: there is no option '{unknown[1]}'.{_meant(unknown[1], self.hints, '{}')}"
+        if message.startswith(("Unexpected config", "Problems parsing config")):
+            found = " ".join(message.split()).partition(": ")[2]
+            return f"config: expected a YAML file of 'option: value' lines, got something else ({shortened(found)})."
+        if "nrecognized" in message:
+            words = re.findall(r"--([a-z_]+)", message)
+            return f"{message}.{''.join(_meant(word, self.hints, '--{}') for word in words)}"
+        return re.sub(r'^Parser key "(\w+)":\s*', r"\1: ", message)
+
+
+def _meant(word: str, known: Iterable[object], form: str) -> str:
+    close = difflib.get_close_matches(word, map(str, known), n=1)
+    return f" Did you mean {form.format(close[0])}?" if close else ""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -110,6 +133,7 @@ def parse(command: str, arguments: list[str]) -> Config:
     parser = Parser(prog=f"sam-adapter {command}", description=(kind.__doc__ or "").strip(), allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of these options.")
     parser.add_class_arguments(kind, as_group=False)
+    parser.hints = get_type_hints(kind)
     flags = {field.name for field in fields(kind) if field.type is bool}
     arguments = _with_flags([_underscored(argument) for argument in arguments], flags)
     if kind is EvaluateConfig:
@@ -276,5 +300,6 @@ def _progress(word: str) -> Callable[[int, int], None] | None:
 
 def _quiet_libraries() -> None:
     """Keep what libraries say to their developers away from users; training quiets Lightning itself."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "torch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="PIL")  # what matters about a damaged file is reported as a fault

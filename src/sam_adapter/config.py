@@ -25,6 +25,7 @@ from .options import (
     Resize,
     Save,
     Threshold,
+    among_data,
     parse_loss,
     possible_monitors,
 )
@@ -138,6 +139,13 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
         encoder_changes = self.method != "decoder" or "image_encoder" in parts
         return [
             *super().problems(),
+            *among_data(
+                self.output,
+                images=self.images,
+                masks=self.masks,
+                val_images=self.val_images,
+                val_masks=self.val_masks,
+            ),
             loss_problem,
             None if both else "val_images and val_masks: give both or neither.",
             "group_pattern, groups and group_copies: with --val-images nothing is split; leave them out."
@@ -216,6 +224,7 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
         best = self.threshold == "best"
         return [
             *super().problems(),
+            *among_data(self.output, images=self.images, masks=self.masks),
             "threshold: 'best' is known of adapters alone; give a number." if best and self.adapter is None else None,
             "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
             "compare: needs an adapter." if self.compare and self.adapter is None else None,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .writing import written_beside
 
 _KEYS = frozenset({"state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch", "global_step"})
@@ -36,13 +36,33 @@ class RunCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: If the file is damaged, or no state of a run.
         """
-        cure = "Start the run again (--overwrite true), or copy the file again if it is a copy."
-        try:
-            checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except Exception as error:  # of many types, depending on where the file is cut
-            reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-            raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}). {cure}") from error
-        missing = _KEYS - checkpoint.keys() if isinstance(checkpoint, dict) else _KEYS
-        if missing:
-            raise CheckpointError(f"{path}: no state of a run, it has no '{min(missing)}'. {cure}")
-        return checkpoint
+        return _read(path, map_location=map_location or "cpu")
+
+
+def require_epochs_left(path: Path, epochs: int) -> None:
+    """Refuse to go on to fewer epochs than a run has begun.
+
+    Args:
+        path: Its ``last.ckpt``, of which the tensors are not read.
+        epochs: How many it is to have.
+
+    Raises:
+        ConfigError: If it has begun more.
+        CheckpointError: If the file is damaged, or no state of a run.
+    """
+    begun = _read(path, map_location="cpu", mmap=True)["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"]
+    if begun > epochs:
+        raise ConfigError(f"epochs: the run has come to epoch {begun} already; give {begun} or more, got {epochs}.")
+
+
+def _read(path: Any, *, map_location: Any, mmap: bool = False) -> dict[str, Any]:
+    cure = "Start the run again (--overwrite true), or copy the file again if it is a copy."
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except Exception as error:  # of many types, depending on where the file is cut
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}). {cure}") from error
+    missing = _KEYS - checkpoint.keys() if isinstance(checkpoint, dict) else _KEYS
+    if missing:
+        raise CheckpointError(f"{path}: no state of a run, it has no '{min(missing)}'. {cure}")
+    return checkpoint

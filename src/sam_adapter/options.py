@@ -5,6 +5,7 @@ torch, so that the command line answers at once.
 """
 
 import math
+import os
 import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
@@ -91,7 +92,7 @@ class Config:
             try:
                 value = _fitted(value, hint)
             except (TypeError, ValueError, OverflowError):
-                wrong.append(f"{name}: expected {_shown(hint)}, got {shortened(value)}.")
+                wrong.append(f"{name}: expected {shown_type(hint)}, got {shortened(value)}.")
                 continue
             object.__setattr__(self, name, value)
             if problem := range_problem(name, value):
@@ -140,7 +141,10 @@ class Config:
         needed = [one.name for one in fields(cls) if one.default is MISSING and one.default_factory is MISSING]
         if missing := [name for name in needed if name not in values]:
             raise ConfigError(f"{path}: {', '.join(missing)} must be given.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(*(f"{path}: {problem}" for problem in error.problems)) from error
 
     def but(self, **changes: Any) -> Self:
         """A copy with some values changed."""
@@ -183,13 +187,14 @@ def _fitted_to_one(value: Any, hints: list[Any]) -> Any:
     return _fitted(value, hints[-1])
 
 
-def _shown(hint: Any) -> str:
+def shown_type(hint: Any) -> str:
+    """A type of an option in plain words."""
     if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
+        return f"{'one of ' if len(get_args(hint)) > 1 else ''}{', '.join(map(str, get_args(hint)))}"
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join("null" if choice is NoneType else _shown(choice) for choice in get_args(hint))
+        return " or ".join("null" if choice is NoneType else shown_type(choice) for choice in get_args(hint))
     if get_origin(hint) is tuple:
-        return f"a list, each {_shown(get_args(hint)[0])}"
+        return f"a list, each {shown_type(get_args(hint)[0])}"
     return {Path: "a path", float: "a number", int: "a whole number", bool: "true or false", str: "text"}[hint]
 
 
@@ -233,6 +238,23 @@ class DataOptions(Config):
     def void_values(self) -> tuple[tuple[float, ...], ...]:
         """`ignore_value` as numbers: ``(v,)``, or ``(red, green, blue)``."""
         return tuple(_mask_value(value) for value in self.ignore_value)
+
+
+def among_data(output: Path, **folders: Path | None) -> list[str | None]:
+    """A problem if an output folder is, or lies in, a folder whose pictures are read.
+
+    Args:
+        output: Where a command writes.
+        folders: What it reads, by option.
+    """
+    place = Path(os.path.realpath(output))
+    read = {name: Path(os.path.realpath(folder)) for name, folder in folders.items() if folder is not None}
+    return [
+        f"output: '{output}' lies in the folder of {name}, and what is written there would be taken for data. Choose "
+        "another folder."
+        for name, folder in read.items()
+        if place.is_relative_to(folder)
+    ]
 
 
 def _mask_value(value: float | str) -> tuple[float, ...]:

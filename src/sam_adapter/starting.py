@@ -35,6 +35,11 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
     state = read_adapter_weights(folder)
     method = description.method_settings.carrying_spare(state)
     ours, expected = _compared(segmenter.method), _compared(method)
+    if ours["method"] != expected["method"]:
+        raise CheckpointError(
+            f"start_from: {folder} was trained with '--method {expected['method']}', and the run has "
+            f"'--method {ours['method']}'. Give the run the same."
+        )
     different = [
         f"{name} is {expected.get(name)} there and {ours.get(name)} here"
         for name in ours | expected
@@ -45,7 +50,16 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
             f"start_from: {folder} was trained with another method: {'; '.join(different)}. Give the run the same."
         )
     begun = SamSegmenter(segmenter.backbone, method, segmenter.preprocessing, prompt=segmenter.prompt)
-    begun.require_fitting(state)
+    size, own_size = description.preprocessing.image_size, segmenter.preprocessing.image_size
+    try:
+        begun.require_fitting(state)
+    except CheckpointError as error:
+        if size == own_size or "image_encoder" not in method.parts:
+            raise
+        raise CheckpointError(
+            f"start_from: {folder} was trained at image size {size}, the run has {own_size}, and an image encoder that "
+            f"was trained fits its own size alone. Give '--image-size {size}'."
+        ) from error
     return begun, state
 
 

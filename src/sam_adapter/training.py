@@ -26,7 +26,7 @@ from .collapse import CollapseWatch
 from .config import TrainConfig
 from .curves import draw_curves
 from .errors import ConfigError
-from .last_checkpoint import RunCheckpointIO
+from .last_checkpoint import RunCheckpointIO, require_epochs_left
 from .locking import owned
 from .memory import memory_advised
 from .methods import parameter_summary
@@ -96,6 +96,8 @@ def _train(config: TrainConfig) -> TrainResult:
     if is_main_process():
         remove_leftovers(config.output)
     resume_from = prepare_output(config)
+    if resume_from:
+        require_epochs_left(resume_from, config.epochs)
     lightning.seed_everything(config.seed, verbose=False)
     task, data = prepared(config)
     validated = bool(data.val_records)

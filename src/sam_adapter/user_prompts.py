@@ -14,6 +14,7 @@ from torch import Tensor
 from .batch import Prompt, Size
 from .data.reading import image_size
 from .errors import ConfigError, DataError
+from .options import ASKED_KINDS
 from .ranges import shortened
 
 LARGEST_FILE = 256 << 20
@@ -91,6 +92,11 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Pro
         raise ConfigError(f"prompts: '{path}' is not JSON ({error}).") from error
     if not isinstance(entries, dict):
         raise ConfigError(f"prompts: '{path}' should map file names to prompts.")
+    if set(entries) == set(ASKED_KINDS):
+        raise ConfigError(
+            f"prompts: '{path}' has a table for each kind of prompt, as 'evaluate --prompt mixed' writes. Give a file "
+            'with what stands under "box" or "points" alone.'
+        )
     by_name = {f"{name}{file.suffix}": file for file, name in pictures}
     bare = Counter(file.name for file, _ in pictures)
     by_name |= {file.name: file for file, _ in pictures if bare[file.name] == 1}

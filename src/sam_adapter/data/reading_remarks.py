@@ -105,6 +105,9 @@ def _void(seen: Sequence[Seen], options: DataOptions) -> list[Remark]:
         share = sum(one.look.void for one in void) / len(void)
         text = f"{len(void)} masks have void, {share:.1%} of their pixels on average; it counts nowhere"
         found.append(Remark("void", tuple(one.record.mask for one in void), text))
+    if blank := tuple(one.record.mask for one in seen if one.look.void == 1):
+        text = f"{len(blank)} masks are void everywhere; nothing is learnt from them, and they are not scored"
+        found.append(Remark("void_everywhere", blank, text, "leave these pairs out, or look at '--ignore-value'"))
     return found
 
 

@@ -142,11 +142,11 @@ class OverlapMetrics(Metric):
             all images of the mean over the kinds.
 
         Raises:
-            ValueError: If there is no image.
+            ValueError: If there is no image; images of which no pixel counts are images, though not counted.
         """
-        answers = self.per_prompt()
-        if not answers:
+        if not len(_joined(self.keys)):
             raise ValueError("no image was scored")
+        answers = self.per_prompt()
         empty = [scores for scores in answers.values() if is_empty(scores)]
         images = self.per_image()
         result: dict[str, float] = {}
