@@ -145,6 +145,19 @@ def test_train_evaluate_predict_from_the_command_line(
     assert len(list((tmp_path / "p/masks").iterdir())) == len(list((tmp_path / "p/overlays").iterdir())) == 6
 
 
+def test_a_library_cannot_swallow_ctrl_c_while_it_is_imported(tmp_path: Path):
+    (tmp_path / "greedy.py").write_text(
+        "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\n"
+    )
+    code = (
+        "from sam_adapter import cli\n"
+        "def run(config):\n    import greedy\n    print('went on')\n"
+        "cli.RUN['info'] = run\ncli.main(['info'])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "sam-adapter: stopped.\n")
+
+
 def test_a_users_error_has_no_traceback(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         cli.main(["predict", "--adapter", str(tmp_path), "--input", str(pairs / "images"), "--output", "o"])

@@ -86,21 +86,24 @@ def main(arguments: list[str] | None = None) -> None:
         _no_command(arguments)
     name = arguments[0]
     follow_first_process()
-    config = parse(name, arguments[1:])
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # PyTorch is not imported yet
     level = logging.INFO if is_main_process() else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
     stopped = 0
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
         stopped = number
+        if _importing(frame):  # libraries may catch what is raised while they are imported, and the run would go on
+            if is_main_process():
+                print("sam-adapter: stopped.", file=sys.stderr, flush=True)
+            os._exit(128 + number)
         raise stop_error(number)
 
     try:
         with handling_signals(stop):
-            RUN[name](config)
+            RUN[name](parse(name, arguments[1:]))
     except SamAdapterError as error:
         print(f"sam-adapter: error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -119,6 +122,13 @@ def main(arguments: list[str] | None = None) -> None:
         if is_main_process():
             print("sam-adapter: stopped.", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else stopped or signal.SIGINT))
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether Python was importing a module when a signal came."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def parse(command: str, arguments: list[str]) -> Config:
