@@ -69,6 +69,17 @@ def test_signed_numbers_with_customary_missing_data(tmp_path: Path):
     assert found.rules.brightness.integer == (0, 2047)
 
 
+@pytest.mark.parametrize("padding", [-2000, -3024])
+def test_what_ct_scanners_write_around_the_body_changes_no_scale(tmp_path: Path, padding: int):
+    pictures = [(ground(index).astype(np.int16) - 140) * 20 for index in range(4)]  # -800 to 780
+    pictures[0][:, :15] = padding
+    found = inspect(write_set(tmp_path, pictures))
+    assert found.rules.brightness is not None
+    assert found.rules.brightness.integer is not None
+    assert found.rules.brightness.integer[0] >= -800
+    assert "no_data" in [remark.kind for remark in found.remarks]
+
+
 def test_the_file_says_what_is_missing(tmp_path: Path):
     pixels = ground(0) * 5
     pixels[:20] = 7

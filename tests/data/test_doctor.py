@@ -236,6 +236,30 @@ def test_json_and_sheet_are_written_with_faults_too(tmp_path: Path):
     assert Image.open(sheet).format == "PNG"
 
 
+@pytest.mark.parametrize("option", ["json", "sheet"])
+def test_where_nothing_can_be_written_is_said_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+):
+    folder = write_scenes(tmp_path, 2)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SystemExit) as stopped:
+        main(
+            [
+                "check",
+                "--images",
+                f"{folder}/images",
+                "--masks",
+                f"{folder}/masks",
+                f"--{option}",
+                f"{tmp_path}/file/out",
+            ]
+        )
+    shown = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert f"{option}: '{tmp_path}/file' cannot be a folder" in shown.err
+    assert not shown.out
+
+
 def test_the_sheet_shows_outline_and_box_and_what_is_remarked_first(tmp_path: Path):
     folder = write_scenes(tmp_path, 8)
     rng = np.random.default_rng(1)

@@ -48,6 +48,15 @@ def test_tables_as_people_have_them(tmp_path: Path, text: str):
     assert group_names(records("a", "b", "sub/c"), table(tmp_path / "groups.csv", text)) == ["x", "y", "x"]
 
 
+def test_tables_of_spreadsheets_are_read_or_told_how_to_save(tmp_path: Path):
+    path = tmp_path / "groups.csv"
+    path.write_text("image\tgroup\na\tMüller\n", encoding="utf-16")
+    assert group_names(records("a"), GroupOptions(groups=path)) == ["Müller"]
+    path.write_text("image,group\na,Müller\n", encoding="latin-1")
+    with pytest.raises(ConfigError, match="CSV UTF-8"):
+        group_names(records("a"), GroupOptions(groups=path))
+
+
 def test_all_problems_of_a_table_are_reported_at_once(tmp_path: Path):
     options = table(tmp_path / "groups.csv", "image,group\na,x\na,y\nb,\n")
     with pytest.raises(DataError) as error:

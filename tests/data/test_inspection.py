@@ -1,4 +1,6 @@
 import os
+import shlex
+import shutil
 import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
@@ -189,3 +191,75 @@ def test_threads_share_a_budget_of_pixels():
         list(pool.map(work, [60, 30, 80, 10, 20, 50, 40, 90] * 3))
     assert 50 < most[0] <= 100
     work(500)  # larger than all: alone
+
+
+def rename(folder: Path, form: str) -> None:
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(form.format(path.stem, path.suffix)))
+
+
+def test_names_that_differ_in_case_alone_are_paired(tmp_path: Path):
+    write_pairs(tmp_path, 4)
+    for path in list((tmp_path / "masks").iterdir()):
+        path.rename(path.with_name(path.name.upper()))
+    shutil.copy(tmp_path / "images" / "img_00.png", tmp_path / "images" / "Img_00.png")  # two could be meant
+    listing = list_pairs(tmp_path / "images", tmp_path / "masks")
+    assert [record.mask.name for record in listing.records] == ["IMG_01.PNG", "IMG_02.PNG", "IMG_03.PNG"]
+    assert len(listing.images_without_mask) == 2
+    assert [path.name for path in listing.masks_without_image] == ["IMG_00.PNG"]
+
+
+@pytest.mark.parametrize(("form", "pattern"), [("{0}_mask{1}", "{stem}_mask"), ("GT {0}{1}", "GT {stem}")])
+def test_a_pattern_that_fits_the_names_is_offered_and_works(tmp_path: Path, form: str, pattern: str):
+    write_pairs(tmp_path, 4)
+    rename(tmp_path / "masks", form)
+    options = CheckConfig(images=tmp_path / "images", masks=tmp_path / "masks")
+    found = inspect(options)
+    (cure,) = {fault.cure for fault in found.faults}
+    command, offered = shlex.split(cure.split("'")[1])
+    assert (command, offered) == ("--mask-pattern", pattern)
+    cured = inspect(options.but(mask_pattern=offered))
+    assert (len(cured.records), cured.faults) == (4, [])
+
+
+def test_files_without_content_are_told_apart(tmp_path: Path):
+    write_pairs(tmp_path, 5)
+    images = tmp_path / "images"
+    (images / "img_00.png").write_bytes(b"")
+    (images / "img_01.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (images / "img_02.png").unlink()
+    (images / "img_02.png").symlink_to("nowhere.png")
+    report = inspect(CheckConfig(images=images, masks=tmp_path / "masks")).report()
+    assert "img_00.png: cannot be read as a picture (it is empty, 0 bytes)" in report
+    assert "git lfs pull" in report
+    assert "img_02.png: links to nowhere.png, which is not there" in report
+
+
+def test_a_folder_of_other_files_says_what_is_there(tmp_path: Path):
+    write_pairs(tmp_path, 1)
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "img_00.dcm").write_bytes(bytes(200))
+    with pytest.raises(ConfigError, match=r"1 \.dcm.*PNG or TIFF"):
+        list_pairs(tmp_path / "scans", tmp_path / "masks")
+
+
+def test_all_pages_are_offered_only_if_masks_have_them(tmp_path: Path):
+    write_pairs(tmp_path, 2)
+    size = Image.open(tmp_path / "masks" / "img_00.png").size[::-1]
+    (tmp_path / "images" / "img_00.png").unlink()
+    tifffile.imwrite(tmp_path / "images" / "img_00.tif", np.zeros((3, *size), np.uint16), photometric="minisblack")
+    (remark,) = [
+        one
+        for one in inspect(CheckConfig(images=tmp_path / "images", masks=tmp_path / "masks")).remarks
+        if one.kind == "dropped_pages"
+    ]
+    assert "--pages all" not in remark.cure
+
+
+def test_a_set_without_any_foreground_is_no_set_to_learn_from(tmp_path: Path):
+    write_pairs(tmp_path, 2)
+    options = CheckConfig(images=tmp_path / "images", masks=tmp_path / "masks")
+    ignored = inspect(options.but(ignore_value=(255,)))
+    (remark,) = [one for one in ignored.remarks if one.kind == "empty_masks"]
+    assert "nothing to learn" in remark.text
+    assert "--ignore-value" in remark.cure

@@ -212,7 +212,7 @@ def test_missing_data_in_masks_are_never_foreground(tmp_path: Path, missing: flo
     (cure,) = {fault.cure.split("'")[1] for fault in found.faults}
     assert cure == f"--ignore-value {missing:g}"
     assert "nonzero" not in found.report()
-    assert reads_discs(inspect(options.but(ignore_value=(missing,))))
+    assert reads_discs(inspect(options.but(ignore_value=(f"{missing:g}",))))
     if np.isnan(missing):
         assert kinds(inspect(options.but(mask_rule="nonzero"))) == {"void_value": 8}
 

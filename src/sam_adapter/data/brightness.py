@@ -23,6 +23,8 @@ _GAP = 10.0
 """A value is taken for missing data if it lies this many ranges of all others away from them."""
 _CUSTOMARY = (-999.0, -9999.0, -32767.0, -32768.0, -99999.0)
 """Values that often stand for missing data; these need only lie one range away."""
+_PADDING = (-2000.0, -2048.0, -3000.0, -3024.0)
+"""What CT scanners write around the round field of view; these need lie only a fifth of a range below the others."""
 _HOT_SHARE = 0.005
 """Missing data at the upper end must fill this share of a picture; less is hot pixels."""
 _BEYOND = 1e9
@@ -204,7 +206,8 @@ def _without_outliers(
         first, last = float(values[0]), float(values[-1])
         below = (float(values[1]) - first) / max(last - float(values[1]), 1e-6)
         above = (last - float(values[-2])) / max(float(values[-2]) - first, 1e-6)
-        if first < 0 and (below > _GAP or (first in _CUSTOMARY and below > 1)):
+        customary = (first in _CUSTOMARY and below > 1) or (first in _PADDING and below > 0.2)
+        if first < 0 and (below > _GAP or customary):
             gone.append(first)
             values, counts = values[1:], counts[1:]
         elif above > _GAP and (counts[-1] >= _HOT_SHARE * total or (floating and last > _BEYOND)):

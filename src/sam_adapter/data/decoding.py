@@ -189,14 +189,24 @@ def _readable(path: Path) -> Iterator[None]:
         text = str(error)
         raise (error if text.startswith(str(path)) else DataError(f"{path}: {text}")) from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: cannot be read as a picture (its format is not known). Replace it.") from error
+        start = _first_bytes(path)
+        if start.startswith(b"version https://git-lfs"):
+            raise DataError(f"{path}: stands for a file in Git LFS. Fetch it with 'git lfs pull'.") from error
+        reason = "its format is not known" if start else "it is empty, 0 bytes"
+        raise DataError(f"{path}: cannot be read as a picture ({reason}). Replace it.") from error
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
+        what = f"links to {path.readlink()}, which is not there" if path.is_symlink() else "no such file"
+        raise DataError(f"{path}: {what}.") from error
     except MemoryError as error:
         raise DataError(f"{path}: does not fit into memory. Cut it into tiles or shrink it.") from error
     except Exception as error:  # the readers raise many types
         reason = str(error).replace(repr(str(path)), "it").rstrip(".") or type(error).__name__
         raise DataError(f"{path}: cannot be read as a picture ({reason}). Replace the file.") from error
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
 
 
 _limit = threading.Lock()

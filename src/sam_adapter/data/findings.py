@@ -13,7 +13,9 @@ from .objects import Objects
 from .rules import ReadingRules
 from .sources import Record, printable
 
-_BY_PATTERN = "'--mask-pattern' tells how masks are named"
+_BY_PATTERN = (
+    "a mask has its image's folders and stem, or is named as '--mask-pattern' says, for example with '{stem}_mask'"
+)
 
 CURES = {
     "image_without_mask": f"add the mask, or move the image away; {_BY_PATTERN}",
@@ -30,7 +32,7 @@ CURES = {
     "mask_not_binary": "",
     "rule_empties_masks": "",
     "rule_fills_masks": "",
-    "groups": "give every image one group, and two groups or more",
+    "groups": "give a table or a pattern by which every image has one group, and there are two groups or more",
 }
 """Kind of fault to what helps, in the order of the report; empty where each fault says what was tried on it."""
 

@@ -85,9 +85,13 @@ def _from_table(records: Sequence[Record], path: Path) -> list[str]:
 def _read_table(path: Path) -> tuple[dict[str, str], list[str]]:
     """Image to group, and what is wrong with the rows."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"groups: {path} cannot be read as a text file ({error}).") from error
+        content = path.read_bytes()
+        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # a spreadsheet's "Unicode text"
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"groups: '{path}' cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"groups: '{path}' is no text in UTF-8. Save it as 'CSV UTF-8'.") from error
     lines = [line for line in text.splitlines() if line.strip()]
     separator = next((one for one in ("\t", ";", ",") if lines and one in lines[0]), None)
     if separator is None:  # words between blanks; the last is the group, as a name may hold blanks

@@ -24,7 +24,7 @@ from .reading import rgb, split_mask
 from .reading_remarks import Seen, remarks_of
 from .remarks import object_remarks, orientation_remarks
 from .rules import ReadingRules
-from .sources import Listing, Record, list_pairs
+from .sources import Listing, Record, fitting_mask_pattern, list_pairs
 from .troubles import Trouble
 from .values import MaskTable
 
@@ -102,8 +102,11 @@ def _summary(listing: Listing, pairs: list[_Pair], table: MaskTable, options: Da
     depths = [pair.depth for pair in good if pair.depth is not None]
     rules = ReadingRules(masks=table, brightness=scale_of(depths), pages=options.pages)
     found = Inspection(ignored=listing.ignored, rules=rules)
-    found.faults += [Fault("image_without_mask", path) for path in listing.images_without_mask]
-    found.faults += [Fault("mask_without_image", path) for path in listing.masks_without_image]
+    pattern = fitting_mask_pattern(listing)
+    quoted = f'"{pattern}"' if pattern and " " in pattern else pattern
+    cure = f"'--mask-pattern {quoted}' finds masks that are named so" if pattern else ""
+    found.faults += [Fault("image_without_mask", path, cure=cure) for path in listing.images_without_mask]
+    found.faults += [Fault("mask_without_image", path, cure=cure) for path in listing.masks_without_image]
     for paths in listing.duplicates:
         found.faults.append(Fault("duplicate_stem", paths[0], "also " + ", ".join(str(p) for p in paths[1:])))
     found.faults += [fault for pair in pairs for fault in pair.faults]
@@ -134,12 +137,18 @@ def _with_headers(record: Record, options: DataOptions) -> _Pair:
     return pair
 
 
-def _mismatch(image: Header, mask: Header) -> str:
+def _mismatch(path: Path, image: Header, mask: Header) -> Fault:
     sizes = [f"{header.size[1]}x{header.size[0]}" for header in (mask, image)]
     text = f"mask is {sizes[0]} but its image is {sizes[1]}"
-    if image.orientation in (5, 6, 7, 8) and mask.orientation == 1 and image.size == mask.size[::-1]:
-        text += f" as it is shown; the mask has the size that it is stored in (EXIF orientation {image.orientation})"
-    return text
+    cure = ""
+    if image.size == mask.size[::-1]:
+        cure = "turn the mask by a quarter, as its image is"
+        if image.orientation in (5, 6, 7, 8) and mask.orientation == 1:
+            text += (
+                f" as it is shown; the mask has the size that it is stored in (EXIF orientation {image.orientation})"
+            )
+            cure = "turn the mask as its image is turned, or remove the orientation from the image"
+    return Fault("size_mismatch", path, text, cure=cure)
 
 
 def _pages(pair: _Pair, options: DataOptions) -> list[_Pair]:
@@ -184,7 +193,7 @@ def _look_at(pair: _Pair, table: MaskTable, in_flight: InFlight) -> None:
         return
     turned = image.turned and mask is not None and not mask.turned
     if mask is not None and image.size != mask.size and not any(one.path == pair.record.mask for one in pair.faults):
-        pair.faults.append(Fault("size_mismatch", pair.record.mask, _mismatch(image, mask)))
+        pair.faults.append(_mismatch(pair.record.mask, image, mask))
     # A function of its own, so that its arrays are gone before the next picture may be read.
     with in_flight.hold(pair.pixels):
         _take_numbers(pair, table, turned=image.orientation if turned else 1)

@@ -46,18 +46,24 @@ def remarks_of(seen: Sequence[Seen], rules: ReadingRules, options: DataOptions, 
             "are foreground everywhere",
             "look at them; a mask of one value says nothing about an outline",
         ),
-        _masks(
-            seen,
-            "empty_masks",
-            lambda look: look.foreground == 0,
-            "have no foreground",
-            "nothing, if the pictures show no object; '--empty-masks skip' leaves them out of training",
-        ),
+        _empty(seen),
     ]
     if loops:
         text = f"{len(loops)} links lead back to a folder above them and were not followed"
         found.append(Remark("symlink_loop", tuple(loops), text, "remove the links"))
     return [remark for remark in found if remark is not None]
+
+
+def _empty(seen: Sequence[Seen]) -> Remark | None:
+    cure = "nothing, if the pictures show no object; training with '--empty-masks skip' leaves them out"
+    what = "have no foreground"
+    if all(one.look.foreground == 0 for one in seen):
+        what = "have no foreground, and no other mask has any: there is nothing to learn from them alone"
+        void = any(one.look.void for one in seen)
+        cure = (
+            "leave '--ignore-value' out or give another value" if void else "add pictures with objects and their masks"
+        )
+    return _masks(seen, "empty_masks", lambda look: look.foreground == 0, what, cure)
 
 
 def _inverted(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
@@ -144,7 +150,10 @@ def _dropped_pages(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
         return None
     dropped = sum(header.pages - 1 for one in seen for header in one.headers.values())
     text = f"{len(files)} files have several pages; only the first of each is read, {dropped} are not"
-    return Remark("dropped_pages", tuple(files), text, "'--pages all' makes a pair of each page")
+    cure = "'--pages all' makes a pair of each page"
+    if any(len({header.pages for header in one.headers.values()}) > 1 for one in seen):
+        cure = "nothing, if the masks belong to the first pages; else save image and mask with equally many pages"
+    return Remark("dropped_pages", tuple(files), text, cure)
 
 
 def _masks(seen: Sequence[Seen], kind: str, which: Callable[[PairLook], bool], what: str, cure: str) -> Remark | None:

@@ -33,8 +33,8 @@ def object_remarks(pairs: Pairs) -> list[Remark]:
         f"{fill:.1%} foreground (median). An adapter that learns such boxes no longer takes a box for one object"
     )
     cure = (
-        "for one answer a picture choose '--prompt none'; to ask for one object at a time, cut the pictures so that "
-        "each holds one, with a mask of that object alone"
+        "for one answer a picture train with '--prompt none'; to ask for one object at a time, cut the pictures so "
+        "that each holds one, with a mask of that object alone"
     )
     return [Remark("several_objects", tuple(record.mask for _, record in several), text, cure)]
 

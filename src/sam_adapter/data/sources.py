@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,10 +39,12 @@ class Pictures:
         files: Pictures in sorted order.
         ignored: Number of files that are no pictures.
         loops: Symbolic links that lead back to a folder above them; they were not followed.
+        endings: How often each extension occurs among the ignored files.
     """
 
     files: list[Path] = field(default_factory=list)
     ignored: int = 0
+    endings: Counter[str] = field(default_factory=Counter)
     loops: list[Path] = field(default_factory=list)
 
 
@@ -95,6 +97,7 @@ def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listi
         listing.ignored += found_masks.ignored
     for files in (image_files, mask_files):
         listing.duplicates += [paths for _, paths in sorted(files.items()) if len(paths) > 1]
+    _follow_case(image_files, mask_files)
     for name, paths in sorted(image_files.items()):
         partners = mask_files.pop(name, [])
         if not partners:
@@ -103,6 +106,36 @@ def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listi
             listing.records.append(Record(name, paths[0], partners[0]))
     listing.masks_without_image = [path for _, paths in sorted(mask_files.items()) for path in paths]
     return listing
+
+
+def _follow_case(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> None:
+    """Give masks without an image the name of the one image that differs in upper and lower case alone."""
+    left: dict[str, list[str]] = defaultdict(list)
+    for name in images.keys() - masks.keys():
+        left[name.casefold()].append(name)
+    alone: dict[str, list[str]] = defaultdict(list)
+    for name in masks.keys() - images.keys():
+        alone[name.casefold()].append(name)
+    for folded, names in alone.items():
+        if len(names) == len(left.get(folded, [])) == 1:
+            masks[left[folded][0]] = masks.pop(names[0])
+
+
+def fitting_mask_pattern(listing: Listing) -> str | None:
+    """A ``--mask-pattern`` by which most masks without an image, and two or more, would find one, if there is any."""
+    images = {unicodedata.normalize("NFC", path.stem).lower() for path in listing.images_without_mask}
+    patterns: Counter[str] = Counter()
+    masks = listing.masks_without_image[:_TRIED]
+    for path in masks:
+        stem = unicodedata.normalize("NFC", path.stem)
+        parts = [(start, end) for start in range(len(stem)) for end in range(start + 1, len(stem) + 1)]
+        inside = [(start, end) for start, end in parts if stem[start:end].lower() in images]
+        if inside:
+            start, end = max(inside, key=lambda part: part[1] - part[0])
+            patterns[f"{stem[:start]}{{stem}}{stem[end:]}"] += 1
+    ((pattern, count),) = patterns.most_common(1) or [("", 0)]
+    fits = count >= max(2, len(masks) / 2) and pattern != "{stem}" and not set(pattern) & set("'\"$`\\")
+    return pattern if fits else None
 
 
 def list_pictures(folder: Path) -> Pictures:
@@ -119,9 +152,12 @@ def list_pictures(folder: Path) -> Pictures:
             found.files.append(path)
         else:
             found.ignored += 1
+            found.endings[suffix] += 1
     return found
 
 
+_TRIED = 200
+"""Masks whose names are looked at to find a pattern."""
 _NOT_PICTURES = {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf"}
 
 
@@ -144,7 +180,8 @@ def _walk(folder: Path, loops: list[Path]) -> Iterator[Path]:
         folders[:] = kept
         for name in files:
             path = Path(place, name)
-            if not name.startswith(".") and path.is_file():
+            # A link that leads nowhere is a picture that is missing.
+            if not name.startswith(".") and (path.is_file() or (path.is_symlink() and not os.path.exists(path))):
                 yield path
 
 
@@ -181,5 +218,9 @@ def _by_name(
         files[printable((Path(parent) / stem).as_posix())].append(path)
     if not files:
         named = "" if pattern is None or pattern.pattern == "(.+)" else " with names that fit the mask pattern"
-        raise ConfigError(f"{option}: '{folder}' holds no pictures{named}.")
+        others = ", ".join(
+            f"{count} {ending or 'without extension'}" for ending, count in pictures.endings.most_common(5)
+        )
+        instead = f", but other files ({others}). Save them as PNG or TIFF" if others and not pictures.files else ""
+        raise ConfigError(f"{option}: '{folder}' holds no pictures{named}{instead}.")
     return dict(files), pictures
