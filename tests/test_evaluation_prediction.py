@@ -124,6 +124,7 @@ def test_predictor_answers_like_the_command(trained, tmp_path: Path):
         ({"points": [[1, 2]], "labels": [2]}, "labels: expected 1 values"),
         ({"labels": [1]}, "labels: given without points"),
         ({"points": [[1, 2]], "labels": 7}, "labels: expected 1 values"),
+        ({"points": [[1, 2], [3, 4]], "labels": [[1], [1, 0]]}, "labels: expected 2 values"),
         ({"mask_input": torch.zeros(3, 16, 16)}, "mask_input: expected"),
         ({"points": "here"}, "points: expected numbers"),
     ],

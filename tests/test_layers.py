@@ -6,7 +6,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "sam_adapter"
 
 LAYERS = [
-    ["errors", "processes", "writing", "locking", "ranges", "options", "config", "batch", "shapes"],
+    ["errors", "processes", "writing", "locking", "ranges", "options", "config", "batch", "shapes", "float64"],
     ["nn", "prompts", "losses", "metrics", "runtime", "drawing"],
     [
         "data.objects",

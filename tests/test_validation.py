@@ -3,8 +3,10 @@
 import itertools
 import json
 import logging
+import math
 import warnings
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,15 +17,19 @@ from safetensors.torch import load_file
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
 from sam_adapter.averaging import MovingAverage
+from sam_adapter.callbacks import AdapterKeeper
 from sam_adapter.checkpoint import save_adapter
 from sam_adapter.config import PredictConfig
+from sam_adapter.epoch_means import EpochMeans
 from sam_adapter.errors import ConfigError
-from sam_adapter.metrics import score
+from sam_adapter.float64 import device_with_float64, with_float64
+from sam_adapter.metrics import ThresholdCurve, score
 from sam_adapter.metrics.thresholds import best_threshold, threshold_ious
 from sam_adapter.model import SamSegmenter
 from sam_adapter.outcome import comparison, worse_than_frozen
 from sam_adapter.prediction import predict
 from sam_adapter.stopping import GracefulStop
+from sam_adapter.task import SegmentationTask
 from test_training import config, rows, weights
 
 
@@ -280,6 +286,55 @@ def test_threshold_ious_by_counting():
     expected = [score(probabilities, target, k / 64, valid=valid)[0].item() for k in range(1, 64)]
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
     assert best_threshold(torch.tensor([0.1] * 20 + [0.9] * 5 + [0.2] * 30 + [0.9] + [0.1] * 7)) == 25 / 64
+
+
+def test_probabilities_that_are_not_a_number_lie_above_no_threshold():
+    probabilities, target = torch.full((4, 4), torch.nan), torch.ones(4, 4)
+    assert threshold_ious(probabilities, target).tolist() == pytest.approx([score(probabilities, target)[0]] * 63)
+    probabilities[0] = 0.9
+    assert threshold_ious(probabilities, target)[31].item() == pytest.approx(0.25, abs=1e-3)
+    curve = ThresholdCurve()
+    curve.update(probabilities, target)
+    assert curve.recall[128] == 0.25
+
+
+def test_a_diverged_epoch_does_not_take_the_place_of_a_good_one(tmp_path: Path):
+    keeper, written = AdapterKeeper(tmp_path, "loss", "min"), []
+    keeper.write = lambda *_: written.append(keeper.epoch)
+    task = Mock(SegmentationTask, val_scores={"loss": 0.5})
+    for epoch, scores in enumerate([{"loss": 0.5}, {}, {"loss": math.nan}, {"loss": 0.4}]):
+        task.val_scores = scores  # of a loss that is NaN for every image there is no mean
+        keeper.on_validation_end(Mock(sanity_checking=False, current_epoch=epoch), task)
+    assert written == [1, 4]
+
+
+def test_without_the_monitored_score_the_latest_is_kept(tmp_path: Path):
+    keeper, written = AdapterKeeper(tmp_path, "iou", "max"), []
+    keeper.write = lambda *_: written.append(keeper.epoch)
+    for epoch in range(2):
+        keeper.on_validation_end(
+            Mock(sanity_checking=False, current_epoch=epoch), Mock(SegmentationTask, val_scores={"empty": 3})
+        )
+    assert written == [1, 2]
+
+
+def test_all_processes_of_a_resumed_run_take_part_in_the_means_of_an_epoch():
+    means = EpochMeans()
+    means.add(3, {"loss": torch.tensor(6.0)}, torch.tensor(4.0))
+    stored = means.state_dict(Mock(root_device=torch.device("cpu"), reduce=lambda sums, **_: sums))
+    asked = []
+    for first in (True, False):
+        again = EpochMeans()
+        again.load_state_dict(stored, first=first)
+        again.over_all(Mock(root_device=torch.device("cpu"), reduce=lambda sums, **_: asked.append(sums) or sums))
+    assert [sums.tolist() for sums in asked] == [[4.0, 6.0], [0.0, 0.0]]
+
+
+def test_scores_leave_a_device_without_float64():
+    tensor = Mock(device=Mock(type="mps"))
+    with_float64(tensor)
+    tensor.to.assert_called_once_with(torch.device("cpu"))
+    assert device_with_float64(torch.device("cuda", 1)) == torch.device("cuda", 1)
 
 
 def test_python_users_see_no_advertisement_and_find_their_settings_as_they_were(

@@ -86,6 +86,26 @@ def test_names_of_any_length_that_the_system_takes(tmp_path: Path):
         partial.write_text("x")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Unix alone has them")
+def test_a_pipe_is_written_into_and_a_link_stays(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with written_beside(tmp_path / "pipe") as partial:
+        partial.write_text("told")
+    assert os.read(reading, 9) == b"told"
+    os.close(reading)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
+    for text in ("new", "newer"):  # first the link leads to nothing
+        with written_beside(tmp_path / "link", durable=True) as partial:
+            assert partial.parent.name == "elsewhere"
+            partial.write_text(text)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "elsewhere" / "file").read_text() == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "link", "pipe"]
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_permissions_follow_the_umask(tmp_path: Path, mask: int):
     before = os.umask(mask)

@@ -63,9 +63,9 @@ class AdapterKeeper(Callback):
         assert isinstance(pl_module, SegmentationTask)
         epoch = trainer.current_epoch + 1
         value = pl_module.val_scores.get(self.monitor)
-        if value is None:
+        if value is None and self.best is None:
             log.warning("No validation image has foreground, so there is no %s; the latest is kept", self.monitor)
-        elif not math.isfinite(value):
+        elif value is None or not math.isfinite(value):  # also a loss that is NaN for every image, which has no mean
             log.warning("%s is %s after epoch %d; the adapter is not kept", self.monitor, value, epoch)
             return
         if value is None or self.best is None or (value > self.best if self.mode == "max" else value < self.best):

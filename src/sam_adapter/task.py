@@ -263,8 +263,7 @@ class SegmentationTask(lightning.LightningModule):
             )
         self.start = None
         self.frozen_scores = checkpoint.get("frozen_scores", {})
-        if self.trainer.global_rank == 0:
-            self.train_means.load_state_dict(checkpoint.get("train_means", {}))
+        self.train_means.load_state_dict(checkpoint.get("train_means", {}), first=self.trainer.global_rank == 0)
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
 

@@ -43,7 +43,10 @@ def make_prompt(
             raise DataError(f"box: expected x1 <= x2 and y1 <= y2, got {boxes.tolist()}.")
     if points is not None:
         point_tensor = _coordinates("points", points, 2, size)[None]  # (1, P, 2)
-        given = [1] * point_tensor.shape[1] if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
+        try:
+            given = [1] * point_tensor.shape[1] if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
+        except ValueError:  # lists of unequal lengths
+            given = labels
         if len(given) != point_tensor.shape[1] or any(label not in (0, 1) or type(label) is not int for label in given):
             raise DataError(f"labels: expected {point_tensor.shape[1]} values, each 0 or 1, got {shortened(given)}.")
         label_tensor = torch.tensor([given])

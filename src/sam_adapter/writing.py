@@ -47,20 +47,27 @@ def temporary_name(ending: str) -> str:
 def written_beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Put a file in its place once it is complete; after an error or Ctrl-C the old one is as it was.
 
+    A symbolic link stays, and the file that it leads to is replaced. A device or pipe, such as /dev/null, is written
+    into: a root user could put a file in its place.
+
     Args:
         path: The place; its folder is made if it is not there.
         durable: Have it on the disk before it takes the old one's place, so that a power failure leaves one of them.
 
     Yields:
-        A temporary file in the same folder, to be written in the block. What looks at the suffix for the format must be
-        told the format.
+        A temporary file in the folder of the place, to be written in the block. What looks at the suffix for the format
+        must be told the format.
 
     Raises:
         OutputError: If it cannot be written.
     """
     with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.parent / temporary_name("partial")
+        place = Path(os.path.realpath(path)) if path.is_symlink() else path
+        if path.exists() and not path.is_file() and not path.is_dir():
+            yield path
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.parent / temporary_name("partial")
         try:
             # Made here, because some libraries write files that nobody else may read, whatever the umask says.
             descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
@@ -71,9 +78,9 @@ def written_beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
                 partial.chmod(mode)
             if durable:
                 _flush(partial)
-            os.replace(partial, path)
+            os.replace(partial, place)
             if durable:
-                _flush(path.parent)
+                _flush(place.parent)
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)  # after success it is gone already

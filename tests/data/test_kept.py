@@ -9,7 +9,7 @@ from sam_adapter.config import CheckConfig, TrainConfig
 from sam_adapter.data import kept
 from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.data.inspection import inspect
-from sam_adapter.data.kept import inspect_once, keep
+from sam_adapter.data.kept import inspect_once, keep, state_of
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_what_is_kept_is_what_was_found(pairs: Path, tmp_path: Path, inspections
     options = CheckConfig(images=pairs / "images", masks=pairs / "masks")
     file = tmp_path / "inspection.npz"
     found = inspect_once(options, file)
-    keep(found, options, file)
+    keep(found, state_of(options), file)
     again = inspect_once(options, file)
     assert len(inspections) == 1
     assert len(again.faults) == 2
@@ -49,7 +49,7 @@ def test_what_is_kept_is_what_was_found(pairs: Path, tmp_path: Path, inspections
 def test_a_set_that_changed_is_looked_at_again(pairs: Path, tmp_path: Path, inspections: list[Path], change: str):
     options = CheckConfig(images=pairs / "images", masks=pairs / "masks")
     file = tmp_path / "inspection.npz"
-    keep(inspect(options), options, file)
+    keep(inspect(options), state_of(options), file)
     image, mask = pairs / "images" / "img_01.png", pairs / "masks" / "img_01.png"
     if change == "image touched":
         os.utime(image, ns=(0, image.stat().st_mtime_ns + 1))
@@ -78,3 +78,15 @@ def test_a_run_keeps_its_inspections(pairs: Path, tmp_path: Path, inspections: l
     assert len(inspections) == 2
     assert (again.train_records, again.val_records) == (data.train_records, data.val_records)
     assert (again.reading, again.val_reading) == (data.reading, data.val_reading)
+
+
+def test_a_file_that_changes_while_a_run_begins_is_looked_at_again(
+    pairs: Path, tmp_path: Path, inspections: list[Path]
+):
+    config = TrainConfig(model="unused", output=tmp_path, images=pairs / "images", masks=pairs / "masks")
+    data = PairDataModule(config)
+    image = pairs / "images" / "img_01.png"
+    os.utime(image, ns=(0, image.stat().st_mtime_ns + 1))
+    data.keep_inspections()
+    PairDataModule(config)
+    assert len(inspections) == 2

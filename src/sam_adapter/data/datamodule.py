@@ -19,7 +19,7 @@ from .augmentation import Augmentation
 from .copies import near_copies
 from .dataset import PairDataset, prompt_maker
 from .findings import Inspection, Remark
-from .kept import inspect_once, keep
+from .kept import inspect_once, keep, state_of
 from .loading import ResumableLoader, scoring_loader, training_loader, worker_count
 from .remarks import folder_copies_remark, tiny_object_remarks
 from .sources import Record
@@ -51,7 +51,7 @@ class PairDataModule(lightning.LightningDataModule):
         self.augmentation = Augmentation("none" if config.embedding_cache else config.augment)
         if config.embedding_cache and config.augment == "default":
             log.info("Images are not augmented, as their embeddings are kept")
-        self._inspections: list[tuple[Inspection, DataOptions, Path]] = []
+        self._inspections: list[tuple[Inspection, str, Path]] = []
         found = self._inspected(config, "inspection.npz")
         records = self._without_empty(found, found.usable(config))
         self.reading = self.val_reading = found.rules
@@ -149,13 +149,14 @@ class PairDataModule(lightning.LightningDataModule):
 
     def keep_inspections(self) -> None:
         """Write into the run's folder what was found, so that resuming and other processes need not look again."""
-        for found, options, path in self._inspections:
-            keep(found, options, path)
+        for found, state, path in self._inspections:
+            keep(found, state, path)
 
     def _inspected(self, options: DataOptions, name: str) -> Inspection:
         path = self.config.output / name
+        state = state_of(options)
         found = inspect_once(options, path)
-        self._inspections.append((found, options, path))
+        self._inspections.append((found, state, path))
         if found.faults and options.faulty == "skip":
             log.warning("Faulty files are left out.\n%s", found.report())
         return found

@@ -32,23 +32,23 @@ def inspect_once(options: DataOptions, kept: Path) -> Inspection:
     try:
         with np.load(kept, allow_pickle=False) as stored:
             values = json.loads(stored["found"].item())
-            if values["state"] == _state(options):
+            if values["state"] == state_of(options):
                 return _from_json(values, [*stored["fingerprints"]])
     except Exception:  # there is none, or it is broken in one of many ways: the set is looked at again
         pass
     return inspect(options)
 
 
-def keep(found: Inspection, options: DataOptions, kept: Path) -> None:
+def keep(found: Inspection, state: str, kept: Path) -> None:
     """Write an inspection for `inspect_once`.
 
     Args:
         found: What was found.
-        options: How the set was read.
+        state: `state_of` the set, from before it was looked at: a file that changes meanwhile must not count as seen.
         kept: The file; its folder exists.
     """
     values = {
-        "state": _state(options),
+        "state": state,
         "records": [asdict(record) for record in found.records],
         "looks": [asdict(look) for look in found.looks],
         "faults": [asdict(fault) for fault in found.faults],
@@ -61,8 +61,12 @@ def keep(found: Inspection, options: DataOptions, kept: Path) -> None:
         np.savez_compressed(file, found=text, fingerprints=np.array(found.fingerprints, dtype=np.int8))
 
 
-def _state(options: DataOptions) -> str:
-    """A digest of the options and of each file's path, size and time of change."""
+def state_of(options: DataOptions) -> str:
+    """A digest of the options and of each file's path, size and time of change.
+
+    Raises:
+        ConfigError: If a folder is missing or empty.
+    """
     listing = list_pairs(options.images, options.masks, options.mask_pattern)
     files = [path for record in listing.records for path in (record.image, record.mask)]
     files += [*listing.images_without_mask, *listing.masks_without_image]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from ..float64 import with_float64
 from ..options import ASKED_KINDS, AskedKind
 from ..shapes import require_same_shape
 from .thresholds import SMOOTHING, best_threshold
@@ -44,7 +45,8 @@ def score(probabilities: Tensor, target: Tensor, threshold: float = 0.5, *, vali
         ValueError: If shapes differ.
     """
     require_same_shape(probabilities, target, valid)
-    counted = torch.ones_like(target, dtype=torch.bool) if valid is None else valid.bool()
+    probabilities, target = with_float64(probabilities), with_float64(target)
+    counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid).bool()
     truth = target.bool() & counted
     mask = (probabilities > threshold) & counted
     tp, marked, present, pixels = (one.sum((-2, -1)).double() for one in (mask & truth, mask, truth, counted))
@@ -95,7 +97,7 @@ class OverlapMetrics(Metric):
         if ious is not None:
             self.ious.append(ious[None])
         self.keys.append(torch.tensor([[index, ASKED_KINDS.index(kind)]], device=row.device))
-        extra = row.new_full((1,), float("nan")) if loss is None else loss.detach().to(row)[None]
+        extra = row.new_full((1,), float("nan")) if loss is None else with_float64(loss.detach()).to(row)[None]
         self.rows.append(torch.cat([row, extra])[None])
 
     def per_prompt(self) -> dict[tuple[int, AskedKind], dict[str, float]]:

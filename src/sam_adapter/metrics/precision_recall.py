@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..float64 import with_float64
 from ..shapes import require_same_shape
 from .overlap import SMOOTHING
 
@@ -40,9 +41,10 @@ class ThresholdCurve:
             ValueError: If the shapes differ.
         """
         require_same_shape(probabilities, target, valid)
+        probabilities, target = with_float64(probabilities), with_float64(target)
         # A power of two scales without rounding, so p > k/256 exactly where the level is larger than k.
-        level = (probabilities.float() * LEVELS).ceil().long()  # 0 to 256
-        counted = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
+        level = (probabilities.float().nan_to_num(0) * LEVELS).ceil().long()  # 0 to 256
+        counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid)
         truth = target.bool() & counted
         tp, fp = _above(level[truth]), _above(level[counted & ~truth])
         foreground = float(truth.sum())

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..float64 import with_float64
 from ..shapes import require_same_shape
 
 SMOOTHING = 1e-3
@@ -21,15 +22,16 @@ def threshold_ious(probabilities: Tensor, target: Tensor, valid: Tensor | None =
         valid: ``(H, W)`` bool, False at pixels that do not count; None counts all.
 
     Returns:
-        ``(63,)`` float32.
+        ``(63,)`` float32. A probability that is NaN lies above no threshold, as in `score`.
 
     Raises:
         ValueError: If shapes differ.
     """
     require_same_shape(probabilities, target, valid)
+    probabilities, target = with_float64(probabilities), with_float64(target)
     # A power of two scales without rounding, so p > k/64 exactly where the level is larger than k.
-    level = (probabilities.float() * STEPS).ceil().long()  # (H, W), 0 to 64
-    counted = torch.ones_like(target, dtype=torch.bool) if valid is None else valid.bool()
+    level = (probabilities.float().nan_to_num(0) * STEPS).ceil().long()  # (H, W), 0 to 64
+    counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid).bool()
     truth = target.bool() & counted
     tp, marked = _above(level[truth]), _above(level[counted])
     return ((tp + SMOOTHING) / (truth.sum() + marked - tp + SMOOTHING)).float()
