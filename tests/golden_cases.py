@@ -5,7 +5,7 @@ version and on every processor; so no weights are stored. ``tools/make_golden.py
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sam_adapter.batch import Batch, Prompt, Sample
 from sam_adapter.config import TrainConfig
-from sam_adapter.losses import weighted_loss
+from sam_adapter.losses import image_losses, weighted_sum
 from sam_adapter.model import SamSegmenter
 from sam_adapter.prompts import box_from_mask
 
@@ -43,6 +43,14 @@ CASES = (
     Case("wide_squash_larger", {"resize": "squash", "image_size": 64}),
     Case("paper_pad_larger", {"preset": "paper", "image_size": 64}),
 )
+
+
+def mean_loss(
+    logits: Sequence[Tensor], targets: Sequence[Tensor], weights: Mapping[str, float]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted sum of losses, averaged over the images, and each loss without its weight."""
+    terms = {name: values.mean() for name, values in image_losses(logits, targets, weights).items()}
+    return weighted_sum(terms, weights), terms
 
 
 def uniform(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -170,7 +178,7 @@ def outcome(case: Case, attention: str = "plain") -> dict[str, Tensor]:
     losses = []
     for step in range(STEPS):
         optimizer.zero_grad()
-        loss, terms = weighted_loss(made.full_logits(made(asked), sizes), targets, LOSS)
+        loss, terms = mean_loss(made.full_logits(made(asked), sizes), targets, LOSS)
         loss.backward()
         losses.append(torch.stack([loss, *terms.values()]).detach())
         if step == 0:

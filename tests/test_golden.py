@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import GOLDEN, needs_shared
+from golden_cases import mean_loss
 from sam_adapter.batch import Batch, Prompt
 from sam_adapter.convert import import_adapter
-from sam_adapter.losses import weighted_loss
 from sam_adapter.metrics import score
 from sam_adapter.model import SamSegmenter
 from sam_adapter.nn.high_frequency import high_frequency
@@ -73,7 +73,7 @@ def test_second_implementation_five_steps():
         embeddings = segmenter.encode(batch.pixel_values)
         output = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
         logits = segmenter.full_logits(output, batch.original_sizes)
-        loss, terms = weighted_loss(logits, batch.targets, {"bce": 1.0, "iou": 1.0})
+        loss, terms = mean_loss(logits, batch.targets, {"bce": 1.0, "iou": 1.0})
         rows = torch.stack(
             [score(one.detach().sigmoid()[0], t[0]) for one, t in zip(logits, batch.targets, strict=True)]
         )
@@ -110,7 +110,7 @@ def test_paper_implementation_three_steps():
         embeddings = segmenter.encode(batch.pixel_values)
         output = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
         logits = segmenter.full_logits(output, [(side, side)] * 2)
-        loss, _ = weighted_loss(logits, targets, {"bce": 1.0, "iou": 1.0})
+        loss, _ = mean_loss(logits, targets, {"bce": 1.0, "iou": 1.0})
         assert loss.item() == pytest.approx(expected, abs=1e-4)
         optimizer.zero_grad()
         loss.backward()

@@ -11,13 +11,13 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from transformers import SamModel
 
 from conftest import random_sam
+from golden_cases import mean_loss
 from sam_adapter.backbones import encoder_block, load_backbone
 from sam_adapter.backbones.sam import tensors_sha256
 from sam_adapter.batch import Batch, Output, Prompt
 from sam_adapter.checkpoint import load, save_adapter
 from sam_adapter.config import TrainConfig
 from sam_adapter.errors import CheckpointError, ConfigError
-from sam_adapter.losses import weighted_loss
 from sam_adapter.model import SamSegmenter
 from sam_adapter.options import AttentionKind
 from sam_adapter.runtime import Machine
@@ -66,7 +66,7 @@ def test_method_contract(name: str, sam_folder: str, tmp_path: Path):
     before = {n: parameter.detach().clone() for n, parameter in segmenter.named_parameters()}
     segmenter.train()
     optimizer = torch.optim.AdamW([p for p in segmenter.parameters() if p.requires_grad], lr=1e-2)
-    weighted_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
+    mean_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
     optimizer.step()
 
     changed = {n for n, p in segmenter.named_parameters() if not torch.equal(p, before[n])}
@@ -210,7 +210,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(sam_folder: str):
         torch.manual_seed(0)
         segmenter = SamSegmenter.from_config(config(sam_folder, gradient_checkpointing=checkpointing))
         batch = example_batch([BOX, Prompt()])
-        weighted_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
+        mean_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
         assert segmenter.adapter is not None
         gradients.append([p.grad for p in segmenter.adapter.parameters()])
     for one, other in zip(*gradients, strict=True):
@@ -228,7 +228,7 @@ def test_compiled_blocks_change_nothing(sam_folder: str, attention: AttentionKin
         machine = Machine.choose(device="cpu", precision="32", attention=attention, compiled=compiled)
         segmenter.suited_to(machine)
         batch = example_batch([BOX, Prompt()])
-        weighted_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
+        mean_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
         assert segmenter.adapter is not None
         gradients.append([p.grad for p in segmenter.adapter.parameters()])
         assert (counters["stats"]["unique_graphs"] > 0) == compiled

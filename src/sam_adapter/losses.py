@@ -127,28 +127,6 @@ def image_losses(
     return dict(zip(chosen, rows.unbind(-1), strict=True))
 
 
-def weighted_loss(
-    logits: Sequence[Tensor],
-    targets: Sequence[Tensor],
-    weights: Mapping[str, float],
-    *,
-    valid: Sequence[Tensor | None] | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted sum of losses, each taken image by image at its own size and averaged over the images.
-
-    Args:
-        logits: For each image ``(K, H, W)``.
-        targets: For each image ``(K, H, W)``, 0 or 1.
-        weights: Name of a loss in `LOSSES` to its weight.
-        valid: As in `image_losses`.
-
-    Returns:
-        The sum, and each loss by name without its weight.
-    """
-    terms = {name: values.mean() for name, values in image_losses(logits, targets, weights, valid=valid).items()}
-    return weighted_sum(terms, weights), terms
-
-
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """Sum of terms of one shape, each times its weight."""
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum(0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_adapter.data.orientation import exif_orientation, fit_of_raster, orientation_beside
+from sam_adapter.data.orientation import fit_of_raster
 from sam_adapter.data.reading import read_image
 
 
@@ -24,7 +24,6 @@ def write_turned(folder: Path, orientation: int, size: tuple[int, int] = (120, 1
 def test_a_mask_of_the_stored_raster_fits_it_and_one_of_the_view_does_not(tmp_path: Path, orientation: int):
     raster, mask = write_turned(tmp_path, orientation)
     view = read_image(tmp_path / "stored.png")
-    assert exif_orientation(tmp_path / "stored.png") == orientation
     assert fit_of_raster(view, mask, orientation) > 2
     turned = Image.fromarray(mask)
     exif = Image.Exif()
@@ -33,14 +32,6 @@ def test_a_mask_of_the_stored_raster_fits_it_and_one_of_the_view_does_not(tmp_pa
     of_view = read_image(tmp_path / "mask.png")[..., 0] > 0
     assert fit_of_raster(view, of_view, orientation) < 0.5
     assert not np.array_equal(raster, view)
-
-
-def test_an_orientation_of_both_files_is_none_beside_the_mask(tmp_path: Path):
-    write_turned(tmp_path, 3)
-    Image.new("L", (9, 9)).save(tmp_path / "plain.png")
-    assert orientation_beside(tmp_path / "stored.png", tmp_path / "plain.png") == 3
-    assert orientation_beside(tmp_path / "stored.png", tmp_path / "stored.png") == 1
-    assert orientation_beside(tmp_path / "plain.png", tmp_path / "stored.png") == 1
 
 
 def test_without_an_outline_nothing_is_said():

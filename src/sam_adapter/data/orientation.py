@@ -1,12 +1,9 @@
 """Which way a mask fits its picture, when the picture carries an EXIF orientation and the mask does not."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 from PIL import Image
 
-_TAG = 0x0112
 _LONGEST = 512
 """Larger pictures are made smaller before outlines and edges are compared."""
 CLEARLY = 1.5
@@ -22,21 +19,6 @@ BACK = {
     8: Image.Transpose.ROTATE_90,
 }
 """Orientation to what turns the stored raster into the view."""
-
-
-def exif_orientation(path: Path) -> int:
-    """The EXIF orientation of a picture, 1 (as stored) if it has none or cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return int(image.getexif().get(_TAG, 1))
-    except Exception:  # Pillow's readers raise many types; the file's faults are reported elsewhere
-        return 1
-
-
-def orientation_beside(image: Path, mask: Path) -> int:
-    """The EXIF orientation of an image if its mask has none, else 1."""
-    turned = exif_orientation(image)
-    return turned if turned > 1 and exif_orientation(mask) == 1 else 1
 
 
 def fit_of_raster(image: np.ndarray, mask: np.ndarray, orientation: int) -> float:

@@ -12,7 +12,6 @@ Storage = Literal["1 bit", "8 bit", "16 bit", "32 bit", "float", "palette", "col
 """How a mask file holds its values. Each storage has values of its own: 255 is white in 8 bits and nothing in 16."""
 
 BACKGROUND, FOREGROUND, VOID, UNKNOWN = 0, 1, 2, 3
-MEANINGS = ("background", "foreground", "void")
 
 ROW_BLOCK = 1 << 20
 """Pixels that are taken at a time where a wider copy of them is made, so that it stays small beside the picture."""
