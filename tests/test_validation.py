@@ -290,7 +290,9 @@ def test_threshold_ious_by_counting():
 
 def test_probabilities_that_are_not_a_number_lie_above_no_threshold():
     probabilities, target = torch.full((4, 4), torch.nan), torch.ones(4, 4)
-    assert threshold_ious(probabilities, target).tolist() == pytest.approx([score(probabilities, target)[0]] * 63)
+    assert threshold_ious(probabilities, target).tolist() == pytest.approx(
+        [score(probabilities, target)[0].item()] * 63
+    )
     probabilities[0] = 0.9
     assert threshold_ious(probabilities, target)[31].item() == pytest.approx(0.25, abs=1e-3)
     curve = ThresholdCurve()
