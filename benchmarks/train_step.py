@@ -30,7 +30,7 @@ from machine import machine
 from sam_adapter.backbones.sam import BaseIdentity, SamBackbone
 from sam_adapter.batch import Batch, Prompt
 from sam_adapter.data.transforms import Preprocessing
-from sam_adapter.losses import weighted_loss
+from sam_adapter.losses import image_losses, weighted_sum
 from sam_adapter.methods import MethodSettings
 from sam_adapter.model import SamSegmenter
 from sam_adapter.nn.sam_adapter import AdapterSettings
@@ -141,7 +141,7 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
         began = machine.clock()
         with machine.autocast():
             logits = segmenter.full_logits(segmenter(batch), batch.original_sizes)
-            loss, _ = weighted_loss(logits, batch.targets, {"bce": 1.0, "iou": 1.0})
+            loss = weighted_sum(image_losses(logits, batch.targets, LOSS), LOSS).mean()
         forwards.append(machine.clock() - began)
         loss.backward()
         optimizer.step()
@@ -160,13 +160,16 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
     }
 
 
+LOSS = {"bce": 1.0, "iou": 1.0}
+
+
 def counted_tflop(model: str, image_size: int, batch_size: int) -> float:
     """Arithmetic of one step in 1e12 operations, by the definition: nothing is computed twice, no memory is used."""
     segmenter = random_segmenter(model, image_size, "eager-float32", device="meta")
     batch = random_batch(batch_size, image_size).to("meta")
     with FlopCounterMode(display=False) as counter:
         logits = segmenter.full_logits(segmenter(batch), batch.original_sizes)
-        weighted_loss(logits, batch.targets, {"bce": 1.0, "iou": 1.0})[0].backward()
+        weighted_sum(image_losses(logits, batch.targets, LOSS), LOSS).mean().backward()
     return counter.get_total_flops() / 1e12
 
 

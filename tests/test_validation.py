@@ -302,7 +302,7 @@ def test_probabilities_that_are_not_a_number_lie_above_no_threshold():
 
 def test_a_diverged_epoch_does_not_take_the_place_of_a_good_one(tmp_path: Path):
     keeper, written = AdapterKeeper(tmp_path, "loss", "min"), []
-    keeper.write = lambda *_: written.append(keeper.epoch)
+    keeper.write = lambda trainer, pl_module: written.append(keeper.epoch)
     task = Mock(SegmentationTask, val_scores={"loss": 0.5})
     for epoch, scores in enumerate([{"loss": 0.5}, {}, {"loss": math.nan}, {"loss": 0.4}]):
         task.val_scores = scores  # of a loss that is NaN for every image there is no mean
@@ -312,7 +312,7 @@ def test_a_diverged_epoch_does_not_take_the_place_of_a_good_one(tmp_path: Path):
 
 def test_without_the_monitored_score_the_latest_is_kept(tmp_path: Path):
     keeper, written = AdapterKeeper(tmp_path, "iou", "max"), []
-    keeper.write = lambda *_: written.append(keeper.epoch)
+    keeper.write = lambda trainer, pl_module: written.append(keeper.epoch)
     for epoch in range(2):
         keeper.on_validation_end(
             Mock(sanity_checking=False, current_epoch=epoch), Mock(SegmentationTask, val_scores={"empty": 3})

@@ -46,7 +46,7 @@ def make_prompt(
         try:
             given = [1] * point_tensor.shape[1] if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
         except ValueError:  # lists of unequal lengths
-            given = labels
+            given = list(labels or ())
         if len(given) != point_tensor.shape[1] or any(label not in (0, 1) or type(label) is not int for label in given):
             raise DataError(f"labels: expected {point_tensor.shape[1]} values, each 0 or 1, got {shortened(given)}.")
         label_tensor = torch.tensor([given])
