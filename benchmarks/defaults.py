@@ -62,6 +62,17 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 """What each trial changes of `FIRST`."""
 
+CHOSEN = (
+    "Chosen from these: prompts `mixed`, three of them a step (`three`). It scores above one prompt a step by",
+    "more than the spread of the seeds, and its kept adapter is above the frozen base with every prompt on every",
+    "set. An average of the weights (`ema`) only helped where one prompt was drawn a step, by steadying which",
+    "epoch is kept; with three it adds nothing, so it stays off. The Dice loss made no difference where it was",
+    "run. Keeping the best epoch by validation and keeping the last are equal within the spread with three",
+    "prompts; the best is kept, as longer runs can overfit. Trials without a row were not finished on all sets.",
+    "Two CPU cores (AMD EPYC) were shared with other work, so the seconds compare nothing; 2026-11-25.",
+)
+"""What the table led to."""
+
 
 def prepare(source: Path, target: Path) -> None:
     """Small copies of a set's pairs below ``train``, ``scored`` and ``test``; any class of a mask is foreground."""
@@ -190,7 +201,7 @@ def write_table(work: Path, output: Path) -> None:
     for name in CONFIGURATIONS:
         for kept in ("adapter", "last"):
             lines += _row(work, name, kept)
-    output.write_text("\n".join(lines) + "\n")
+    output.write_text("\n".join([*lines, "", *CHOSEN]) + "\n")
 
 
 def _head() -> list[str]:
