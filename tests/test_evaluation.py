@@ -204,7 +204,7 @@ def test_a_best_threshold_that_is_not_known_is_an_error_before_any_work(
         with pytest.raises(ConfigError, match="threshold: expected a value from 0 to 1"):
             scored(pairs, adapters["one"], tmp_path, threshold=wrong)
     for wrong in ("first", float("nan")):
-        with pytest.raises(ConfigError, match="threshold: expected a number or one of best or null"):
+        with pytest.raises(ConfigError, match="threshold: expected a number or best or null"):
             scored(pairs, adapters["one"], tmp_path, threshold=wrong)
     given = ["--images", "i", "--masks", "m", "--adapter", "a", "--output", "o", "--threshold"]
     assert [cli.parse("evaluate", [*given, text]).threshold for text in ("best", "0.25")] == ["best", 0.25]  # type: ignore[attr-defined]
