@@ -45,19 +45,18 @@ class MovingAverage:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The parameters are the average for a while; within itself it changes nothing."""
-        if self._in_place:
+        with self._where(in_place=True):
             yield
-            return
-        self.exchange()
-        try:
-            yield
-        finally:
-            self.exchange()
 
     @contextmanager
     def out_of_place(self) -> Iterator[None]:
         """The parameters are what is trained for a while, in the middle of a validation of the average."""
-        if not self._in_place:
+        with self._where(in_place=False):
+            yield
+
+    @contextmanager
+    def _where(self, *, in_place: bool) -> Iterator[None]:
+        if self._in_place == in_place:
             yield
             return
         self.exchange()

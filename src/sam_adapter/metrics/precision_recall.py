@@ -6,6 +6,7 @@ from torch import Tensor
 from ..float64 import with_float64
 from ..shapes import require_same_shape
 from .overlap import SMOOTHING
+from .thresholds import above, levels
 
 LEVELS = 256
 
@@ -42,11 +43,10 @@ class ThresholdCurve:
         """
         require_same_shape(probabilities, target, valid)
         probabilities, target = with_float64(probabilities), with_float64(target)
-        # A power of two scales without rounding, so p > k/256 exactly where the level is larger than k.
-        level = (probabilities.float().nan_to_num(0) * LEVELS).ceil().long()  # 0 to 256
+        level = levels(probabilities, LEVELS)
         counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid)
         truth = target.bool() & counted
-        tp, fp = _above(level[truth]), _above(level[counted & ~truth])
+        tp, fp = (above(level[pixels], LEVELS).cpu() for pixels in (truth, counted & ~truth))
         foreground = float(truth.sum())
         self._tp += tp
         self._fp += fp
@@ -88,9 +88,3 @@ class ThresholdCurve:
     def best_iou(self) -> int:
         """Position of the threshold with the highest mean IoU."""
         return int(self.iou.argmax())
-
-
-def _above(level: Tensor) -> Tensor:
-    """How many values are larger than 0, 1, ..., 255."""
-    counts = torch.bincount(level, minlength=LEVELS + 1).double().cpu()
-    return counts.flip(0).cumsum(0).flip(0)[1:]

@@ -29,11 +29,10 @@ def threshold_ious(probabilities: Tensor, target: Tensor, valid: Tensor | None =
     """
     require_same_shape(probabilities, target, valid)
     probabilities, target = with_float64(probabilities), with_float64(target)
-    # A power of two scales without rounding, so p > k/64 exactly where the level is larger than k.
-    level = (probabilities.float().nan_to_num(0) * STEPS).ceil().long()  # (H, W), 0 to 64
+    level = levels(probabilities, STEPS)
     counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid).bool()
     truth = target.bool() & counted
-    tp, marked = _above(level[truth]), _above(level[counted])
+    tp, marked = (above(level[pixels], STEPS)[1:] for pixels in (truth, counted))
     return ((tp + SMOOTHING) / (truth.sum() + marked - tp + SMOOTHING)).float()
 
 
@@ -48,7 +47,20 @@ def best_threshold(ious: Tensor) -> float:
     return float(thresholds[equal][(thresholds[equal] - 0.5).abs().argmin()])
 
 
-def _above(level: Tensor) -> Tensor:
-    """How many values are larger than 1, ..., 63."""
-    counts = torch.bincount(level, minlength=STEPS + 1).double()
-    return counts.flip(0).cumsum(0).flip(0)[2:]
+def levels(probabilities: Tensor, steps: int) -> Tensor:
+    """Probabilities as whole numbers: one is above ``k / steps`` exactly where its level is larger than ``k``.
+
+    Args:
+        probabilities: Of any shape, from 0 to 1; NaN lies above nothing.
+        steps: A power of two, which scales without rounding.
+
+    Returns:
+        The same shape, 0 to ``steps``.
+    """
+    return (probabilities.float().nan_to_num(0) * steps).ceil().long()
+
+
+def above(level: Tensor, steps: int) -> Tensor:
+    """How many of some levels ``(n,)`` are larger than 0, 1, ..., ``steps - 1``; ``(steps,)`` float64."""
+    counts = torch.bincount(level, minlength=steps + 1).double()
+    return counts.flip(0).cumsum(0).flip(0)[1:]
