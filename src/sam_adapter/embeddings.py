@@ -128,7 +128,7 @@ def shared_embeddings(
 
 @contextmanager
 def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
-    """The folder for image embeddings that was asked for, or a passing one where several models can share them.
+    """The folder for image embeddings that was asked for, or a temporary one where several models can share them.
 
     Models share embeddings if they leave the encoder of one base as it is: the frozen one, and adapters of its decoder.
     """

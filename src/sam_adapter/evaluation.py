@@ -18,7 +18,7 @@ from .data.sources import Record
 from .embeddings import embedding_folder, shared_embeddings
 from .errors import ConfigError
 from .metrics import OverlapMetrics, is_empty
-from .model import SamSegmenter
+from .model import SamSegmenter, known_thresholds
 from .options import ASKED_KINDS, AskedKind, asked_kinds
 from .runtime import Machine
 from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_images
@@ -176,11 +176,8 @@ def _require_thresholds(config: EvaluateConfig) -> None:
     for adapter in (config.adapter, *config.compare):
         known = read_adapter_config(adapter).best_thresholds
         if missing := [kind for kind in asked_kinds(config.prompt) if kind not in known]:
-            found = ", ".join(f"{kind} {value:g}" for kind, value in known.items()) or "none at all"
-            problems.append(
-                f"threshold: '{adapter}' has no best threshold for {' and '.join(missing)} (known: {found}). "
-                "They are found on validation when an adapter is trained with that prompt; give a number instead."
-            )
+            kinds = " and ".join(missing)
+            problems.append(f"threshold: '{adapter}' has no best threshold for {kinds} {known_thresholds(known)}")
     if problems:
         raise ConfigError(*problems)
 

@@ -14,7 +14,7 @@ from .data.transforms import Preprocessing
 from .errors import CheckpointError, ConfigError
 from .methods import MethodSettings, apply_method, parameter_table
 from .nn.sam_adapter import AdapterSettings
-from .options import AdapterOptions, Threshold
+from .options import AdapterOptions, AskedKind, Threshold
 from .runtime import Machine
 
 
@@ -101,11 +101,8 @@ class SamSegmenter(nn.Module):
         if chosen != "best":
             return self.threshold if chosen is None else chosen
         if kind not in self.best_thresholds:
-            known = ", ".join(f"{name} {value:g}" for name, value in self.best_thresholds.items()) or "none at all"
-            raise ConfigError(
-                f"threshold: the adapter has no best threshold for the prompt '{kind}' (known: {known}). They are "
-                "found on validation when an adapter is trained with that prompt; give a number instead."
-            )
+            known = known_thresholds(self.best_thresholds)
+            raise ConfigError(f"threshold: the adapter has no best threshold for the prompt '{kind}' {known}")
         return self.best_thresholds[kind]
 
     def encode(self, pixel_values: Tensor) -> Tensor:
@@ -218,6 +215,15 @@ class SamSegmenter(nn.Module):
     def parameter_table(self) -> list[tuple[str, int, int]]:
         """Rows of (part, parameters, trained parameters)."""
         return parameter_table(self.backbone, self.adapter)
+
+
+def known_thresholds(best_thresholds: Mapping[AskedKind, float] | Mapping[str, float]) -> str:
+    """How a sentence about a missing best threshold ends: which kinds of prompt have one, and what to do."""
+    known = ", ".join(f"{kind} {value:g}" for kind, value in best_thresholds.items()) or "none at all"
+    return (
+        f"(known: {known}). They are found on validation when an adapter is trained with that prompt; give a number "
+        "instead."
+    )
 
 
 def adapter_settings(options: AdapterOptions, hidden_size: int) -> AdapterSettings:

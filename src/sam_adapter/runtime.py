@@ -53,7 +53,7 @@ class Machine:
         compiled: bool = False,
         device: torch.device | str | None = None,
     ) -> Self:
-        """Fill in what is left to us.
+        """The machine that choices mean, with every 'auto' resolved.
 
         Args:
             accelerator: ``auto``, ``cpu`` or ``gpu``.

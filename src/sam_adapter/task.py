@@ -129,14 +129,19 @@ class SegmentationTask(lightning.LightningModule):
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Loss of each prompt ``(Q,)``, its terms, and the IoU."""
-        logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
+        logits, terms = self._answered(batch)
         targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
-        terms = image_losses(logits, targets, self.loss_weights, valid=valid)
         with torch.no_grad():
             answers = zip(logits, targets, valid, strict=True)
             threshold = self.segmenter.threshold
             rows = torch.cat([score(one.sigmoid(), target, threshold, valid=some) for one, target, some in answers])
         return weighted_sum(terms, self.loss_weights), terms, rows[:, 0]
+
+    def _answered(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Logits of each prompt ``(1, H, W)`` at original size, and the terms of its loss, each ``(Q,)``."""
+        logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
+        targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
+        return logits, image_losses(logits, targets, self.loss_weights, valid=valid)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means for the loggers."""
@@ -181,9 +186,8 @@ class SegmentationTask(lightning.LightningModule):
         if frozen and batch.pixel_values is not None:
             embeddings = self.segmenter.backbone.encode(batch.pixel_values, None)
             batch = replace(batch, pixel_values=None, image_embeddings=embeddings)
-        logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
-        targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
-        losses = weighted_sum(image_losses(logits, targets, self.loss_weights, valid=valid), self.loss_weights)
+        logits, terms = self._answered(batch)
+        losses = weighted_sum(terms, self.loss_weights)
         thresholds = dict.fromkeys(ASKED_KINDS, self.segmenter.threshold)
         score_batch(self.val_metrics, batch, logits, thresholds, losses, search_thresholds=not frozen)
 
