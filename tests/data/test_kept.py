@@ -31,9 +31,9 @@ def test_what_is_kept_is_what_was_found(pairs: Path, tmp_path: Path, inspections
     (pairs / "masks" / "img_05.png").unlink()
     options = CheckConfig(images=pairs / "images", masks=pairs / "masks")
     file = tmp_path / "inspection.npz"
-    found = inspect_once(options, file)
+    found = inspect_once(options, file, state_of(options))
     keep(found, state_of(options), file)
-    again = inspect_once(options, file)
+    again = inspect_once(options, file, state_of(options))
     assert len(inspections) == 1
     assert len(again.faults) == 2
     assert len(again.fingerprints) == len(again.records) == 4
@@ -41,7 +41,8 @@ def test_what_is_kept_is_what_was_found(pairs: Path, tmp_path: Path, inspections
     prints = found.fingerprints, again.fingerprints
     assert all(np.array_equal(before, after) for before, after in zip(*prints, strict=True))
     assert again == found
-    assert inspect_once(options.but(faulty="skip"), file) == found
+    skipping = options.but(faulty="skip")
+    assert inspect_once(skipping, file, state_of(skipping)) == found
     assert len(inspections) == 1
 
 
@@ -63,7 +64,7 @@ def test_a_set_that_changed_is_looked_at_again(pairs: Path, tmp_path: Path, insp
         options = options.but(mask_rule="nonzero")
     else:
         file.write_bytes(file.read_bytes()[:-30])
-    inspect_once(options, file)
+    inspect_once(options, file, state_of(options))
     assert len(inspections) == 1
 
 

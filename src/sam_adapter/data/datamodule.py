@@ -155,7 +155,7 @@ class PairDataModule(lightning.LightningDataModule):
     def _inspected(self, options: DataOptions, name: str) -> Inspection:
         path = self.config.output / name
         state = state_of(options)
-        found = inspect_once(options, path)
+        found = inspect_once(options, path, state)
         self._inspections.append((found, state, path))
         if found.faults and options.faulty == "skip":
             log.warning("Faulty files are left out.\n%s", found.report())

@@ -19,12 +19,13 @@ from .rules import ReadingRules
 from .sources import Record, list_pairs
 
 
-def inspect_once(options: DataOptions, kept: Path) -> Inspection:
+def inspect_once(options: DataOptions, kept: Path, state: str) -> Inspection:
     """What `inspect` finds, from a file if that was written by `keep` for the same options and unchanged files.
 
     Args:
         options: The folders and how to read them.
         kept: The file; it need not exist.
+        state: `state_of` the options, as the set is now.
 
     Raises:
         ConfigError: If a folder is missing or empty.
@@ -32,7 +33,7 @@ def inspect_once(options: DataOptions, kept: Path) -> Inspection:
     try:
         with np.load(kept, allow_pickle=False) as stored:
             values = json.loads(stored["found"].item())
-            if values["state"] == state_of(options):
+            if values["state"] == state:
                 return _from_json(values, [*stored["fingerprints"]])
     except Exception:  # there is none, or it is broken in one of many ways: the set is looked at again
         pass
