@@ -55,6 +55,32 @@ def require_epochs_left(path: Path, epochs: int) -> None:
         raise ConfigError(f"epochs: the run has come to epoch {begun} already; give {begun} or more, got {epochs}.")
 
 
+def require_same_place(path: Path, **now: int) -> None:
+    """Refuse to go on in the middle of an epoch with other values of what decides which pictures were seen in it.
+
+    Args:
+        path: Its ``last.ckpt``, of which the tensors are not read. One that does not hold a value is not refused for it.
+        now: Some of what `SegmentationTask` writes as the checkpoint's ``place``, as it is now.
+
+    Raises:
+        ConfigError: If the last epoch was not finished and values differ; it names both.
+        CheckpointError: If the file is damaged, or no state of a run.
+    """
+    checkpoint = _read(path, map_location="cpu", mmap=True)
+    epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    before = checkpoint.get("place", {})
+    changed = [
+        f"{name}: was {before[name]}, is {now[name]}" for name in now if before.get(name, now[name]) != now[name]
+    ]
+    if changed and epoch["processed"] < epoch["ready"]:
+        raise ConfigError(
+            f"resume: '{path}' is of the middle of epoch {epoch['ready']}, and which pictures of it were seen cannot be "
+            "told with other values of these. Go on with the same ones; another number of processes (devices times "
+            "nodes) and other pictures can be had where the checkpoint is of an epoch's end.",
+            *changed,
+        )
+
+
 def _read(path: Any, *, map_location: Any, mmap: bool = False) -> dict[str, Any]:
     cure = "Start the run again (--overwrite true), or copy the file again if it is a copy."
     try:

@@ -19,7 +19,10 @@ MAY_CHANGE = frozenset(
     {"output", "resume", "overwrite", "epochs", "devices", "nodes", "strategy", "accelerator", "attention", "compile"}
     | {"workers", "embedding_cache", "dry_run", "logger", "project", "run_name", "patience"}
 )
-"""Options that may differ when a run is continued."""
+"""Options that may differ when a run is continued; the number of processes between two epochs alone.
+
+`last_checkpoint.require_same_place` sees to that.
+"""
 
 
 def prepare_output(config: TrainConfig) -> Path | None:
@@ -71,6 +74,12 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 def _require_same_run(config: TrainConfig) -> None:
     path = config.output / CONFIG
     if not path.is_file():
+        if is_main_process():
+            log.warning(
+                "'%s' is not there, so the options given now cannot be compared with those that the run was started "
+                "with. It goes on with the ones given now; stop it if they are others, and put the file back.",
+                path,
+            )
         return
     before = TrainConfig.from_yaml(path)
     changed = [
@@ -78,6 +87,11 @@ def _require_same_run(config: TrainConfig) -> None:
         for name in vars(before)
         if name not in MAY_CHANGE and getattr(before, name) != getattr(config, name)
     ]
+    if (before.embedding_cache is None) != (config.embedding_cache is None) and config.augment != "none":
+        changed.append(
+            f"embedding_cache: was {before.embedding_cache}, is {config.embedding_cache}; images are augmented without it "
+            "alone"
+        )
     if changed:
         raise ConfigError(
             f"resume: the run was started with other options; give the same ones, for example with '--config {path}'.",

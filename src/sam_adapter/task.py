@@ -209,8 +209,7 @@ class SegmentationTask(lightning.LightningModule):
         optimizer = self.optimizer()
         # Not trainer.estimated_stepping_batches: it sets the loaders up before a resumed run has restored where in
         # the epoch they were, and that place would be lost.
-        batches = self.batches_per_epoch(self.trainer.world_size)
-        steps = config.epochs * math.ceil(batches / config.accumulate)
+        steps = config.epochs * self.steps_per_epoch()
         warmup = round(steps * config.warmup)
 
         def factor(step: int) -> float:
@@ -242,6 +241,10 @@ class SegmentationTask(lightning.LightningModule):
         """Batches that each of several processes gets in an epoch."""
         return math.ceil(math.ceil(self.images / processes) / self.config.batch_size)
 
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimiser in an epoch of as many processes as there are."""
+        return math.ceil(self.batches_per_epoch(self.trainer.world_size) / self.config.accumulate)
+
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Only what is trained: the base stays where it is."""
         return self.segmenter.trained_state()
@@ -255,6 +258,8 @@ class SegmentationTask(lightning.LightningModule):
         checkpoint["base_sha256"] = self.segmenter.backbone.identity.sha256
         checkpoint["frozen_scores"] = self.frozen_scores
         checkpoint["train_means"] = self.train_means.state_dict(self.trainer.strategy)
+        processes, size = self.trainer.world_size, self.config.batch_size
+        checkpoint["place"] = {"processes": processes, "batch_size": size, "pictures": self.images}
         if self.average is not None:
             checkpoint["average"] = self.average.state_dict()
 
@@ -266,6 +271,9 @@ class SegmentationTask(lightning.LightningModule):
                 f"{LAST} was trained on a base with SHA-256 {checkpoint['base_sha256']}, this one has {own}."
             )
         self.start = None
+        epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        if epoch["processed"] == epoch["ready"]:  # with other processes or pictures, so many steps are another share
+            checkpoint["lr_schedulers"][0]["last_epoch"] = epoch["ready"] * self.steps_per_epoch()
         self.frozen_scores = checkpoint.get("frozen_scores", {})
         self.train_means.load_state_dict(checkpoint.get("train_means", {}), first=self.trainer.global_rank == 0)
         if self.average is not None:

@@ -26,7 +26,7 @@ from .collapse import CollapseWatch
 from .config import TrainConfig
 from .curves import draw_curves
 from .errors import ConfigError
-from .last_checkpoint import RunCheckpointIO, require_epochs_left
+from .last_checkpoint import RunCheckpointIO, require_epochs_left, require_same_place
 from .locking import owned
 from .memory import memory_advised
 from .methods import parameter_summary
@@ -98,8 +98,11 @@ def _train(config: TrainConfig) -> TrainResult:
     resume_from = prepare_output(config)
     if resume_from:
         require_epochs_left(resume_from, config.epochs)
+        require_same_place(resume_from, processes=config.devices * config.nodes, batch_size=config.batch_size)
     lightning.seed_everything(config.seed, verbose=False)
     task, data = prepared(config)
+    if resume_from:
+        require_same_place(resume_from, pictures=task.images)
     validated = bool(data.val_records)
     keeper = AdapterKeeper(config.output / "adapter", config.monitor if validated else None, _mode(config))
     stop = GracefulStop(config.output / LAST, keeper)

@@ -51,12 +51,16 @@ class ResumableLoader(DataLoader[Sample]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The number of batches given in this epoch."""
-        return {"batches_done": self.batches_done}
+        """The number of batches given in this epoch, and of all that it has."""
+        return {"batches_done": self.batches_done, "batches": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Start the next epoch after the batches already given; a finished epoch starts anew."""
-        self._start_after = state["batches_done"] % len(self)
+        """Start the next epoch after the batches already given; after a finished epoch at its first one.
+
+        An epoch that is not finished must have as many batches here as where the state comes from.
+        """
+        done = state["batches_done"]
+        self._start_after = done if done < state.get("batches", len(self)) else 0
 
 
 def training_loader(
