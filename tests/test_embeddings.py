@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import write_pairs
@@ -17,6 +19,7 @@ from sam_adapter.data.sources import Record
 from sam_adapter.embeddings import embedding_files, encode_missing
 from sam_adapter.errors import DataError
 from sam_adapter.model import SamSegmenter
+from sam_adapter.run_folder import read_metrics
 from sam_adapter.runtime import Machine
 
 
@@ -71,6 +74,36 @@ def test_kept_embeddings_change_nothing_and_are_made_once(
     train(run(pairs, sam_folder, tmp_path / "second", tmp_path / "cache"))
 
 
+def deepened(source: Path, folder: Path, kind: type) -> Path:
+    """The pairs of a folder in grey of 16 bits or floating point, each picture darker than the one before."""
+    shutil.copytree(source / "masks", folder / "masks")
+    (folder / "images").mkdir()
+    for step, path in enumerate(sorted((source / "images").iterdir())):
+        values = np.asarray(Image.open(path).convert("L")).astype(np.float64) * 200 / (1 + step)
+        Image.fromarray(values.astype(kind)).save(folder / "images" / f"{path.stem}.tif")
+    return folder
+
+
+@pytest.mark.parametrize(("trained", "validated"), [(None, np.uint16), (np.uint16, np.float32), (np.uint16, np.uint16)])
+def test_validation_pictures_are_read_the_same_with_the_cache(
+    pairs: Path, sam_folder: str, tmp_path: Path, trained: type | None, validated: type
+):
+    """Of a depth that the training pictures lack, or of the same depth and another range."""
+    if trained is not None:
+        pairs = deepened(pairs, tmp_path / "deep", trained)
+    others = write_pairs(tmp_path / "others", 3, seed=9)
+    held_out = deepened(others, tmp_path / "held_out", validated)
+    folders = {"val_images": held_out / "images", "val_masks": held_out / "masks", "epochs": 1}
+    without = run(pairs, sam_folder, tmp_path / "without", None).but(**folders)
+    cached = run(pairs, sam_folder, tmp_path / "cached", tmp_path / "cache").but(**folders)
+    for one in (without, cached):
+        train(one)
+    wanted, got = (read_metrics(one.output / "metrics.csv") for one in (without, cached))
+    for name in ("val_loss", "val_iou", "val_mae"):
+        for before, after in zip(wanted, got, strict=True):
+            assert float(after[name]) == pytest.approx(float(before[name]), rel=1e-4, abs=1e-6), (name, before["epoch"])
+
+
 def test_models_with_the_same_encoder_encode_each_image_once(
     pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -115,10 +148,10 @@ def test_processes_share_the_images_whoever_is_first(tmp_path: Path, sam_folder:
     records = [Record(path.stem, path, path) for path in sorted(images.iterdir())]
     segmenter = SamSegmenter.frozen(sam_folder)
     machine = Machine.choose(device="cpu", precision="32")
-    files = embedding_files(tmp_path / "cache", records, segmenter, machine)
+    files = embedding_files(tmp_path / "cache", records, segmenter, machine, brightness=None)
     assert len(set(files.values())) == 5
     for rank in (1, 0):
-        encode_missing(files, segmenter, machine, batch_size=2, workers=0, processes=2, rank=rank)
+        encode_missing(files, segmenter, machine, brightness=None, batch_size=2, workers=0, processes=2, rank=rank)
     assert all(file.is_file() for file in files.values())
     assert not list(tmp_path.rglob("*.partial"))
 

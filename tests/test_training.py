@@ -328,7 +328,7 @@ def test_options_that_cannot_be_compared_are_warned_of(
 def test_a_cache_does_not_change_the_augmentation_of_a_run(pairs: Path, sam_folder: str, tmp_path: Path):
     run = config(pairs, sam_folder, tmp_path / "run", epochs=1, method="decoder")
     train(run)
-    with pytest.raises(ConfigError, match="embedding_cache: was None, is .*cache; images are augmented without it"):
+    with pytest.raises(ConfigError, match=r"embedding_cache: was None, is .*cache; without it images are augmented"):
         train(run.but(resume=True, epochs=2, embedding_cache=tmp_path / "cache"))
     plain = run.but(output=tmp_path / "plain", augment="none")
     train(plain)

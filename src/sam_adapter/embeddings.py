@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from .checkpoint import read_adapter_config
-from .config import EvaluateConfig
-from .data.dataset import PictureDataset
+from .config import EvaluateConfig, TrainConfig
+from .data.brightness import Brightness
+from .data.dataset import PairDataset, PictureDataset
 from .data.embedding_file import write_embedding
 from .data.loading import picture_loader, worker_count
 from .data.sources import Record
@@ -25,17 +26,28 @@ log = logging.getLogger(__name__)
 
 
 def embedding_files(
-    folder: Path, records: Sequence[Record], segmenter: SamSegmenter, machine: Machine
+    folder: Path,
+    records: Sequence[Record],
+    segmenter: SamSegmenter,
+    machine: Machine,
+    *,
+    brightness: Brightness | None,
 ) -> dict[tuple[Path, int], Path]:
     """Where the embedding of each image lies or will lie.
 
     The name follows from all that the embedding depends on: the image's bytes and page, the base model, the
     preprocessing, the scale of deep pictures and the precision. One folder may serve many runs and data sets.
 
+    Args:
+        folder: Of all embeddings.
+        records: The images.
+        segmenter: What encodes them.
+        machine: Precision.
+        brightness: Scale of deep pictures, that of the data set which the embeddings are for.
+
     Returns:
         Image and page to file.
     """
-    brightness = None if segmenter.reading is None else segmenter.reading.brightness
     setting = f"{segmenter.backbone.identity.sha256} {segmenter.preprocessing} {brightness} {machine.precision}"
     files = {}
     for record in records:
@@ -51,6 +63,7 @@ def encode_missing(
     segmenter: SamSegmenter,
     machine: Machine,
     *,
+    brightness: Brightness | None,
     batch_size: int,
     workers: int,
     processes: int = 1,
@@ -63,6 +76,7 @@ def encode_missing(
         files: From `embedding_files`.
         segmenter: On its device already.
         machine: Precision.
+        brightness: As it was given to `embedding_files`.
         batch_size: Images a step.
         workers: Reading processes, -1 by the cores.
         processes: Several share the work.
@@ -85,7 +99,7 @@ def encode_missing(
         segmenter.preprocessing,
         {},
         pages=[images[file][1] for file in missing],
-        brightness=None if segmenter.reading is None else segmenter.reading.brightness,
+        brightness=brightness,
         max_pixels=None,
     )
     workers = worker_count(workers, processes=processes)
@@ -101,6 +115,39 @@ def encode_missing(
             progress(max(batch.indices) + 1, len(missing))
 
 
+def embeddings_of(
+    dataset: PairDataset, segmenter: SamSegmenter, config: TrainConfig, machine: Machine, *, processes: int, rank: int
+) -> dict[tuple[Path, int], Path]:
+    """Files of the embeddings of a data set's images in the run's cache, each read as the data set reads it.
+
+    Args:
+        dataset: Of training, or of validation.
+        segmenter: On its device already.
+        config: The run; it has an `embedding_cache`.
+        machine: Precision.
+        processes: Several share the work; each comes back when its own part is done.
+        rank: Which of them this is.
+
+    Returns:
+        Image and page to file.
+    """
+    assert config.embedding_cache is not None
+    brightness = dataset.reading.brightness
+    files = embedding_files(config.embedding_cache, dataset.records, segmenter, machine, brightness=brightness)
+    size, workers = config.batch_size, config.workers
+    encode_missing(
+        files,
+        segmenter,
+        machine,
+        brightness=brightness,
+        batch_size=size,
+        workers=workers,
+        processes=processes,
+        rank=rank,
+    )
+    return files
+
+
 def shared_embeddings(
     folder: Path,
     records: Sequence[Record],
@@ -114,10 +161,13 @@ def shared_embeddings(
     Returns:
         Image and page to file; None if they were not asked for and there is no room for them.
     """
-    files = embedding_files(folder, records, segmenter, machine)
+    brightness = None if segmenter.reading is None else segmenter.reading.brightness
+    files = embedding_files(folder, records, segmenter, machine, brightness=brightness)
     size, workers = config.batch_size, config.workers
     try:
-        encode_missing(files, segmenter, machine, batch_size=size, workers=workers, progress=progress)
+        encode_missing(
+            files, segmenter, machine, brightness=brightness, batch_size=size, workers=workers, progress=progress
+        )
     except (ConfigError, OutputError) as error:
         if config.embedding_cache is not None:
             raise

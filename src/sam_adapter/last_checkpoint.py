@@ -59,7 +59,7 @@ def require_same_place(path: Path, **now: int) -> None:
     """Refuse to go on in the middle of an epoch with other values of what decides which pictures were seen in it.
 
     Args:
-        path: Its ``last.ckpt``, of which the tensors are not read. One that does not hold a value is not refused for it.
+        path: Its ``last.ckpt``, of which the tensors are not read. What it does not hold is not compared.
         now: Some of what `SegmentationTask` writes as the checkpoint's ``place``, as it is now.
 
     Raises:
@@ -74,9 +74,9 @@ def require_same_place(path: Path, **now: int) -> None:
     ]
     if changed and epoch["processed"] < epoch["ready"]:
         raise ConfigError(
-            f"resume: '{path}' is of the middle of epoch {epoch['ready']}, and which pictures of it were seen cannot be "
-            "told with other values of these. Go on with the same ones; another number of processes (devices times "
-            "nodes) and other pictures can be had where the checkpoint is of an epoch's end.",
+            f"resume: '{path}' is of the middle of epoch {epoch['ready']}, and with other values of these it cannot be "
+            "told which pictures that epoch has still to see. Go on with the same ones (processes are --devices times "
+            "--nodes); another number of processes, or of pictures, needs a checkpoint of an epoch's end.",
             *changed,
         )
 

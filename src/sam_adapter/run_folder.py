@@ -89,8 +89,7 @@ def _require_same_run(config: TrainConfig) -> None:
     ]
     if (before.embedding_cache is None) != (config.embedding_cache is None) and config.augment != "none":
         changed.append(
-            f"embedding_cache: was {before.embedding_cache}, is {config.embedding_cache}; images are augmented without it "
-            "alone"
+            f"embedding_cache: was {before.embedding_cache}, is {config.embedding_cache}; without it images are augmented"
         )
     if changed:
         raise ConfigError(

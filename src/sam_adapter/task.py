@@ -15,7 +15,7 @@ from .averaging import MovingAverage
 from .batch import Batch
 from .config import TrainConfig
 from .data.datamodule import PairDataModule
-from .embeddings import embedding_files, encode_missing
+from .embeddings import embeddings_of
 from .epoch_means import EpochMeans
 from .errors import CheckpointError, ConfigError
 from .losses import image_losses, weighted_sum
@@ -78,18 +78,16 @@ class SegmentationTask(lightning.LightningModule):
             return
         trainer = self.trainer
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        files = embedding_files(self.config.embedding_cache, data.records, self.segmenter, self.machine)
-        encode_missing(
-            files,
-            self.segmenter,
-            self.machine,
-            batch_size=self.config.batch_size,
-            workers=self.config.workers,
-            processes=trainer.world_size,
-            rank=trainer.global_rank,
-        )
+        for dataset in data.datasets:
+            dataset.embeddings = embeddings_of(
+                dataset,
+                self.segmenter,
+                self.config,
+                self.machine,
+                processes=trainer.world_size,
+                rank=trainer.global_rank,
+            )
         trainer.strategy.barrier()
-        data.use_embeddings(files)
 
     def on_train_start(self) -> None:
         """Begin with an adapter's weights if that was asked for; begin the average, or go on with it."""

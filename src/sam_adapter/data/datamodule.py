@@ -107,11 +107,10 @@ class PairDataModule(lightning.LightningDataModule):
         """All pairs, those to train on first."""
         return [*self.train_records, *self.val_records]
 
-    def use_embeddings(self, files: Mapping[tuple[Path, int], Path]) -> None:
-        """Hand out image embeddings from these files instead of images."""
-        for dataset in (self.train_set, self.val_set):
-            if dataset is not None:
-                dataset.embeddings = files
+    @property
+    def datasets(self) -> list[PairDataset]:
+        """That of training and, if there is one, that of validation, each with rules of reading of its own."""
+        return [dataset for dataset in (self.train_set, self.val_set) if dataset is not None]
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled batches of this process."""
