@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
+from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.data.loading import training_loader
 from sam_adapter.data.sources import Record
 from sam_adapter.data.splitting import split
@@ -351,20 +352,80 @@ def test_a_run_that_lost_its_adapter_says_so_and_keeps_another(
             assert all(torch.equal(tensor, latest[name]) for name, tensor in weights(run.output).items())
 
 
-def test_pictures_that_are_void_everywhere_count_nowhere(pairs: Path, sam_folder: str, tmp_path: Path):
-    """A validation and an evaluation of nothing else."""
-    shutil.copytree(pairs, tmp_path / "void")
-    for path in (tmp_path / "void/masks").iterdir():
+def with_void(pairs: Path, folder: Path, *names: str) -> Path:
+    """A copy of the pairs in which these masks are of the value 7 alone."""
+    shutil.copytree(pairs, folder)
+    for name in names:
+        path = folder / "masks" / name
         Image.new("L", Image.open(path).size, 7).save(path)
-    void = {"images": tmp_path / "void/images", "masks": tmp_path / "void/masks"}
-    held_out = {"val_images": void["images"], "val_masks": void["masks"]}
-    run = config(pairs, sam_folder, tmp_path / "run", epochs=1, ignore_value=(7,), **held_out)
-    result = train(run)
-    assert result.summary == "kept epoch 1 of 1"
-    values = {"adapter": result.adapter, "output": tmp_path / "e", "workers": 0, "ignore_value": (7,), **void}
-    scores = evaluate(EvaluateConfig(**values, with_frozen=True, report=True))
-    assert scores["images"] == scores["empty"] == 0
-    assert "iou" not in scores
+    return folder
+
+
+def test_pictures_that_are_void_everywhere_are_left_out(
+    pairs: Path, sam_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Of training, validation and scores, as if they were not there; of a split too, and they are named once."""
+    void = with_void(pairs, tmp_path / "void", "img_01.png", "img_04.png")
+    less = shutil.copytree(pairs, tmp_path / "less")
+    for name in ("img_01.png", "img_04.png"):
+        for kind in ("images", "masks"):
+            (less / kind / name).unlink()
+    found = {}
+    for name, folder in (("void", void), ("less", less)):
+        caplog.clear()
+        folders = {"images": folder / "images", "masks": folder / "masks"}
+        held_out = {"val_images": folder / "images", "val_masks": folder / "masks"}
+        split = config(folder, sam_folder, tmp_path / f"split_{name}", epochs=1, ignore_value=(7,), val_fraction=0.4)
+        run = split.but(output=tmp_path / name, **held_out)
+        assert caplog.text.count("Remark void_everywhere (2)") == 0
+        train(split)
+        assert caplog.text.count("Remark void_everywhere (2)") == (1 if name == "void" else 0)
+        result = train(run)
+        caplog.clear()
+        options = EvaluateConfig(
+            adapter=result.adapter, output=tmp_path / f"e_{name}", workers=0, ignore_value=(7,), report=True, **folders
+        )
+        scores = evaluate(options)
+        assert caplog.text.count("Remark void_everywhere (2)") == (1 if name == "void" else 0)
+        found[name] = (weights(run.output), weights(split.output), result.scores, scores)
+        assert "training masks are empty" not in caplog.text
+    mine, wanted = found["void"], found["less"]
+    for at in (0, 1):
+        assert all(torch.equal(tensor, mine[at][name]) for name, tensor in wanted[at].items())
+    assert mine[2] == wanted[2]
+    assert (mine[3].pop("skipped_void"), wanted[3].pop("skipped_void")) == (2, 0)
+    assert mine[3] == wanted[3]
+    assert (mine[3]["images"], mine[3]["empty_masks"]) == (4, 0)
+
+
+def test_near_copies_are_named_rightly_beside_void(pairs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    held_out = with_void(write_pairs(tmp_path / "others", 3, seed=9), tmp_path / "held_out", "img_00.png")
+    for kind in ("images", "masks"):
+        shutil.copy(pairs / kind / "img_02.png", held_out / kind / "copy.png")
+    folders = {"val_images": held_out / "images", "val_masks": held_out / "masks"}
+    data = PairDataModule(config(pairs, "unused", tmp_path / "run", ignore_value=(7,), **folders))
+    assert [record.name for record in data.val_records] == ["copy", "img_01", "img_02"]
+    assert "(img_02, copy)" in caplog.text
+    shutil.copy(pairs / "images" / "img_02.png", held_out / "images" / "img_02.png")
+    shutil.copy(pairs / "masks" / "img_02.png", held_out / "masks" / "img_02.png")
+    caplog.clear()
+    for kind in ("images", "masks"):
+        (held_out / kind / "copy.png").unlink()
+    PairDataModule(config(pairs, "unused", tmp_path / "run", ignore_value=(7,), **folders))
+    assert "(img_02, img_02)" in caplog.text  # after the one that is void, in the order of names
+
+
+def test_a_set_of_which_nothing_can_be_asked_is_refused(pairs: Path, sam_folder: str, tmp_path: Path):
+    void = with_void(pairs, tmp_path / "void", *(path.name for path in (pairs / "masks").iterdir()))
+    folders = {"images": void / "images", "masks": void / "masks"}
+    held_out = {"val_images": void / "images", "val_masks": void / "masks"}
+    run = config(pairs, sam_folder, tmp_path / "run", epochs=1, ignore_value=(7,))
+    message = r"(?s)void_everywhere \(6\).*look at '--ignore-value'.*No usable pair is left"
+    for one in (run.but(**folders), run.but(**held_out)):
+        with pytest.raises(DataError, match=message):
+            train(one)
+    with pytest.raises(DataError, match=message):
+        evaluate(EvaluateConfig(model=sam_folder, output=tmp_path / "e", workers=0, ignore_value=(7,), **folders))
 
 
 def test_a_run_is_not_continued_on_another_base(pairs: Path, sam_folder: str, tmp_path: Path):

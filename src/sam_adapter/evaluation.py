@@ -50,13 +50,18 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     remove_leftovers(config.output)
     _require_thresholds(config)
     found = inspect(config)
+    records = found.usable(config)
+    for remark in found.remarks:
+        if remark.kind == "void_everywhere":
+            log.warning("%s", remark.in_words())
     machine = Machine.asked(config)
     machine.prepare_process()
     log.info("Computing on %s", machine)
-    scorings, pairs = _score_all(config, found.usable(config), found.rules, machine, progress)
+    scorings, pairs = _score_all(config, records, found.rules, machine, progress)
     baselines = score_baselines(pairs, scorings[0].prompts) if config.with_frozen else {}
     result = _result(config, scorings, baselines)
     result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
+    result["skipped_void"] = len(found.records) - len(records)
     _write_json(config.output / "metrics.json", result)
     _write_json(config.output / "prompts.json", prompts_as_json(pairs.records, scorings[0].prompts, config))
     per_model = {one.name: one.metrics for one in scorings} | baselines

@@ -88,9 +88,8 @@ def _require_same_run(config: TrainConfig) -> None:
         if name not in MAY_CHANGE and getattr(before, name) != getattr(config, name)
     ]
     if (before.embedding_cache is None) != (config.embedding_cache is None) and config.augment != "none":
-        changed.append(
-            f"embedding_cache: was {before.embedding_cache}, is {config.embedding_cache}; without it images are augmented"
-        )
+        was, now = before.embedding_cache, config.embedding_cache
+        changed.append(f"embedding_cache: was {was}, is {now}; without it images are augmented")
     if changed:
         raise ConfigError(
             f"resume: the run was started with other options; give the same ones, for example with '--config {path}'.",

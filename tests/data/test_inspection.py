@@ -75,6 +75,18 @@ def test_empty_masks_are_counted_not_faults(pairs: Path):
     assert [remark.kind for remark in found.remarks] == ["empty_masks"]
 
 
+def test_masks_that_are_void_everywhere_are_not_empty(pairs: Path):
+    path = pairs / "masks" / "img_03.png"
+    Image.new("L", Image.open(path).size, 7).save(path)
+    options = CheckConfig(images=pairs / "images", masks=pairs / "masks", ignore_value=("7",))
+    found = inspect(options)
+    assert [remark.kind for remark in found.remarks] == ["void_everywhere"]
+    assert found.remarks[0].files == (path,)
+    assert found.empty == []
+    assert len(found.records) == 6
+    assert [record.name for record in found.usable(options)] == [f"img_{index:02}" for index in (0, 1, 2, 4, 5)]
+
+
 def test_nested_folders_patterns_and_contents_without_extension(tmp_path: Path):
     write_pairs(tmp_path / "flat", 3)
     for name in ("img_00", "img_01", "img_02"):

@@ -55,7 +55,7 @@ class PairDataModule(lightning.LightningDataModule):
         found = self._inspected(config, "inspection.npz")
         records = self._without_empty(found, found.usable(config))
         self.reading = self.val_reading = found.rules
-        self.augmentation.require_pictures(*(min(look.size[side] for look in found.looks) for side in (0, 1)))
+        self.augmentation.require_pictures(*(min(look.size[side] for _, look in found.asked) for side in (0, 1)))
         self.looks = dict(zip(found.records, found.looks, strict=True))
         prints = dict(zip(found.records, found.fingerprints, strict=True))
         remarks = list(found.remarks)
@@ -164,7 +164,9 @@ class PairDataModule(lightning.LightningDataModule):
         """Near copies of training images in a validation folder."""
         if not is_main_process():
             return []
-        copies = near_copies([*(prints[record] for record in self.train_records), *held_out.fingerprints])
+        others = dict(zip(held_out.records, held_out.fingerprints, strict=True))
+        both = [*(prints[record] for record in self.train_records), *(others[record] for record in self.val_records)]
+        copies = near_copies(both)
         return folder_copies_remark(self.records, copies, set(self.val_records))
 
     def _without_empty(self, found: Inspection, records: list[Record]) -> list[Record]:

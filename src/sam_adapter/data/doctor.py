@@ -30,12 +30,12 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
         if path is not None:
             require_writable(path.parent, name)
     found = inspect(config, progress)
-    pairs = list(zip(found.records, found.looks, strict=True))
-    found.remarks += tiny_object_remarks(pairs, image_size=config.image_size)
-    if len(found.records) > 1:
+    found.remarks += tiny_object_remarks(found.asked, image_size=config.image_size)
+    records = [record for record, _ in found.asked]
+    if len(records) > 1:
         try:
             found.remarks += grouped_split(
-                found.records,
+                records,
                 dict(zip(found.records, found.fingerprints, strict=True)),
                 config,
                 fraction=TrainConfig.val_fraction,

@@ -108,6 +108,11 @@ class PairLook:
     border: float = 0.0
     sides: int = 0
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the mask is void everywhere."""
+        return self.void == 1
+
 
 @dataclass
 class Inspection:
@@ -133,8 +138,14 @@ class Inspection:
 
     @property
     def empty(self) -> list[str]:
-        """Names of the pairs whose mask has no foreground."""
-        return [record.name for record, look in zip(self.records, self.looks, strict=True) if look.foreground == 0]
+        """Names of the pairs whose mask has no foreground but background."""
+        pairs = zip(self.records, self.looks, strict=True)
+        return [record.name for record, look in pairs if look.foreground == 0 and not look.says_nothing]
+
+    @property
+    def asked(self) -> list[tuple[Record, PairLook]]:
+        """The good pairs with their numbers, without those that are void everywhere: nothing can be asked of them."""
+        return [pair for pair in zip(self.records, self.looks, strict=True) if not pair[1].says_nothing]
 
     @property
     def foreground(self) -> float:
@@ -166,7 +177,7 @@ class Inspection:
         return printable("\n".join(lines))
 
     def usable(self, options: DataOptions) -> list[Record]:
-        """The good pairs, if the user wants to work with what is there.
+        """The good pairs, if the user wants to work with what is there; without those that are void everywhere.
 
         Raises:
             DataError: With the full report, if there are faults and they are not to be skipped, or nothing is left.
@@ -174,9 +185,10 @@ class Inspection:
         hint = f"'sam-adapter check --images {options.images} --masks {options.masks}' shows this list."
         if self.faults and options.faulty == "stop":
             raise DataError(f"{self.report()}\n{hint} '--faulty skip' leaves these files out.")
-        if not self.records:
+        usable = [record for record, _ in self.asked]
+        if not usable:
             raise DataError(f"{self.report()}\nNo usable pair is left. {hint}")
-        return self.records
+        return usable
 
 
 def _shorten(names: Sequence[str], most: int = 5) -> str:

@@ -63,7 +63,7 @@ def _empty(seen: Sequence[Seen]) -> Remark | None:
         cure = (
             "leave '--ignore-value' out or give another value" if void else "add pictures with objects and their masks"
         )
-    return _masks(seen, "empty_masks", lambda look: look.foreground == 0, what, cure)
+    return _masks(seen, "empty_masks", lambda look: look.foreground == 0 and not look.says_nothing, what, cure)
 
 
 def _inverted(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
@@ -107,13 +107,13 @@ def _void(seen: Sequence[Seen], options: DataOptions) -> list[Remark]:
         values = ", ".join(shown(value) for value in unused)
         text = f"no mask has the value {values} that '--ignore-value' names"
         found.append(Remark("unused_ignore_value", (), text, "compare it with the mask values above"))
-    if void := [one for one in seen if one.look.void]:
+    if void := [one for one in seen if one.look.void and not one.look.says_nothing]:
         share = sum(one.look.void for one in void) / len(void)
         text = f"{len(void)} masks have void, {share:.1%} of their pixels on average; it counts nowhere"
         found.append(Remark("void", tuple(one.record.mask for one in void), text))
-    if blank := tuple(one.record.mask for one in seen if one.look.void == 1):
-        text = f"{len(blank)} masks are void everywhere; nothing is learnt from them, and they are not scored"
-        found.append(Remark("void_everywhere", blank, text, "leave these pairs out, or look at '--ignore-value'"))
+    if blank := tuple(one.record.mask for one in seen if one.look.says_nothing):
+        text = f"{len(blank)} masks are void everywhere; training, validation and scores leave these pairs out"
+        found.append(Remark("void_everywhere", blank, text, "nothing, if that is meant; else look at '--ignore-value'"))
     return found
 
 
