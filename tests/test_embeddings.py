@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_validation_pictures_are_read_the_same_with_the_cache(
         pairs = deepened(pairs, tmp_path / "deep", trained)
     others = write_pairs(tmp_path / "others", 3, seed=9)
     held_out = deepened(others, tmp_path / "held_out", validated)
-    folders = {"val_images": held_out / "images", "val_masks": held_out / "masks", "epochs": 1}
+    folders: dict[str, Any] = {"val_images": held_out / "images", "val_masks": held_out / "masks", "epochs": 1}
     without = run(pairs, sam_folder, tmp_path / "without", None).but(**folders)
     cached = run(pairs, sam_folder, tmp_path / "cached", tmp_path / "cache").but(**folders)
     for one in (without, cached):

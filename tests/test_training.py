@@ -373,8 +373,8 @@ def test_pictures_that_are_void_everywhere_are_left_out(
     found = {}
     for name, folder in (("void", void), ("less", less)):
         caplog.clear()
-        folders = {"images": folder / "images", "masks": folder / "masks"}
-        held_out = {"val_images": folder / "images", "val_masks": folder / "masks"}
+        folders: dict[str, Any] = {"images": folder / "images", "masks": folder / "masks"}
+        held_out: dict[str, Any] = {"val_images": folder / "images", "val_masks": folder / "masks"}
         split = config(folder, sam_folder, tmp_path / f"split_{name}", epochs=1, ignore_value=(7,), val_fraction=0.4)
         run = split.but(output=tmp_path / name, **held_out)
         assert caplog.text.count("Remark void_everywhere (2)") == 0
@@ -402,7 +402,7 @@ def test_near_copies_are_named_rightly_beside_void(pairs: Path, tmp_path: Path, 
     held_out = with_void(write_pairs(tmp_path / "others", 3, seed=9), tmp_path / "held_out", "img_00.png")
     for kind in ("images", "masks"):
         shutil.copy(pairs / kind / "img_02.png", held_out / kind / "copy.png")
-    folders = {"val_images": held_out / "images", "val_masks": held_out / "masks"}
+    folders: dict[str, Any] = {"val_images": held_out / "images", "val_masks": held_out / "masks"}
     data = PairDataModule(config(pairs, "unused", tmp_path / "run", ignore_value=(7,), **folders))
     assert [record.name for record in data.val_records] == ["copy", "img_01", "img_02"]
     assert "(img_02, copy)" in caplog.text
@@ -417,8 +417,8 @@ def test_near_copies_are_named_rightly_beside_void(pairs: Path, tmp_path: Path, 
 
 def test_a_set_of_which_nothing_can_be_asked_is_refused(pairs: Path, sam_folder: str, tmp_path: Path):
     void = with_void(pairs, tmp_path / "void", *(path.name for path in (pairs / "masks").iterdir()))
-    folders = {"images": void / "images", "masks": void / "masks"}
-    held_out = {"val_images": void / "images", "val_masks": void / "masks"}
+    folders: dict[str, Any] = {"images": void / "images", "masks": void / "masks"}
+    held_out: dict[str, Any] = {"val_images": void / "images", "val_masks": void / "masks"}
     run = config(pairs, sam_folder, tmp_path / "run", epochs=1, ignore_value=(7,))
     message = r"(?s)void_everywhere \(6\).*look at '--ignore-value'.*No usable pair is left"
     for one in (run.but(**folders), run.but(**held_out)):
