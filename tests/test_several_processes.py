@@ -1,14 +1,20 @@
 """Runs of several processes."""
 
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from conftest import write_pairs
-from sam_adapter import train
+from sam_adapter import TrainConfig, train
+from sam_adapter.data.dataset import PairDataset, prompt_maker
+from sam_adapter.data.loading import scoring_loader
 from sam_adapter.errors import ConfigError
+from sam_adapter.task import prepared
 from training_runs import command, config, rows
 
 
@@ -44,3 +50,58 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 def test_strategies_that_cannot_work(pairs: Path, sam_folder: str, tmp_path: Path, strategy: str, message: str):
     with pytest.raises(ConfigError, match=message):
         train(config(pairs, sam_folder, tmp_path / "run", strategy=strategy))
+
+
+def log_of(run: TrainConfig) -> list[str]:
+    """What a run says, without numbers and without how good it was."""
+    done = subprocess.run(command(run), check=True, capture_output=True, text=True, timeout=300)
+    return [re.sub(r"\d[\d.,]*", "#", line) for line in done.stderr.splitlines() if not line.startswith("Warning: ")]
+
+
+def test_two_processes_say_what_one_says(tmp_path: Path, sam_folder: str):
+    pairs = write_pairs(tmp_path / "pairs", 8)
+    one = config(pairs, sam_folder, tmp_path / "one", batch_size=1, val_fraction=0.25, logger="tensorboard")
+    assert log_of(one.but(output=tmp_path / "two", devices=2)) == log_of(one)
+
+
+def test_two_processes_train_a_prompt_encoder_that_their_prompts_touch_in_part(tmp_path: Path, sam_folder: str):
+    """Every other picture is empty: asked without a prompt, it touches no tensor of boxes."""
+    pairs = write_pairs(tmp_path / "pairs", 6)
+    for path in sorted((pairs / "masks").iterdir())[::2]:
+        Image.new("L", Image.open(path).size).save(path)
+    options = {"method": "full", "prompt": "box", "val_fraction": 0.0, "batch_size": 1, "devices": 2}
+    subprocess.run(command(config(pairs, sam_folder, tmp_path / "run", **options)), check=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"preset": "paper", "share_up": False},
+        {"use_embedding": False, "parts": ()},
+        {"use_high_frequency": False, "neck_prompt": False},
+        {"method": "decoder"},
+        {"method": "decoder", "parts": ("image_encoder",)},
+        {"parts": ("prompt_encoder",)},
+        {"method": "full"},
+    ],
+    ids=str,
+)
+def test_which_methods_have_tensors_that_a_batch_may_not_touch(
+    tmp_path: Path, sam_folder: str, changes: dict[str, Any]
+):
+    pairs = write_pairs(tmp_path / "pairs", 2)
+    empty = pairs / "masks/img_00.png"
+    Image.new("L", Image.open(empty).size).save(empty)
+    untouched = set()
+    for prompt in ("box", "points", "none"):
+        run = config(pairs, sam_folder, tmp_path / "run", prompt=prompt, val_fraction=0.0, precision="32", **changes)
+        task, data = prepared(run)
+        segmenter = task.segmenter.train()
+        maker = prompt_maker(run, training=True)
+        dataset = PairDataset(data.records, segmenter.preprocessing, maker, reading=segmenter.reading, seed=0)
+        for batch in scoring_loader(dataset, batch_size=1, workers=0, pin=False):
+            segmenter.zero_grad(set_to_none=True)
+            task.losses(batch)[0].sum().backward()
+            untouched |= {name for name, one in segmenter.named_parameters() if one.requires_grad and one.grad is None}
+    assert bool(untouched) == segmenter.method.some_untouched, sorted(untouched)
