@@ -32,8 +32,9 @@ def test_ctrl_c_while_the_command_line_is_imported(tmp_path: Path, start: str, r
     (tmp_path / "jsonargparse.py").write_text(SLOW)
     path = os.pathsep.join([str(tmp_path), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path} | ({"LOCAL_RANK": rank} if rank else {})
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen([sys.executable, *STARTS[start]], **pipes, text=True, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, *STARTS[start]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"
     process.send_signal(signal.SIGINT)
