@@ -15,27 +15,31 @@ from sam_adapter.errors import ConfigError, DataError
 from sam_adapter.model import SamSegmenter
 
 HERE, THERE = "test_evaluate_options.py", "test_evaluation.py"
-SCORES, NO_SCORE = HeldBy(THERE, "test_an_option_changes_the_scores"), HeldBy(THERE, "test_an_option_changes_no_score")
+SCORED, READ = "test_evaluation_scores.py", "test_evaluation_files.py"
+SCORES, NO_SCORE = (
+    HeldBy(SCORED, "test_an_option_changes_the_scores"),
+    HeldBy(SCORED, "test_an_option_changes_no_score"),
+)
 EVALUATE = {
     "adapter": SCORES,
-    "model": HeldBy(THERE, "test_model_is_where_the_base_lies_now"),
-    "image_size": HeldBy(THERE, "test_image_size_of_a_base"),
+    "model": HeldBy(SCORED, "test_model_is_where_the_base_lies_now"),
+    "image_size": HeldBy(SCORED, "test_image_size_of_a_base"),
     "images": HeldBy(THERE, "test_what_is_written"),
     "masks": HeldBy(THERE, "test_what_is_written"),
-    "mask_pattern": HeldBy(THERE, "test_masks_are_found_by_their_pattern"),
+    "mask_pattern": HeldBy(READ, "test_masks_are_found_by_their_pattern"),
     "mask_rule": SCORES,
     "ignore_value": HeldBy(HERE, "test_what_masks_mean_changes_the_scores"),
     "mask_invert": HeldBy(HERE, "test_what_masks_mean_changes_the_scores"),
     "pages": HeldBy(HERE, "test_all_pages_are_scored_if_asked_for"),
     "max_pixels": HeldBy(HERE, "test_pictures_above_the_limit_are_refused"),
-    "faulty": HeldBy(THERE, "test_faulty_pairs_are_refused_or_left_out"),
+    "faulty": HeldBy(READ, "test_faulty_pairs_are_refused_or_left_out"),
     "prompt": HeldBy(THERE, "test_mixed_asks_each_image_once_with_each_kind"),
     "box_scale": SCORES,
     "box_jitter": NO_SCORE,
     "prompts_per_image": NO_SCORE,
     "positive_points": SCORES,
     "negative_points": SCORES,
-    "precision": HeldBy(THERE, "test_precision_is_what_is_computed_in"),
+    "precision": HeldBy(SCORED, "test_precision_is_what_is_computed_in"),
     "attention": HeldBy(HERE, "test_how_blocks_are_computed"),
     "compile": HeldBy(HERE, "test_how_blocks_are_computed"),
     "accelerator": HeldBy(HERE, "test_a_gpu_that_is_not_there_is_refused"),
@@ -44,8 +48,8 @@ EVALUATE = {
     "output": HeldBy(THERE, "test_what_is_written"),
     "with_frozen": HeldBy(THERE, "test_what_is_written"),
     "compare": HeldBy(THERE, "test_what_is_written"),
-    "embedding_cache": HeldBy(THERE, "test_kept_embeddings_change_no_score_and_are_used"),
-    "threshold": HeldBy(THERE, "test_threshold_by_number_own_and_best"),
+    "embedding_cache": HeldBy(SCORED, "test_kept_embeddings_change_no_score_and_are_used"),
+    "threshold": HeldBy("test_evaluation_thresholds.py", "test_threshold_by_number_own_and_best"),
     "report": HeldBy(THERE, "test_report_of_mixed_prompts"),
     "batch_size": NO_SCORE,
 }

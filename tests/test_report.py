@@ -6,6 +6,7 @@ import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -257,6 +258,34 @@ def test_adapter_may_be_given_again(tmp_path: Path):
 def test_names_of_runs_tell_them_apart():
     assert run_names([Path("x/one/adapter"), Path("x/two/adapter"), Path("three")]) == ["one", "two", "three"]
     assert run_names([Path("x/one/adapter"), Path("y/one/adapter")]) == ["x/one/adapter", "y/one/adapter"]
+    assert run_names([Path("one"), Path("x/one/adapter")]) == ["one", "x/one/adapter"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["frozen", "b"], ["frozen (2)", "b"]),  # the base's row is called so
+        (["otsu", "b"], ["otsu (2)", "b"]),
+        (["fill the box", "b"], ["fill the box (2)", "b"]),  # in the report
+        (["a", "a", "a"], ["a", "a (2)", "a (3)"]),
+        (["frozen", "frozen (2)"], ["frozen (3)", "frozen (2)"]),
+        ([".", "b"], [".", "b"]),
+    ],
+)
+def test_no_two_rows_have_one_name(given: list[str], names: list[str]):
+    assert run_names([Path(path) for path in given]) == names
+
+
+def test_an_adapter_that_is_given_twice_is_refused(tmp_path: Path):
+    values: dict[str, Any] = {"images": Path("i"), "masks": Path("m"), "output": Path("o")}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    one, link = tmp_path / "a", tmp_path / "link"
+    with pytest.raises(ConfigError, match=r"adapter: expected every folder once, got '.*/a' again\. Leave one"):
+        EvaluateConfig(**values, adapter=one, compare=(one,))
+    with pytest.raises(ConfigError, match=r"got '.*/link' again, the first time as '.*/a'"):
+        EvaluateConfig(**values, adapter=tmp_path / "b", compare=(one, link))
+    EvaluateConfig(**values, adapter=one, compare=(tmp_path / "b",))
 
 
 def test_curves_of_a_run(runs, tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import write_pairs
 from sam_adapter import load, train
-from test_training import command, config, rows
+from training_runs import command, config, rows
 
 FIRST = """
 import os, subprocess, sys, time

@@ -254,14 +254,14 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "monitor": HeldBy("test_train_options.py", "test_the_best_adapter_is_the_best_by_the_monitor"),
     "ema": Changes({"ema": 0.9}, smoothed, epochs=3),
     "patience": Changes({"patience": 1}, stopped_early, epochs=4, lr=1e-12, val_fraction=0.5),
-    "devices": HeldBy("test_training.py", "test_two_processes_or_steps_are_one_with_twice_the_batch"),
+    "devices": HeldBy("test_several_processes.py", "test_two_processes_or_steps_are_one_with_twice_the_batch"),
     "nodes": HeldBy("test_train_options.py", "test_where_a_run_computes"),
     "strategy": HeldBy("test_train_options.py", "test_where_a_run_computes"),
     "logger": HeldBy("test_training.py", "test_other_settings_run"),
     "project": HeldBy("test_train_options.py", "test_what_weights_and_biases_is_told"),
     "run_name": HeldBy("test_train_options.py", "test_what_weights_and_biases_is_told"),
-    "resume": HeldBy("test_training.py", "test_an_interrupted_run_ends_where_an_uninterrupted_one_does"),
-    "overwrite": HeldBy("test_training.py", "test_an_output_folder_is_not_written_over"),
+    "resume": HeldBy("test_resuming.py", "test_an_interrupted_run_ends_where_an_uninterrupted_one_does"),
+    "overwrite": HeldBy("test_resuming.py", "test_an_output_folder_is_not_written_over"),
 }
 PATHS = {"images", "masks", "output", "val_images", "val_masks", "embedding_cache", "model"}
 

@@ -15,7 +15,7 @@ from sam_adapter.checkpoint import save_adapter
 from sam_adapter.errors import CheckpointError
 from sam_adapter.methods import SPARE
 from sam_adapter.task import prepared
-from test_training import config, rows, weights
+from training_runs import config, rows, weights
 
 
 @pytest.mark.parametrize("changes", [{}, {"preset": "paper"}, {"method": "decoder"}, {"method": "full"}])

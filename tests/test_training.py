@@ -1,61 +1,24 @@
-"""Real runs on small random SAMs: what is written, resuming, several processes, Ctrl-C."""
+"""Real runs on small random SAMs: what is written, how weights are trained, and on which pictures."""
 
-import csv
 import itertools
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
 from sam_adapter.data.datamodule import PairDataModule
-from sam_adapter.data.loading import training_loader
 from sam_adapter.data.sources import Record
 from sam_adapter.data.splitting import split
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
-from sam_adapter.stopping import GracefulStop
 from sam_adapter.task import decay_groups, prepared
-
-
-def config(pairs: Path, model: str, output: Path, **changes) -> TrainConfig:
-    values = {
-        "images": pairs / "images",
-        "masks": pairs / "masks",
-        "model": model,
-        "output": output,
-        "epochs": 2,
-        "lr": 1e-3,
-        "workers": 0,
-        "accelerator": "cpu",
-        **changes,
-    }
-    return TrainConfig(**values)
-
-
-def command(run: TrainConfig, *more: str) -> list[str]:
-    """The same run as a command line."""
-    path = run.output.with_suffix(".yaml")
-    path.write_text(run.to_yaml())
-    return [sys.executable, "-m", "sam_adapter", "train", "--config", str(path), *more]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "adapter" / "adapter_model.safetensors")
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    path = run / "metrics.csv"
-    return list(csv.DictReader(path.open())) if path.exists() else []
+from training_runs import config, rows, weights
 
 
 def test_a_run_writes_what_it_promises_and_learns(pairs: Path, sam_folder: str, tmp_path: Path):
@@ -163,71 +126,6 @@ def test_no_decay_on_biases_and_norms(sam_folder: str, pairs: Path, tmp_path: Pa
     assert len(decayed) + len(plain) == len(segmenter.trained_state())
 
 
-@pytest.fixture(scope="module")
-def long_run(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> TrainConfig:
-    """An uninterrupted run, with everything random switched on."""
-    folder = tmp_path_factory.mktemp("long")
-    pairs = write_pairs(folder / "pairs", 40)
-    run = config(pairs, sam_folder, folder / "whole", epochs=4, batch_size=1, prompt="mixed", box_jitter=0.1)
-    train(run)
-    return run
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
-    long_run: TrainConfig, tmp_path: Path, number: signal.Signals
-):
-    run = long_run.but(output=tmp_path / "cut")
-    process = subprocess.Popen(command(run), stderr=subprocess.PIPE, text=True)
-    waited = 0.0
-    while len(rows(run.output)) < 2 and process.poll() is None and waited < 120:
-        time.sleep(0.05)
-        waited += 0.05
-    time.sleep(0.2)
-    process.send_signal(number)
-    _, messages = process.communicate(timeout=60)
-    assert process.returncode == (130 if number == signal.SIGINT else -number), messages
-    done = rows(run.output)
-    assert 2 <= len(done) < 5, "the run was over before it was interrupted"
-    assert (run.output / "last.ckpt").is_file()
-    load(run.output / "adapter")  # usable at once
-    if number == signal.SIGINT:
-        assert "goes on from" in messages
-        assert "Traceback" not in messages
-    train(run.but(resume=True))
-    whole = weights(long_run.output)
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(run.output).items())
-    assert [row["val_iou"] for row in rows(run.output)] == [row["val_iou"] for row in rows(long_run.output)]
-
-
-@pytest.mark.parametrize(("devices", "accumulate"), [(2, 1), (1, 2)])
-def test_two_processes_or_steps_are_one_with_twice_the_batch(
-    tmp_path: Path, sam_folder: str, devices: int, accumulate: int
-):
-    """With seven pictures, the last step has one picture alone."""
-    pairs = write_pairs(tmp_path / "pairs", 7)
-    options = {"epochs": 1, "val_fraction": 0.0, "augment": "none", "prompt": "mixed", "warmup": 0.0}
-    one = config(pairs, sam_folder, tmp_path / "one", batch_size=2, precision="32", **options)
-    two = one.but(output=tmp_path / "two", batch_size=1, devices=devices, accumulate=accumulate)
-    train(one)
-    subprocess.run(command(two), check=True, capture_output=True, timeout=300)
-    for name in ("train_loss", "train_iou"):
-        assert float(rows(two.output)[0][name]) == pytest.approx(float(rows(one.output)[0][name]), rel=1e-5)
-    # After four steps: weights, and the optimiser's running mean of the gradients.
-    ours, theirs = (torch.load(run.output / "last.ckpt", weights_only=False) for run in (one, two))
-    assert ours["global_step"] == theirs["global_step"] == 4
-    for name, tensor in ours["state_dict"].items():
-        assert relative(theirs["state_dict"][name], tensor) < 1e-5, name
-    states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (ours, theirs)]
-    assert states[0].keys() == states[1].keys()
-    means = [torch.cat([state[key]["exp_avg"].flatten() for key in sorted(state)]) for state in states]
-    assert relative(means[1], means[0]) < 1e-5
-
-
-def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return ((ours - theirs).norm() / theirs.norm().clamp(min=1e-12)).item()
-
-
 def test_empty_masks_are_trained_on_or_left_out(pairs: Path, sam_folder: str, tmp_path: Path):
     for path in (pairs / "masks").iterdir():
         Image.new("L", Image.open(path).size).save(path)
@@ -239,117 +137,6 @@ def test_empty_masks_are_trained_on_or_left_out(pairs: Path, sam_folder: str, tm
     assert (run.output / "adapter/adapter_config.json").exists()
     with pytest.raises(DataError, match="leaves nothing to train on"):
         train(run.but(output=tmp_path / "other", empty_masks="skip"))
-
-
-def test_an_output_folder_is_not_written_over(pairs: Path, sam_folder: str, tmp_path: Path):
-    run = config(pairs, sam_folder, tmp_path / "run", epochs=1)
-    with pytest.raises(ConfigError, match="resume: there is no"):
-        train(run.but(resume=True))
-    train(run)
-    with pytest.raises(ConfigError, match="already holds a run"):
-        train(run)
-    with pytest.raises(ConfigError, match="prompt: was mixed, is none"):
-        train(run.but(resume=True, prompt="none"))
-    train(run.but(overwrite=True))
-
-
-def test_a_run_does_not_go_back_to_fewer_epochs(pairs: Path, sam_folder: str, tmp_path: Path):
-    run = config(pairs, sam_folder, tmp_path / "run", epochs=2, val_fraction=0)
-    train(run)
-    before = (run.output / "config.yaml").read_bytes()
-    with pytest.raises(ConfigError, match="the run has come to epoch 2 already; give 2 or more, got 1"):
-        train(run.but(resume=True, epochs=1))
-    assert (run.output / "config.yaml").read_bytes() == before
-    assert train(run.but(resume=True)).summary == "kept epoch 2 of 2"
-
-
-def test_a_finished_epoch_is_followed_by_a_whole_one_however_many_batches_it_has():
-    dataset: Any = [0] * 7
-    options: Any = {"batch_size": 1, "workers": 0, "seed": 0, "pin": False}
-    alone, first = (training_loader(dataset, processes=count, rank=0, **options) for count in (1, 2))
-    alone.batches_done = 7
-    first.load_state_dict(alone.state_dict())
-    assert len(first) == 4
-    assert first._start_after == 0
-    alone.batches_done = 3
-    alone.load_state_dict(alone.state_dict())
-    assert alone._start_after == 3
-
-
-def test_devices_change_between_epochs_without_skipping_pictures(sam_folder: str, tmp_path: Path):
-    """Seven pictures are seven steps of one process and four of two; the rate falls to zero over the real steps."""
-    pairs = write_pairs(tmp_path / "pairs", 7)
-    run = config(pairs, sam_folder, tmp_path / "run", epochs=1, val_fraction=0.0, batch_size=1)
-    train(run)
-    more = run.but(resume=True, epochs=2, devices=2)
-    subprocess.run(command(more), check=True, capture_output=True, timeout=300)
-    state = torch.load(run.output / "last.ckpt", weights_only=True)
-    assert state["global_step"] == 7 + 4
-    assert state["lr_schedulers"][0]["last_epoch"] == 2 * 4
-    assert float(rows(run.output)[-1]["lr"]) == pytest.approx(0, abs=1e-12)
-    assert state["place"] == {"processes": 2, "batch_size": 1, "pictures": 7}
-
-
-@pytest.mark.parametrize("moment", [("batch", 1), ("validation", 0)])
-def test_an_epoch_is_gone_on_with_in_the_same_order_alone(
-    sam_folder: str, tmp_path: Path, moment: tuple[str, int], monkeypatch: pytest.MonkeyPatch
-):
-    pairs = write_pairs(tmp_path / "pairs", 7)
-    run = config(pairs, sam_folder, tmp_path / "run", epochs=2)
-    monkeypatch.setattr(StopAt, "moment", moment)
-    monkeypatch.setattr("sam_adapter.training.GracefulStop", StopAt)
-    with pytest.raises(KeyboardInterrupt):
-        train(run)
-    before = (run.output / "last.ckpt").read_bytes()
-    with pytest.raises(ConfigError, match=r"(?s)middle of epoch 1.*processes: was 1, is 2"):
-        train(run.but(resume=True, devices=2))
-    (run.output / "config.yaml").unlink()
-    with pytest.raises(ConfigError, match=r"(?s)middle of epoch 1.*batch_size: was 2, is 3"):
-        train(run.but(resume=True, batch_size=3))
-    for kind in ("images", "masks"):
-        shutil.copy(pairs / kind / "img_00.png", pairs / kind / "more.png")
-    with pytest.raises(ConfigError, match=r"(?s)middle of epoch 1.*pictures: was 6, is 7"):
-        train(run.but(resume=True))
-    assert (run.output / "last.ckpt").read_bytes() == before
-
-
-def test_options_that_cannot_be_compared_are_warned_of(
-    pairs: Path, sam_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    run = config(pairs, sam_folder, tmp_path / "run", epochs=1)
-    train(run)
-    train(run.but(resume=True, epochs=2))
-    assert "cannot be compared" not in caplog.text
-    (run.output / "config.yaml").unlink()
-    train(run.but(resume=True, epochs=3))
-    assert f"'{run.output / 'config.yaml'}' is not there, so the options given now cannot be compared" in caplog.text
-    assert TrainConfig.from_yaml(run.output / "config.yaml") == run.but(epochs=3)
-
-
-def test_a_cache_does_not_change_the_augmentation_of_a_run(pairs: Path, sam_folder: str, tmp_path: Path):
-    run = config(pairs, sam_folder, tmp_path / "run", epochs=1, method="decoder")
-    train(run)
-    with pytest.raises(ConfigError, match=r"embedding_cache: was None, is .*cache; without it images are augmented"):
-        train(run.but(resume=True, epochs=2, embedding_cache=tmp_path / "cache"))
-    plain = run.but(output=tmp_path / "plain", augment="none")
-    train(plain)
-    train(plain.but(resume=True, epochs=2, embedding_cache=tmp_path / "cache"))
-
-
-def test_a_run_that_lost_its_adapter_says_so_and_keeps_another(
-    pairs: Path, sam_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    run = config(pairs, sam_folder, tmp_path / "run", epochs=1)
-    train(run)
-    latest = weights(run.output)
-    for epochs, warning in ((1, "it now holds the latest, of epoch 1"), (2, "adapter of epoch 1 is no longer in")):
-        shutil.rmtree(run.output / "adapter")
-        result = train(run.but(resume=True, epochs=epochs))
-        assert warning in caplog.text
-        assert result.summary.endswith(f"kept epoch {epochs} of {epochs}")
-        assert load(result.adapter)
-        if epochs == 1:
-            assert all(torch.equal(tensor, latest[name]) for name, tensor in weights(run.output).items())
 
 
 def with_void(pairs: Path, folder: Path, *names: str) -> Path:
@@ -455,55 +242,6 @@ def test_split_is_by_name_and_seed():
     assert split(records, 0, seed=0) == (records, [])
 
 
-class StopAt(GracefulStop):
-    """Ctrl-C at a chosen moment."""
-
-    moment = ("batch", 0)
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        if self.moment == ("batch", trainer.global_step) and not self.asked:
-            signal.raise_signal(signal.SIGINT)
-
-    def on_validation_batch_start(self, trainer, pl_module, *_) -> None:
-        if self.moment == ("validation", trainer.current_epoch) and not trainer.sanity_checking:
-            signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.parametrize("moment", [("batch", 1), ("batch", 2), ("validation", 0), ("validation", 1)])
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_ctrl_c_at_every_kind_of_moment(
-    sam_folder: str, tmp_path: Path, moment: tuple[str, int], accumulate: int, monkeypatch: pytest.MonkeyPatch
-):
-    """In the middle of an accumulation, on an epoch's last batch, in the first and in the last validation."""
-    pairs = write_pairs(tmp_path / "pairs", 7)
-    batch_size = 2 if accumulate == 1 else 1
-    options = {"accumulate": accumulate, "batch_size": batch_size, "workers": 1, "ema": 0.5}
-    run = config(pairs, sam_folder, tmp_path / "cut", **options)
-    train(run.but(output=tmp_path / "whole"))
-    monkeypatch.setattr(StopAt, "moment", moment)
-    monkeypatch.setattr("sam_adapter.training.GracefulStop", StopAt)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        train(run)
-    assert (run.output / "last.ckpt").exists()
-    monkeypatch.setattr(StopAt, "moment", ("batch", -1))
-    train(run.but(resume=True))
-    assert signal.getsignal(signal.SIGINT) == before
-    whole = weights(tmp_path / "whole")
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(run.output).items())
-    names = ("epoch", "step", "train_loss", "train_iou", "val_iou", "val_iou_none", "val_loss")
-    assert [[r[n] for n in names] for r in rows(run.output)] == [
-        [r[n] for n in names] for r in rows(tmp_path / "whole")
-    ]
-
-
-def test_resume_with_parts_given(pairs: Path, sam_folder: str, tmp_path: Path):
-    run = config(pairs, sam_folder, tmp_path / "run", epochs=1, method="decoder", parts=["mask_decoder"])
-    train(run)
-    train(run.but(resume=True, epochs=2))
-    assert len(rows(run.output)) == 3
-
-
 def test_an_adapter_finds_its_base_from_anywhere(
     pairs: Path, tmp_path: Path, sam_folder: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -516,12 +254,6 @@ def test_an_adapter_finds_its_base_from_anywhere(
     with pytest.raises(CheckpointError, match="give its place as --model"):
         load(tmp_path / "run/adapter")
     load(tmp_path / "run/adapter", model=str(tmp_path / "moved"))
-
-
-@pytest.mark.parametrize(("strategy", "message"), [("bogus", "do not fit"), ("fsdp", "spreads the weights")])
-def test_strategies_that_cannot_work(pairs: Path, sam_folder: str, tmp_path: Path, strategy: str, message: str):
-    with pytest.raises(ConfigError, match=message):
-        train(config(pairs, sam_folder, tmp_path / "run", strategy=strategy))
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_cure(

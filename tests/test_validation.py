@@ -30,7 +30,7 @@ from sam_adapter.outcome import comparison, worse_than_frozen
 from sam_adapter.prediction import predict
 from sam_adapter.stopping import GracefulStop
 from sam_adapter.task import SegmentationTask
-from test_training import config, rows, weights
+from training_runs import config, rows, weights
 
 
 class StopAfterFour(GracefulStop):

@@ -1,6 +1,6 @@
 """``python -m sam_adapter``: the same as the command ``sam-adapter``."""
 
-from .cli import main
+from .entry import main
 
 if __name__ == "__main__":
     main()

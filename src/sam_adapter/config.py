@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import ConfigError
+from .folders import among_data, given_twice
 from .options import (
     ALL_PARTS,
     AdapterOptions,
@@ -25,7 +26,6 @@ from .options import (
     Resize,
     Save,
     Threshold,
-    among_data,
     parse_loss,
     possible_monitors,
 )
@@ -213,7 +213,8 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
     adapters of method decoder share them."""
     threshold: Threshold | None = None
     """Probability above which a pixel is foreground: a number for all models, or 'best' for what was best on each
-    adapter's own validation for the kind of prompt; without it each adapter's own, or 0.5."""
+    adapter's own validation for the kind of prompt; without it each adapter's own, or 0.5. With 'best', pictures
+    without foreground, as they are asked without a prompt, keep the adapter's own if the prompt is box or points."""
     report: bool = False
     """Also write report.html: scores, their spread, precision and recall, the worst, median and best images."""
     batch_size: int = 1
@@ -228,6 +229,7 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
             "threshold: 'best' is known of adapters alone; give a number." if best and self.adapter is None else None,
             "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
             "compare: needs an adapter." if self.compare and self.adapter is None else None,
+            *given_twice("adapter", [*([self.adapter] if self.adapter else []), *self.compare]),
         ]
 
 

@@ -1,6 +1,7 @@
 """Scores of an adapter, or of a SAM as it is, on a folder of images and masks."""
 
 import csv
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,11 +118,23 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
 
 
 def run_names(adapters: list[Path]) -> list[str]:
-    """Short names of adapter folders: the run's folder, or the whole path where another row has that name."""
-    taken = ("frozen", *BASELINES)
+    """Short names of adapter folders, no two of them the same and none that of another row.
+
+    A name is that of the run's folder. Where another row has it, it is the whole path as given, and where that is taken
+    too, the path with a number behind it.
+    """
+    rows = {"frozen", *BASELINES, *BASELINES.values()}
     short = [path.resolve().parent.name if path.name == "adapter" else path.name for path in adapters]
-    unique = [short.count(name) == 1 and name not in taken for name in short]
-    return [name if one else str(path) for one, name, path in zip(unique, short, adapters, strict=True)]
+    unique = {name for name in short if name and short.count(name) == 1} - rows
+    taken = rows | unique
+    names = []
+    for name, path in zip(short, adapters, strict=True):
+        if name not in unique:
+            numbered = (f"{path} ({number})" for number in itertools.count(2))
+            name = next(one for one in itertools.chain([str(path)], numbered) if one not in taken)
+            taken.add(name)
+        names.append(name)
+    return names
 
 
 def prompts_as_json(

@@ -46,6 +46,15 @@ class MethodSettings:
         changed = any(name.startswith(f"{_SAM}vision_encoder.") for name in self.carried)
         return self.adapter is None and "image_encoder" not in self.parts and not changed
 
+    @property
+    def some_untouched(self) -> bool:
+        """Whether a loss may leave trained tensors without a gradient.
+
+        The prompt encoder has tensors for each kind of point and corner; a batch touches those that its prompts have.
+        Everything else that a method trains, but for `SPARE`, takes part in every answer.
+        """
+        return "prompt_encoder" in self.parts
+
     def carrying_spare(self, names: Iterable[str]) -> Self:
         """The settings with which a file that holds these tensors can be loaded, `SPARE` ones among them."""
         spare = sorted(name for name in names if name.startswith(SPARE) and name not in self.carried)

@@ -5,7 +5,6 @@ torch, so that the command line answers at once.
 """
 
 import math
-import os
 import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
@@ -238,23 +237,6 @@ class DataOptions(Config):
     def void_values(self) -> tuple[tuple[float, ...], ...]:
         """`ignore_value` as numbers: ``(v,)``, or ``(red, green, blue)``."""
         return tuple(_mask_value(value) for value in self.ignore_value)
-
-
-def among_data(output: Path, **folders: Path | None) -> list[str | None]:
-    """A problem if an output folder is, or lies in, a folder whose pictures are read.
-
-    Args:
-        output: Where a command writes.
-        folders: What it reads, by option.
-    """
-    place = Path(os.path.realpath(output))
-    read = {name: Path(os.path.realpath(folder)) for name, folder in folders.items() if folder is not None}
-    return [
-        f"output: '{output}' lies in the folder of {name}, and what is written there would be taken for data. Choose "
-        "another folder."
-        for name, folder in read.items()
-        if place.is_relative_to(folder)
-    ]
 
 
 def _mask_value(value: float | str) -> tuple[float, ...]:

@@ -74,6 +74,26 @@ def follow_first_process() -> None:
     threading.Thread(target=watch, daemon=True, name="follow-first-process").start()
 
 
+@contextmanager
+def announced_as_first() -> Iterator[None]:
+    """Tell the processes that are started meanwhile, through `FIRST_PROCESS`, that this one is the first of their run.
+
+    Afterwards the variable is what it was before. A process that was itself started by another one leaves it alone.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        yield
+        return
+    before = os.environ.get(FIRST_PROCESS)
+    os.environ[FIRST_PROCESS] = str(os.getpid())
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(FIRST_PROCESS, None)
+        else:
+            os.environ[FIRST_PROCESS] = before
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a command in the same order as Ctrl-C."""
 
@@ -87,7 +107,8 @@ def stop_error(number: int) -> KeyboardInterrupt:
 def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Have Ctrl-C and SIGTERM call a function, and afterwards what they called before.
 
-    Processes that are forked meanwhile ignore them: it is for this one to end them.
+    Processes that are forked meanwhile ignore them: it is for this one to end them. A signal whose handler was set from
+    outside Python is left alone, as Python could not put that handler back.
     """
     process = os.getpid()
 
@@ -97,7 +118,9 @@ def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterat
 
     # Python lets only the main thread set handlers; a run in another one is stopped by its program.
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, handle) for number in numbers}
+    before = {number: old for number in numbers if (old := signal.getsignal(number)) is not None}
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from .callbacks import AdapterKeeper
 from .checkpoint import CONFIG_FILE
 from .errors import ProcessError
-from .processes import FIRST_PROCESS, GRACE, LOOK_EVERY, handling_signals, stop_error
+from .processes import GRACE, LOOK_EVERY, announced_as_first, handling_signals, stop_error
 from .task import SegmentationTask
 
 log = logging.getLogger(__name__)
@@ -136,8 +136,6 @@ def ending_together(children: Callable[[], list[subprocess.Popen]]) -> Iterator[
         ProcessError: If communication failed because another process is gone.
     """
     over = threading.Event()
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        os.environ[FIRST_PROCESS] = str(os.getpid())  # those that are started from here read it
 
     def lost() -> str | None:
         for rank, child in enumerate(children(), start=1):
@@ -158,7 +156,8 @@ def ending_together(children: Callable[[], list[subprocess.Popen]]) -> Iterator[
     observe, lightnings._launch_process_observer = lightnings._launch_process_observer, lambda _: None
     threading.Thread(target=watch, daemon=True, name="ending-together").start()
     try:
-        yield
+        with announced_as_first():
+            yield
     except RuntimeError as error:
         if not isinstance(error, torch.distributed.DistError) and not re.search("gloo|nccl", str(error), re.IGNORECASE):
             raise

@@ -144,7 +144,7 @@ class SegmentationTask(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means for the loggers."""
         for name, value in self.train_scores().items():
-            self.log(f"train_{name}", value, sync_dist=False, rank_zero_only=False)
+            self.log(f"train_{name}", value, sync_dist=True)  # the same in every process
 
     def train_scores(self) -> dict[str, float]:
         """Mean loss, its terms, and IoU of the epoch's samples so far, of all processes; all of them must ask."""

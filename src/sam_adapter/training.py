@@ -35,9 +35,8 @@ from .processes import follow_first_process, is_main_process
 from .progress import ProgressLines
 from .quiet import quiet_lightning
 from .run_folder import LAST, METRICS, clear_output, prepare_output
-from .runtime import Machine
 from .stopping import GracefulStop, ending_together
-from .task import prepared
+from .task import SegmentationTask, prepared
 from .writing import remove_leftovers, require_writable
 
 log = logging.getLogger(__name__)
@@ -106,7 +105,7 @@ def _train(config: TrainConfig) -> TrainResult:
     validated = bool(data.val_records)
     keeper = AdapterKeeper(config.output / "adapter", config.monitor if validated else None, _mode(config))
     stop = GracefulStop(config.output / LAST, keeper)
-    trainer = _trainer(config, task.machine, [stop, keeper], validated=validated, score_base=not resume_from)
+    trainer = _trainer(config, task, [stop, keeper], validated=validated, score_base=not resume_from)
     if trainer.is_global_zero:
         clear_output(config)
         data.keep_inspections()
@@ -143,9 +142,9 @@ def _mode(config: TrainConfig) -> str:
 
 
 def _trainer(
-    config: TrainConfig, machine: Machine, own: list[Callback], *, validated: bool, score_base: bool
+    config: TrainConfig, task: SegmentationTask, own: list[Callback], *, validated: bool, score_base: bool
 ) -> lightning.Trainer:
-    logger = _logger(config)
+    logger, machine = _logger(config), task.machine
     callbacks: list[Callback] = [
         TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 0),
         *own,
@@ -168,25 +167,12 @@ def _trainer(
         callbacks.append(
             EarlyStopping(f"val_{config.monitor}", mode=_mode(config), patience=config.patience, strict=False)
         )
-    several = config.devices * config.nodes > 1
-    most = max(os.cpu_count() or 1, MOST_ON_SMALL_CPUS)
-    if machine.device.type == "cpu" and config.devices > most:
-        raise ConfigError(f"devices: expected at most {most} processes on this CPU, got {config.devices}.")
-    strategy: Any = config.strategy
-    if strategy.startswith(("fsdp", "deepspeed", "xla")):
-        raise ConfigError(
-            f"strategy: '{strategy}' spreads the weights over the devices, and adapters could not be written from one "
-            "of them. An adapter is small: use ddp, with --gradient-checkpointing if memory is short."
-        )
-    if strategy in ("auto", "ddp") and several:
-        # Which parts of the decoder take part depends on the prompts of a batch.
-        strategy = DDPStrategy(find_unused_parameters=True)
     settings: dict[str, Any] = {
         "max_epochs": config.epochs,
         "accelerator": machine.device.type,
         "devices": config.devices,
         "num_nodes": config.nodes,
-        "strategy": strategy,
+        "strategy": _strategy(config, task),
         "precision": machine.precision,
         "accumulate_grad_batches": config.accumulate,
         "gradient_clip_val": config.clip,
@@ -204,6 +190,22 @@ def _trainer(
         return lightning.Trainer(**settings)
     except (MisconfigurationException, ValueError) as error:
         raise ConfigError(f"devices, accelerator, strategy or precision do not fit: {error}") from error
+
+
+def _strategy(config: TrainConfig, task: SegmentationTask) -> DDPStrategy | str:
+    """How several processes go together; alone, or where the user has named another way, Lightning's name for it."""
+    most = max(os.cpu_count() or 1, MOST_ON_SMALL_CPUS)
+    if task.machine.device.type == "cpu" and config.devices > most:
+        raise ConfigError(f"devices: expected at most {most} processes on this CPU, got {config.devices}.")
+    if config.strategy.startswith(("fsdp", "deepspeed", "xla")):
+        raise ConfigError(
+            f"strategy: '{config.strategy}' spreads the weights over the devices, and adapters could not be written "
+            "from one of them. An adapter is small: use ddp, with --gradient-checkpointing if memory is short."
+        )
+    if config.strategy in ("auto", "ddp") and config.devices * config.nodes > 1:
+        # Looking for untouched tensors costs a walk through the graph each step, and PyTorch warns if there are none.
+        return DDPStrategy(find_unused_parameters=task.segmenter.method.some_untouched)
+    return config.strategy
 
 
 def _logger(config: TrainConfig) -> Logger | bool:

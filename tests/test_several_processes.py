@@ -1,0 +1,107 @@
+"""Runs of several processes."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import write_pairs
+from sam_adapter import TrainConfig, train
+from sam_adapter.data.dataset import PairDataset, prompt_maker
+from sam_adapter.data.loading import scoring_loader
+from sam_adapter.errors import ConfigError
+from sam_adapter.task import prepared
+from training_runs import command, config, rows
+
+
+@pytest.mark.parametrize(("devices", "accumulate"), [(2, 1), (1, 2)])
+def test_two_processes_or_steps_are_one_with_twice_the_batch(
+    tmp_path: Path, sam_folder: str, devices: int, accumulate: int
+):
+    """With seven pictures, the last step has one picture alone."""
+    pairs = write_pairs(tmp_path / "pairs", 7)
+    options = {"epochs": 1, "val_fraction": 0.0, "augment": "none", "prompt": "mixed", "warmup": 0.0}
+    one = config(pairs, sam_folder, tmp_path / "one", batch_size=2, precision="32", **options)
+    two = one.but(output=tmp_path / "two", batch_size=1, devices=devices, accumulate=accumulate)
+    train(one)
+    subprocess.run(command(two), check=True, capture_output=True, timeout=300)
+    for name in ("train_loss", "train_iou"):
+        assert float(rows(two.output)[0][name]) == pytest.approx(float(rows(one.output)[0][name]), rel=1e-5)
+    # After four steps: weights, and the optimiser's running mean of the gradients.
+    ours, theirs = (torch.load(run.output / "last.ckpt", weights_only=False) for run in (one, two))
+    assert ours["global_step"] == theirs["global_step"] == 4
+    for name, tensor in ours["state_dict"].items():
+        assert relative(theirs["state_dict"][name], tensor) < 1e-5, name
+    states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (ours, theirs)]
+    assert states[0].keys() == states[1].keys()
+    means = [torch.cat([state[key]["exp_avg"].flatten() for key in sorted(state)]) for state in states]
+    assert relative(means[1], means[0]) < 1e-5
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs).norm() / theirs.norm().clamp(min=1e-12)).item()
+
+
+@pytest.mark.parametrize(("strategy", "message"), [("bogus", "do not fit"), ("fsdp", "spreads the weights")])
+def test_strategies_that_cannot_work(pairs: Path, sam_folder: str, tmp_path: Path, strategy: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        train(config(pairs, sam_folder, tmp_path / "run", strategy=strategy))
+
+
+def log_of(run: TrainConfig) -> list[str]:
+    """What a run says, without numbers and without how good it was."""
+    done = subprocess.run(command(run), check=True, capture_output=True, text=True, timeout=300)
+    return [re.sub(r"\d[\d.,]*", "#", line) for line in done.stderr.splitlines() if not line.startswith("Warning: ")]
+
+
+def test_two_processes_say_what_one_says(tmp_path: Path, sam_folder: str):
+    pairs = write_pairs(tmp_path / "pairs", 8)
+    one = config(pairs, sam_folder, tmp_path / "one", batch_size=1, val_fraction=0.25, logger="tensorboard")
+    assert log_of(one.but(output=tmp_path / "two", devices=2)) == log_of(one)
+
+
+def test_two_processes_train_a_prompt_encoder_that_their_prompts_touch_in_part(tmp_path: Path, sam_folder: str):
+    """Every other picture is empty: asked without a prompt, it touches no tensor of boxes."""
+    pairs = write_pairs(tmp_path / "pairs", 6)
+    for path in sorted((pairs / "masks").iterdir())[::2]:
+        Image.new("L", Image.open(path).size).save(path)
+    options = {"method": "full", "prompt": "box", "val_fraction": 0.0, "batch_size": 1, "devices": 2}
+    subprocess.run(command(config(pairs, sam_folder, tmp_path / "run", **options)), check=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"preset": "paper", "share_up": False},
+        {"use_embedding": False, "parts": ()},
+        {"use_high_frequency": False, "neck_prompt": False},
+        {"method": "decoder"},
+        {"method": "decoder", "parts": ("image_encoder",)},
+        {"parts": ("prompt_encoder",)},
+        {"method": "full"},
+    ],
+    ids=str,
+)
+def test_which_methods_have_tensors_that_a_batch_may_not_touch(
+    tmp_path: Path, sam_folder: str, changes: dict[str, Any]
+):
+    pairs = write_pairs(tmp_path / "pairs", 2)
+    empty = pairs / "masks/img_00.png"
+    Image.new("L", Image.open(empty).size).save(empty)
+    untouched = set()
+    for prompt in ("box", "points", "none"):
+        run = config(pairs, sam_folder, tmp_path / "run", prompt=prompt, val_fraction=0.0, precision="32", **changes)
+        task, data = prepared(run)
+        segmenter = task.segmenter.train()
+        maker = prompt_maker(run, training=True)
+        dataset = PairDataset(data.records, segmenter.preprocessing, maker, reading=segmenter.reading, seed=0)
+        for batch in scoring_loader(dataset, batch_size=1, workers=0, pin=False):
+            segmenter.zero_grad(set_to_none=True)
+            task.losses(batch)[0].sum().backward()
+            untouched |= {name for name, one in segmenter.named_parameters() if one.requires_grad and one.grad is None}
+    assert bool(untouched) == segmenter.method.some_untouched, sorted(untouched)
