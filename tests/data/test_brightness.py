@@ -102,11 +102,42 @@ def test_deep_colour_is_read_at_full_depth_in_the_right_order(tmp_path: Path, fo
     assert np.array_equal(read_image(path), np.rint(colours * (255 / 1023)).astype(np.uint8))
 
 
-def test_more_bands_than_colours_are_refused_in_a_sentence(tmp_path: Path):
-    bands = np.zeros((20, 20, 7), np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="contig")
-    with pytest.raises(DataError, match=r"7 channels.*expected grey or RGB"):
+@pytest.mark.parametrize("bands", [5, 7, 13])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_more_bands_than_colours_are_refused_in_a_sentence(tmp_path: Path, bands: int, kind):
+    pixels = np.zeros((20, 20, bands), kind)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(DataError, match=rf"has {bands} channels.*expected grey or RGB.*three channels"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(("form", "bands"), [("rgb", 4), ("minisblack", 4), ("minisblack", 2)])
+def test_a_band_that_is_not_declared_as_alpha_is_not_left_out_in_silence(tmp_path: Path, kind, form, bands, caplog):
+    """Red, green, blue and near infrared, or two polarisations."""
+    options = write_set(tmp_path, [ground(index).astype(kind) for index in range(4)])
+    for index, extra in enumerate(["unspecified", "unspecified", "unassalpha"]):
+        pixels = np.dstack([ground(index), ground(index) // 2, ground(index) // 4, ground(index)])[..., -bands:]
+        tifffile.imwrite(
+            options.images / f"{index}.tif", pixels.astype(kind), photometric=form, planarconfig="contig",
+            extrasamples=["unspecified"] * (bands - 2) * (form != "rgb") + [extra],
+        )  # fmt: skip
+    found = inspect(options)
+    assert not found.faults
+    (remark,) = [remark for remark in found.remarks if remark.kind == "dropped_bands"]
+    assert [path.name for path in remark.files] == ["0.tif", "1.tif"]
+    assert "2 bands are left out" in remark.text
+    list_pages([(path, path.stem) for path in sorted(options.images.iterdir())], "first")
+    assert "2 files have a second or fourth band that is not declared as alpha" in caplog.text
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_three_bands_of_8_bits_that_are_not_called_rgb_are_read(tmp_path: Path, planes: str):
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 4)).astype(np.uint8)
+    for bands in (3, 4):
+        written = pixels[..., :bands] if planes == "contig" else np.moveaxis(pixels[..., :bands], -1, 0)
+        tifffile.imwrite(tmp_path / "a.tif", written, photometric="minisblack", planarconfig=planes)
+        assert np.array_equal(read_image(tmp_path / "a.tif"), pixels[..., :3])
 
 
 def test_pictures_to_predict_set_the_scale_where_the_adapter_has_none(tmp_path: Path, caplog):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import amount
 from ..options import DataOptions
 from .brightness import Depth
 from .decoding import Header
@@ -38,6 +39,7 @@ def remarks_of(seen: Sequence[Seen], rules: ReadingRules, options: DataOptions, 
         *_void(seen, options),
         _hot_pixels(seen, rules),
         _no_data(seen),
+        _dropped_bands(seen, rules),
         _dropped_pages(seen, options),
         _masks(
             seen,
@@ -140,6 +142,26 @@ def _no_data(seen: Sequence[Seen]) -> Remark | None:
     share = sum(one.depth.missing for one in missing if one.depth is not None) / len(missing)
     text = f"{len(missing)} images have missing data ({named}), {share:.1%} of their pixels; it becomes black"
     return Remark("no_data", tuple(one.record.image for one in missing), text)
+
+
+def _dropped_bands(seen: Sequence[Seen], rules: ReadingRules) -> Remark | None:
+    """Files whose second or fourth band may be near infrared or another polarisation as well as alpha."""
+    masks = rules.masks is None or rules.masks.for_storage("alpha") is None  # else it is read as the mask, and said
+    files = [
+        path
+        for one in seen
+        for path, header in one.headers.items()
+        if header.unnamed_band and (masks or path != one.record.mask)
+    ]
+    if not files:
+        return None
+    text = (
+        f"{amount(len(files), 'file', 'have')} a last band that is not declared as alpha, beside grey or three colours; "
+        f"it may be near infrared or another channel. {amount(len(files), 'band', 'are')} left out, one of each file, "
+        "and the bands before it are read as grey or as red, green and blue"
+    )
+    cure = "nothing, if that is meant; else write the one or three bands to use, in their order, into a file"
+    return Remark("dropped_bands", tuple(files), text, cure)
 
 
 def _dropped_pages(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
