@@ -13,6 +13,7 @@ from sam_adapter.data.brightness import Brightness
 from sam_adapter.data.inspection import inspect
 from sam_adapter.data.pictures import brightness_for, list_pages
 from sam_adapter.data.reading import read_image
+from sam_adapter.data.transforms import Preprocessing
 from sam_adapter.errors import DataError
 
 
@@ -67,6 +68,57 @@ def test_signed_numbers_with_customary_missing_data(tmp_path: Path):
     found = inspect(write_set(tmp_path, pictures))
     assert found.rules.brightness is not None
     assert found.rules.brightness.integer == (0, 2047)
+
+
+def radar(index: int) -> np.ndarray:
+    """Backscatter in decibel: speckle, a brighter field, and a ship above zero."""
+    rng = np.random.default_rng(index)
+    power = rng.gamma(4, 0.01, (80, 120))
+    power[20:40, 30:60] *= 8
+    power[50:52, 50:54] = 30
+    return (10 * np.log10(power)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("border", "kind"),
+    [*((fill, np.float32) for fill in (0, -np.inf, np.nan, -99, -9999)), (0, np.int16), (-9999, np.int16)],
+)
+def test_radar_in_decibel_has_a_scale_of_its_own_whatever_fills_its_border(tmp_path: Path, border: float, kind):
+    factor = 100 if kind == np.int16 else 1
+    pictures = [(radar(index) * factor).astype(kind) for index in range(4)]
+    plain = inspect(write_set(tmp_path / "plain", pictures)).rules.brightness
+    assert plain is not None
+    span = plain.integer if kind == np.int16 else plain.floating
+    assert span is not None
+    assert -30 < span[0] / factor < -15
+    assert -12 < span[1] / factor < 5
+    for one in pictures[::2]:
+        one[:, :25] = border
+    found = inspect(write_set(tmp_path / "filled", pictures))
+    filled = found.rules.brightness
+    assert filled is not None
+    assert np.allclose(filled.integer or filled.floating, span, atol=1.5 * factor)
+    image = read_image(found.records[0].image, filled)
+    assert not image[:, :25].any()  # black, not white
+    assert image[20:40, 30:60].mean() > image[60:, 70:].mean() + 40
+    (remark,) = [remark for remark in found.remarks if remark.kind == "no_data"]
+    assert len(remark.files) == 2
+
+
+def test_radar_cut_off_at_zero_keeps_its_brightest_pixels(tmp_path: Path):
+    pictures = [np.minimum(radar(index) + 12, 0) for index in range(4)]
+    found = inspect(write_set(tmp_path, pictures))
+    assert "no_data" not in [remark.kind for remark in found.remarks]
+    assert (read_image(found.records[0].image, found.rules.brightness)[pictures[0] == 0] == 255).all()
+
+
+def test_a_picture_is_padded_with_the_mean_of_all_pictures_after_its_scale(tmp_path: Path):
+    """As SAM does; zero decibel would be white."""
+    found = inspect(write_set(tmp_path, [radar(index) for index in range(2)]))
+    pixels = Preprocessing(image_size=64).pixel_values(read_image(found.records[0].image, found.rules.brightness))
+    height = Preprocessing(image_size=64).input_size((80, 120))[0]
+    assert not pixels[:, height:].any()
+    assert (pixels[:, :height] != 0).all()
 
 
 @pytest.mark.parametrize("padding", [-2000, -3024])
