@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .clusters import ASIDE
 from .mask_values import MaskValues
 from .values import Value, along, equal
 
@@ -19,6 +20,8 @@ _SPIKE = 0.5
 """Share of the pixels between the ends that one value, or a sixteenth of the range, may hold at most."""
 _NOISY = 64
 """Range of whole numbers in which a few values beside both ends are noise, and not numbers of classes."""
+_OFF_LINE = 0.25
+"""Share of the pixels between the ends that may lie far beside the line; JPEG, which blurs colour more than light, makes a few."""
 _VISIBLE = 0.01
 """Share of a mask's pixels that cannot be noise of its compression."""
 
@@ -55,6 +58,9 @@ def fits_soft(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value], list[bo
     total, rest = counts.sum(), counts[between].sum()
     if rest > (1 - SHARE) * total or rest > 3 * counts[near_high].sum() or not counts[near_low].sum():
         return None
+    third = counts[aside > ASIDE].sum()
+    if third > max(_OFF_LINE * rest, 0.005 * total):
+        return None  # a third colour
     noise = (span >= _NOISY or not whole) and min(near_low.sum(), near_high.sum()) >= 3
     if len(np.unique(np.rint(place[between] * 16))) < 3 and not noise:
         return None  # neither shades between the ends nor noise at both of them
