@@ -290,7 +290,7 @@ def test_numbers_of_many_classes_are_not_taken_for_blurred_colours(tmp_path: Pat
     def numbered(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
         rng = np.random.default_rng(index)
         used = rng.permutation(classes)[:16] * step
-        share = rng.dirichlet(np.full(len(used), 0.4))
+        share = rng.dirichlet(np.full(len(used), 0.4 * step))
         return grey(np.repeat(np.repeat(rng.choice(used, (6, 8), p=share), 10, 0), 10, 1))
 
     found = inspect(write_set(tmp_path, numbered))

@@ -28,7 +28,7 @@ _PADDING = (-2000.0, -2048.0, -3000.0, -3024.0)
 _HOT_SHARE = 0.005
 """Missing data at the upper end must fill this share of a picture; less is hot pixels."""
 _FILL = 20
-"""Zero fills the border of pictures below zero, such as radar in decibel, if it is so many times as frequent as others."""
+"""Zero fills the border of pictures below zero, such as radar in decibel, if it is so much more frequent."""
 _BEYOND = 1e9
 """Floating point beyond this is no brightness, however few pixels have it."""
 _ABSURD = 1e30

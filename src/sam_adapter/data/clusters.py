@@ -1,4 +1,4 @@
-"""Colours that lossy compression has blurred: the few clusters of values that masks of several classes leave in JPEG."""
+"""Colours that lossy compression has blurred: the few clusters that masks of several classes leave in JPEG."""
 
 from collections.abc import Sequence
 
@@ -56,7 +56,7 @@ def blurred_clusters(files: Sequence[MaskValues]) -> list[Cluster]:
         peak = mass[apart <= 1].sum() / mass[apart <= _REACH + 1].sum()
         if near < _LEAST * mass.sum() or peak < _needed_peak(held[index], centres):
             continue
-        if any(np.abs(held[index] - other).max() <= 2 * _REACH for other in centres):
+        if any(np.abs(held[index] - other).max() <= _REACH + 1 for other in centres):
             continue  # what compression made of a larger one
         centres.append(held[index])
         inside = np.flatnonzero(apart[at.ravel()] <= 1)

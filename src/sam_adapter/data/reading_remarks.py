@@ -156,7 +156,7 @@ def _dropped_bands(seen: Sequence[Seen], rules: ReadingRules) -> Remark | None:
     if not files:
         return None
     text = (
-        f"{amount(len(files), 'file', 'have')} a last band that is not declared as alpha, beside grey or three colours; "
+        f"{amount(len(files), 'file', 'have')} a last band, beside grey or colours, that is not declared as alpha; "
         f"it may be near infrared or another channel. {amount(len(files), 'band', 'are')} left out, one of each file, "
         "and the bands before it are read as grey or as red, green and blue"
     )

@@ -21,7 +21,7 @@ _SPIKE = 0.5
 _NOISY = 64
 """Range of whole numbers in which a few values beside both ends are noise, and not numbers of classes."""
 _OFF_LINE = 0.25
-"""Share of the pixels between the ends that may lie far beside the line; JPEG, which blurs colour more than light, makes a few."""
+"""Share of the pixels between the ends that may lie far beside the line; JPEG blurs colour more than light."""
 _VISIBLE = 0.01
 """Share of a mask's pixels that cannot be noise of its compression."""
 

@@ -109,12 +109,12 @@ def blurred(files: Sequence[MaskValues], clusters: Sequence[Cluster]) -> Trouble
     """Masks of three classes or more that were saved with loss; no cut tells which of them is the object."""
     named = ", ".join(f"{shown(value)} ({share:.1%})" for value, share in clusters)
     text = (
-        f"the masks have {len(clusters)} colours or shades, blurred as by JPEG, where two are expected. Their values lie "
-        f"around {named}"
+        f"the masks have {len(clusters)} colours or shades, blurred as by JPEG, where two are expected. Their values "
+        f"lie around {named}"
     )
     cure = (
-        "save masks of the one class that is meant, with 0 and 255, as PNG. No option of ours does it: half way between "
-        "two of them says nothing about the others, and compression has blurred zero too"
+        "save masks of the one class that is meant, with 0 and 255, as PNG. No option of ours does it: half way "
+        "between two of them says nothing about the others, and compression has blurred zero too"
     )
     return Trouble("class_indices", paths_of(files), text, cure)
 
