@@ -298,6 +298,53 @@ def test_numbers_of_many_classes_are_not_taken_for_blurred_colours(tmp_path: Pat
     assert "blurred" not in found.report()
 
 
+def smooth(index: int) -> np.ndarray:
+    """The disc with an antialiased outline, 0 to 1."""
+    rows, columns = (np.mgrid[: SIZE[0] * 8, : SIZE[1] * 8] - 3.5) / 8
+    inside = np.hypot(rows - 25 - index, columns - 30 - 2 * index) < 12
+    return inside.reshape(SIZE[0], 8, SIZE[1], 8).mean((1, 3))
+
+
+@pytest.mark.parametrize(
+    ("top", "kind"),
+    [
+        *((top, np.uint8) for top in (4, 10, 20, 50, 63, 100)),
+        (50, np.uint16),
+        (50, np.int32),
+        *((top, np.float32) for top in (1, 4, 50)),
+    ],
+)
+def test_antialiased_outlines_of_any_range_are_soft_edges(tmp_path: Path, top: int, kind):
+    def outline(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
+        return Image.fromarray(np.rint(smooth(index) * top).astype(kind))
+
+    found = inspect(write_set(tmp_path / "whole", outline, suffix="tif"))
+    assert reads_discs(found)
+    if kind == np.float32:  # few different values, and many
+        for levels in (4, 250):
+            found = inspect(
+                write_set(
+                    tmp_path / f"{levels}",
+                    lambda _d, _r, index, levels=levels: Image.fromarray(
+                        (np.rint(smooth(index) * levels) / levels * top).astype(np.float32)
+                    ),
+                    suffix="tif",
+                )
+            )
+            assert reads_discs(found)
+
+
+def test_small_parts_of_rare_classes_are_no_outlines(tmp_path: Path):
+    def classes(disc: np.ndarray, _ring: np.ndarray, _index: int) -> Image.Image:
+        values = disc * 6
+        for number in range(1, 6):
+            values[2:5, 10 * number : 10 * number + 3] = number
+        return grey(values)
+
+    found = inspect(write_set(tmp_path, classes))
+    assert kinds(found) == {"class_indices": 8}
+
+
 def photograph(index: int) -> np.ndarray:
     rng = np.random.default_rng(index)
     return rng.normal(128, 30, (*SIZE, 3)).clip(0, 255).astype(np.uint8)
