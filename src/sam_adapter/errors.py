@@ -6,16 +6,17 @@ def amount(count: int, noun: str, verb: str = "") -> str:
 
     Args:
         count: How many.
-        noun: For one of them; more get an s.
+        noun: For one of them; more get an s, or es.
         verb: For several of them: ``have``.
     """
-    words = f"{count} {noun}{'' if count == 1 else 's'}"
+    ending = "es" if noun.endswith("s") else "s"
+    words = f"{count} {noun}{'' if count == 1 else ending}"
     return f"{words} {agreed(count, verb)}" if verb else words
 
 
 def agreed(count: int, verb: str) -> str:
     """A verb as it stands for several, in the form that a number asks for: ``have``, or ``has`` for one."""
-    irregular = {"have": "has", "are": "is", "were": "was", "do": "does"}
+    irregular = {"have": "has", "are": "is", "were": "was", "carry": "carries"}
     return verb if count != 1 else irregular.get(verb, f"{verb}s")
 
 

@@ -25,7 +25,7 @@ from .callbacks import AdapterKeeper, MetricsTable
 from .collapse import CollapseWatch
 from .config import TrainConfig
 from .curves import draw_curves
-from .errors import ConfigError
+from .errors import ConfigError, amount
 from .last_checkpoint import RunCheckpointIO, require_epochs_left
 from .locking import owned
 from .memory import memory_advised
@@ -168,7 +168,7 @@ def _trainer(
     several = config.devices * config.nodes > 1
     most = max(os.cpu_count() or 1, MOST_ON_SMALL_CPUS)
     if machine.device.type == "cpu" and config.devices > most:
-        raise ConfigError(f"devices: expected at most {most} processes on this CPU, got {config.devices}.")
+        raise ConfigError(f"devices: expected at most {amount(most, 'process')} on this CPU, got {config.devices}.")
     strategy: Any = config.strategy
     if strategy.startswith(("fsdp", "deepspeed", "xla")):
         raise ConfigError(

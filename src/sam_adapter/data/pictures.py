@@ -48,7 +48,10 @@ def list_pages(found: Sequence[tuple[Path, str]], pages: Pages) -> list[Picture]
         for page in range(count):
             pictures.append(Picture(path, page_name(name, page), page, header.deep))
     if several and pages == "first":
-        log.warning("%d files have several pages, of which only the first is read; '--pages all' reads all.", several)
+        log.warning(
+            "%s several pages, of which only the first is read; '--pages all' reads all.",
+            amount(several, "file", "have"),
+        )
     if unnamed:
         log.warning(
             "%s a second or fourth band that is not declared as alpha; it is left out, and the bands before it are "

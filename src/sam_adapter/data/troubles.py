@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..errors import amount
 from .clusters import Cluster, blurred_clusters
 from .mask_values import MOST_VALUES, MaskValues
 from .values import BACKGROUND, FOREGROUND, ValueTable, shown
@@ -75,7 +76,7 @@ def unexplained(files: Sequence[MaskValues], every: np.ndarray) -> Trouble:
             if len(file.values) == 2:
                 text = _range(file.values)
                 pairs[text] = pairs.get(text, 0) + 1
-        counts = ", ".join(f"{pair} in {count} files" for pair, count in pairs.items())
+        counts = ", ".join(f"{pair} in {amount(count, 'file')}" for pair, count in pairs.items())
         return Trouble("contradicts_rule", paths_of(files), f"the files contradict one another ({counts})", "", details)
     rounded = any(file.rounded for file in files)
     if len(every) == 3 and together:
