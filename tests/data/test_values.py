@@ -334,6 +334,16 @@ def test_antialiased_outlines_of_any_range_are_soft_edges(tmp_path: Path, top: i
             assert reads_discs(found)
 
 
+def test_a_flat_place_in_a_file_does_not_make_classes_of_outlines(tmp_path: Path):
+    def outline(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
+        values = np.rint(smooth(index) * 50)
+        if index == 3:
+            values[2:5, 60:66] = 20
+        return grey(values)
+
+    assert reads_discs(inspect(write_set(tmp_path, outline)))
+
+
 def test_small_parts_of_rare_classes_are_no_outlines(tmp_path: Path):
     def classes(disc: np.ndarray, _ring: np.ndarray, _index: int) -> Image.Image:
         values = disc * 6

@@ -21,7 +21,9 @@ _SPIKE = 0.5
 _LEAST_GRADED = 5
 """The same for masks whose values between the ends lie on outlines alone."""
 _GRADED = 0.9
-"""Share of the pixels between the ends that must have a lower and a higher neighbour, to lie on outlines."""
+"""Share of the pixels between the ends that must have a lower and a higher neighbour as outlines do, on average."""
+_FILE_GRADED = 0.7
+"""The same for a single file, which may have a flat place."""
 _OFF_LINE = 0.25
 """Share of the pixels between the ends that may lie far beside the line; JPEG blurs colour more than light."""
 _VISIBLE = 0.01
@@ -72,7 +74,9 @@ def fits_soft(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value], list[bo
 def _on_outlines(files: Sequence[MaskValues], values: np.ndarray) -> bool:
     """Whether all values between the two ends of masks of a small range lie on outlines."""
     graded = [file.graded for file in files if len(file.values) > 2]
-    return len(values) >= _LEAST_GRADED and min(graded, default=0) >= _GRADED
+    if len(values) < _LEAST_GRADED or not graded:
+        return False
+    return sum(graded) >= _GRADED * len(graded) and min(graded) >= _FILE_GRADED
 
 
 def _noise_or_shades(files: Sequence[MaskValues], values: np.ndarray, low: Value, high: Value) -> bool:
