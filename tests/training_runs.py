@@ -1,6 +1,7 @@
 """Runs of `train` that several files of tests share, and what they left."""
 
 import csv
+import signal
 import sys
 from pathlib import Path
 

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from . import __version__
 from .config import CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, InfoConfig, PredictConfig, TrainConfig
-from .errors import ConfigError, SamAdapterError
+from .errors import ConfigError, SamAdapterError, amount
 from .options import Config, shown_type
 from .processes import Terminated, follow_first_process, handling_signals, is_main_process, stop_error
 from .ranges import shortened
@@ -263,7 +263,7 @@ def _predict(config: PredictConfig) -> None:
     from .prediction import predict
 
     written = predict(config, _progress("predicted"))
-    print(f"{len(written)} pictures. Written: {config.output}")
+    print(f"{amount(len(written), 'picture')}. Written: {config.output}")
 
 
 def _convert(config: ConvertConfig) -> None:

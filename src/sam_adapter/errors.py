@@ -1,6 +1,25 @@
 """The errors a user can cause; each says what was expected, what came, where, and what to do."""
 
 
+def amount(count: int, noun: str, verb: str = "") -> str:
+    """A number with its noun, and a verb if it is wanted: ``1 mask has``, ``3 masks have``.
+
+    Args:
+        count: How many.
+        noun: For one of them; more get an s, or es.
+        verb: For several of them: ``have``.
+    """
+    ending = "es" if noun.endswith("s") else "s"
+    words = f"{count} {noun}{'' if count == 1 else ending}"
+    return f"{words} {agreed(count, verb)}" if verb else words
+
+
+def agreed(count: int, verb: str) -> str:
+    """A verb as it stands for several, in the form that a number asks for: ``have``, or ``has`` for one."""
+    irregular = {"have": "has", "are": "is", "were": "was", "carry": "carries"}
+    return verb if count != 1 else irregular.get(verb, f"{verb}s")
+
+
 class SamAdapterError(Exception):
     """Base of all errors that the command line prints without a traceback."""
 

@@ -7,6 +7,7 @@ import torch
 
 from .backbones.sam import ALIASES, BUNDLED
 from .config import InfoConfig
+from .errors import amount
 from .runtime import Machine
 
 LIBRARIES = ("torch", "transformers", "lightning", "albumentations", "numpy")
@@ -23,7 +24,7 @@ def describe(config: InfoConfig) -> str:
     lines = [
         f"sam-adapter {version('sam-adapter')}, Python {platform.python_version()}, {platform.platform()}",
         versions,
-        f"CPU: {torch.get_num_threads()} threads",
+        f"CPU: {amount(torch.get_num_threads(), 'thread')}",
         *(f"GPU {index}: {_gpu(index)}" for index in range(torch.cuda.device_count())),
         f"Runs compute on: {machine}",
         f"Models: {', '.join(BUNDLED)} comes with the package; {', '.join(ALIASES)} are fetched when they are named",

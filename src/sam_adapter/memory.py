@@ -12,7 +12,7 @@ from .batch import Batch
 from .config import TrainConfig
 from .data.datamodule import PairDataModule
 from .data.loading import training_loader, worker_count
-from .errors import ConfigError
+from .errors import ConfigError, amount
 from .runtime import Machine
 from .task import SegmentationTask, prepared
 
@@ -132,10 +132,12 @@ class Rehearsal:
         config = self.config
         first = f"\nEncoding the images once will take about {_clock(self.once_seconds)}." if self.once_seconds else ""
         return (
-            f"One step of {config.batch_size} images took {self.step_seconds:.2f} s on {self.machine}; reading them "
+            f"One step of {amount(config.batch_size, 'image')} took {self.step_seconds:.2f} s on {self.machine}; "
+            "reading them "
             f"took {self.load_seconds:.2f} s.\nPeak memory {self.peak_bytes / 1e9:.2f} GB. To save memory next: "
-            f"{next_rung(config, self.machine)}.{first}\nAn epoch of {self.batches} steps and validation will take "
-            f"about {_clock(self.epoch_seconds)}, {config.epochs} epochs {_clock(self.run_seconds)}."
+            f"{next_rung(config, self.machine)}.{first}\nAn epoch of {amount(self.batches, 'step')} and validation "
+            "will take "
+            f"about {_clock(self.epoch_seconds)}, {amount(config.epochs, 'epoch')} {_clock(self.run_seconds)}."
         )
 
 

@@ -23,7 +23,7 @@ from .data.pictures import Picture, brightness_for, list_pages
 from .data.reading import read_image, rgb_from_pillow
 from .data.sources import list_pictures
 from .drawing import overlay
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, amount
 from .model import SamSegmenter
 from .options import Save
 from .runtime import Machine
@@ -189,7 +189,9 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
                 writers.write(_prediction(mask_logits, scores, full, threshold), pictures[index])
     written = writers.written
     if unread:
-        raise DataError("\n".join([f"{len(written)} pictures predicted, {len(unread)} not:", *map(str, unread)]))
+        raise DataError(
+            "\n".join([f"{amount(len(written), 'picture')} predicted, {len(unread)} not:", *map(str, unread)])
+        )
     return written
 
 

@@ -25,7 +25,7 @@ from .callbacks import AdapterKeeper, MetricsTable
 from .collapse import CollapseWatch
 from .config import TrainConfig
 from .curves import draw_curves
-from .errors import ConfigError
+from .errors import ConfigError, amount
 from .last_checkpoint import RunCheckpointIO, require_epochs_left, require_same_place
 from .locking import owned
 from .memory import memory_advised
@@ -196,7 +196,7 @@ def _strategy(config: TrainConfig, task: SegmentationTask) -> DDPStrategy | str:
     """How several processes go together; alone, or where the user has named another way, Lightning's name for it."""
     most = max(os.cpu_count() or 1, MOST_ON_SMALL_CPUS)
     if task.machine.device.type == "cpu" and config.devices > most:
-        raise ConfigError(f"devices: expected at most {most} processes on this CPU, got {config.devices}.")
+        raise ConfigError(f"devices: expected at most {amount(most, 'process')} on this CPU, got {config.devices}.")
     if config.strategy.startswith(("fsdp", "deepspeed", "xla")):
         raise ConfigError(
             f"strategy: '{config.strategy}' spreads the weights over the devices, and adapters could not be written "

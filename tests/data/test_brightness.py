@@ -13,6 +13,7 @@ from sam_adapter.data.brightness import Brightness
 from sam_adapter.data.inspection import inspect
 from sam_adapter.data.pictures import brightness_for, list_pages
 from sam_adapter.data.reading import read_image
+from sam_adapter.data.transforms import Preprocessing
 from sam_adapter.errors import DataError
 
 
@@ -69,6 +70,57 @@ def test_signed_numbers_with_customary_missing_data(tmp_path: Path):
     assert found.rules.brightness.integer == (0, 2047)
 
 
+def radar(index: int) -> np.ndarray:
+    """Backscatter in decibel: speckle, a brighter field, and a ship above zero."""
+    rng = np.random.default_rng(index)
+    power = rng.gamma(4, 0.01, (80, 120))
+    power[20:40, 30:60] *= 8
+    power[50:52, 50:54] = 30
+    return (10 * np.log10(power)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("border", "kind"),
+    [*((fill, np.float32) for fill in (0, -np.inf, np.nan, -99, -9999)), (0, np.int16), (-9999, np.int16)],
+)
+def test_radar_in_decibel_has_a_scale_of_its_own_whatever_fills_its_border(tmp_path: Path, border: float, kind):
+    factor = 100 if kind == np.int16 else 1
+    pictures = [(radar(index) * factor).astype(kind) for index in range(4)]
+    plain = inspect(write_set(tmp_path / "plain", pictures)).rules.brightness
+    assert plain is not None
+    span = plain.integer if kind == np.int16 else plain.floating
+    assert span is not None
+    assert -30 < span[0] / factor < -15
+    assert -12 < span[1] / factor < 5
+    for one in pictures[::2]:
+        one[:, :25] = border
+    found = inspect(write_set(tmp_path / "filled", pictures))
+    filled = found.rules.brightness
+    assert filled is not None
+    assert np.allclose(filled.integer or filled.floating or (), span, atol=1.5 * factor)
+    image = read_image(found.records[0].image, filled)
+    assert not image[:, :25].any()  # black, not white
+    assert image[20:40, 30:60].mean() > image[60:, 70:].mean() + 40
+    (remark,) = [remark for remark in found.remarks if remark.kind == "no_data"]
+    assert len(remark.files) == 2
+
+
+def test_radar_cut_off_at_zero_keeps_its_brightest_pixels(tmp_path: Path):
+    pictures = [np.minimum(radar(index) + 12, 0) for index in range(4)]
+    found = inspect(write_set(tmp_path, pictures))
+    assert "no_data" not in [remark.kind for remark in found.remarks]
+    assert (read_image(found.records[0].image, found.rules.brightness)[pictures[0] == 0] == 255).all()
+
+
+def test_a_picture_is_padded_with_the_mean_of_all_pictures_after_its_scale(tmp_path: Path):
+    """As SAM does; zero decibel would be white."""
+    found = inspect(write_set(tmp_path, [radar(index) for index in range(2)]))
+    pixels = Preprocessing(image_size=64).pixel_values(read_image(found.records[0].image, found.rules.brightness))
+    height = Preprocessing(image_size=64).input_size((80, 120))[0]
+    assert not pixels[:, height:].any()
+    assert (pixels[:, :height] != 0).all()
+
+
 @pytest.mark.parametrize("padding", [-2000, -3024])
 def test_what_ct_scanners_write_around_the_body_changes_no_scale(tmp_path: Path, padding: int):
     pictures = [(ground(index).astype(np.int16) - 140) * 20 for index in range(4)]  # -800 to 780
@@ -102,11 +154,42 @@ def test_deep_colour_is_read_at_full_depth_in_the_right_order(tmp_path: Path, fo
     assert np.array_equal(read_image(path), np.rint(colours * (255 / 1023)).astype(np.uint8))
 
 
-def test_more_bands_than_colours_are_refused_in_a_sentence(tmp_path: Path):
-    bands = np.zeros((20, 20, 7), np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="contig")
-    with pytest.raises(DataError, match=r"7 channels.*expected grey or RGB"):
+@pytest.mark.parametrize("bands", [5, 7, 13])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_more_bands_than_colours_are_refused_in_a_sentence(tmp_path: Path, bands: int, kind):
+    pixels = np.zeros((20, 20, bands), kind)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(DataError, match=rf"has {bands} channels.*expected grey or RGB.*three channels"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(("form", "bands"), [("rgb", 4), ("minisblack", 4), ("minisblack", 2)])
+def test_a_band_that_is_not_declared_as_alpha_is_not_left_out_in_silence(tmp_path: Path, kind, form, bands, caplog):
+    """Red, green, blue and near infrared, or two polarisations."""
+    options = write_set(tmp_path, [ground(index).astype(kind) for index in range(4)])
+    for index, extra in enumerate(["unspecified", "unspecified", "unassalpha"]):
+        pixels = np.dstack([ground(index), ground(index) // 2, ground(index) // 4, ground(index)])[..., -bands:]
+        tifffile.imwrite(
+            options.images / f"{index}.tif", pixels.astype(kind), photometric=form, planarconfig="contig",
+            extrasamples=["unspecified"] * (bands - 2) * (form != "rgb") + [extra],
+        )  # fmt: skip
+    found = inspect(options)
+    assert not found.faults
+    (remark,) = [remark for remark in found.remarks if remark.kind == "dropped_bands"]
+    assert [path.name for path in remark.files] == ["0.tif", "1.tif"]
+    assert "2 bands are left out" in remark.text
+    list_pages([(path, path.stem) for path in sorted(options.images.iterdir())], "first")
+    assert "2 files have a second or fourth band that is not declared as alpha" in caplog.text
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_three_bands_of_8_bits_that_are_not_called_rgb_are_read(tmp_path: Path, planes: str):
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 4)).astype(np.uint8)
+    for bands in (3, 4):
+        written = pixels[..., :bands] if planes == "contig" else np.moveaxis(pixels[..., :bands], -1, 0)
+        tifffile.imwrite(tmp_path / "a.tif", written, photometric="minisblack", planarconfig=planes)
+        assert np.array_equal(read_image(tmp_path / "a.tif"), pixels[..., :3])
 
 
 def test_pictures_to_predict_set_the_scale_where_the_adapter_has_none(tmp_path: Path, caplog):

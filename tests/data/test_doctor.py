@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sam_adapter.cli import main
 from sam_adapter.config import TrainConfig
 from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.data.transforms import Preprocessing
+from sam_adapter.errors import agreed, amount
 
 SIZE = (120, 160)
 Mask = Callable[[np.random.Generator], np.ndarray]
@@ -98,6 +100,26 @@ def test_near_copies_are_found_and_a_cure_that_works_is_offered(tmp_path: Path):
     for cure in (["--group-pattern", pattern], ["--groups", f"{table}"], ["--group-copies"]):
         assert "near_copies" not in kinds(check(folder, *cure)[0])
     assert "near_copies" in kinds(check(folder, "--group-pattern", "_[0-3]|_[4-7]")[0])
+
+
+def test_one_of_a_thing_is_not_counted_as_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One pair, one fault, and remarks about one file each."""
+    rng = np.random.default_rng(0)
+    write(tmp_path, "a", picture(rng, shape := two_discs(rng)), shape)
+    Image.fromarray(picture(rng, shape)).save(tmp_path / "images" / "alone.png")
+    with pytest.raises(SystemExit):
+        main(["check", "--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")])
+    report = capsys.readouterr().out
+    assert "1 good pair, 1 fault." in report
+    assert "in 1 pair. Foreground" in report
+    assert "1 of 1 mask with foreground has several objects" in report
+    assert not re.search(r"\b1 (\w+ )?(pairs|faults|masks|images|files|groups|pictures)\b", report)
+
+
+def test_numbers_nouns_and_verbs_agree():
+    assert [amount(count, "mask", "have") for count in (0, 1, 2)] == ["0 masks have", "1 mask has", "2 masks have"]
+    assert [amount(count, "process") for count in (1, 2)] == ["1 process", "2 processes"]
+    assert [agreed(1, verb) for verb in ("are", "were", "carry", "fit")] == ["is", "was", "carries", "fits"]
 
 
 def test_groups_that_do_not_fit_are_a_fault(tmp_path: Path):

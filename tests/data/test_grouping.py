@@ -48,6 +48,46 @@ def test_tables_as_people_have_them(tmp_path: Path, text: str):
     assert group_names(records("a", "b", "sub/c"), table(tmp_path / "groups.csv", text)) == ["x", "y", "x"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,group\n/home/me/set/images/a.jpg,x\n/home/me/set/images/sub/c.jpg,y\n/home/me/set/images/day.2/B.jpg,z\n",
+        "\ufeffimage;group\nC:\\set\\images\\A.JPG;x\nC:\\set\\images\\Sub\\C.JPG;y\nC:\\set\\images\\day.2\\b.JPG;z\n",
+        "\ufeffsep=;\nImage;Group\na.png;x\nc.png;y\nb.png;z\n",
+        '"image","group"\n"a","x"\n"c","y"\n"b","z"\n',
+        "image\tgroup\n./A\tx\n.\\sub\\c.tiff\ty\nDay.2/b\tz\n",
+    ],
+)
+def test_images_are_named_in_any_way_that_means_one_of_them(tmp_path: Path, text: str):
+    pairs = records("a", "sub/c", "day.2/B")
+    assert group_names(pairs, table(tmp_path / "groups.csv", text)) == ["x", "y", "z"]
+
+
+def test_rows_that_could_mean_several_images_or_another_are_not_guessed_at(tmp_path: Path):
+    pairs = records("day1/a", "day2/a", "b", "B", "day1/c")
+    rows = ["a.jpg,x", "b,y", "day2/c,z", "other.jpg,z"]
+    with pytest.raises(DataError) as error:
+        group_names(pairs, table(tmp_path / "groups.csv", "\n".join(["image,group", *rows])))
+    for name in ("day1/a", "day2/a", "B", "day1/c"):
+        assert f"'{name}' has no row" in str(error.value)
+    assert "3 rows of it fit no image, or more than one: 'a.jpg'; 'day2/c'; 'other.jpg'" in str(error.value)
+    with pytest.raises(DataError, match=r"'c' has groups \['x', 'y'\] by 'one/c.jpg', 'two/c.jpg'"):
+        group_names(records("c"), table(tmp_path / "groups.csv", "image,group\none/c.jpg,x\ntwo/c.jpg,y\n"))
+
+
+def test_of_whole_paths_the_row_of_this_very_folder_counts(tmp_path: Path):
+    pair = Record("a", tmp_path / "train/a.jpg", tmp_path / "masks/a.png")
+    rows = [f"/elsewhere/{folder}/a.jpg,{folder}" for folder in ("test", "train", "val")]
+    assert group_names([pair], table(tmp_path / "groups.csv", "\n".join(["image,group", *rows]))) == ["train"]
+
+
+def test_pages_of_one_file_have_its_group(tmp_path: Path):
+    pages = [
+        Record(name, Path("images/s.tif"), Path("masks/s.tif"), page) for page, name in enumerate(["s", "s_page2"])
+    ]
+    assert group_names(pages, table(tmp_path / "groups.csv", "image,group\nC:\\S.TIF,x\n")) == ["x", "x"]
+
+
 def test_tables_of_spreadsheets_are_read_or_told_how_to_save(tmp_path: Path):
     path = tmp_path / "groups.csv"
     path.write_text("image\tgroup\na\tMüller\n", encoding="utf-16")

@@ -232,6 +232,129 @@ def test_the_rarest_of_three_values_is_offered_first_as_void(tmp_path: Path):
     assert reads_discs(inspect(options.but(ignore_value=(3,), mask_invert=True)))
 
 
+def three_colours(middle: tuple[int, ...], *, narrow: bool) -> Callable[[np.ndarray, np.ndarray, int], Image.Image]:
+    """Black ground, a disc in white or red, and a ring or a block of a third colour."""
+
+    def draw(disc: np.ndarray, ring: np.ndarray, _index: int) -> Image.Image:
+        pixels = np.zeros((*SIZE, len(middle)), np.uint8)
+        pixels[disc] = 255 if len(middle) == 1 else (255, 0, 0)
+        if not narrow:
+            ring = np.zeros(SIZE, bool)
+            ring[40:, 50:70] = True
+        pixels[ring] = middle
+        return Image.fromarray(pixels[..., 0] if len(middle) == 1 else pixels)
+
+    return draw
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+@pytest.mark.parametrize("narrow", [True, False])
+@pytest.mark.parametrize("middle", [(127,), (0, 255, 0), (0, 127, 255), (127, 0, 255)])
+def test_three_colours_that_jpeg_has_blurred_are_named_and_not_cut_half_way(
+    tmp_path: Path, middle: tuple[int, ...], narrow: bool, quality: int
+):
+    if narrow and len(middle) == 1 and quality == 50:
+        return  # nobody can tell such a ring from a soft edge
+    options = write_set(tmp_path, three_colours(middle, narrow=narrow), suffix="jpg", quality=quality)
+    found = inspect(options)
+    assert kinds(found) == {"class_indices": 8}
+    assert "blurred as by JPEG" in found.faults[0].text
+    assert "--mask-rule" not in found.report()
+    assert "as PNG" in found.faults[0].cure
+    named = [part.split(" ")[0] for part in found.faults[0].text.split("around ")[1].split("), ")]
+    colours = [np.array([float(one) for one in part.split(",")]) for part in named]
+    for colour in ((0, 0, 0) if len(middle) == 3 else (0,), middle):
+        assert min(np.abs(one - colour).max() for one in colours) < 80
+    assert 3 <= len(colours) <= 4
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 255), (255, 127, 0)])
+def test_two_colours_that_jpeg_has_blurred_are_still_read(tmp_path: Path, colour: tuple[int, int, int], quality: int):
+    def strips(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
+        pixels = np.zeros((*SIZE, 3), np.uint8)
+        for column in (6, 27, 47, 66):
+            pixels[3:-3, column + index % 3 : column + 7] = colour
+        return Image.fromarray(pixels)
+
+    def discs(disc: np.ndarray, _ring: np.ndarray, _index: int) -> Image.Image:
+        return Image.fromarray((disc[..., None] * colour).astype(np.uint8))
+
+    found = inspect(write_set(tmp_path / "strips", strips, suffix="jpg", quality=quality))
+    assert "blurred" not in found.report()  # too much of them is edge to be sure of two, but there are no three
+    assert not inspect(write_set(tmp_path / "discs", discs, suffix="jpg", quality=quality)).faults
+
+
+@pytest.mark.parametrize(("classes", "step"), [(20, 1), (151, 1), (5, 60)])
+def test_numbers_of_many_classes_are_not_taken_for_blurred_colours(tmp_path: Path, classes: int, step: int):
+    def numbered(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
+        rng = np.random.default_rng(index)
+        used = rng.permutation(classes)[:16] * step
+        share = rng.dirichlet(np.full(len(used), 0.4 * step))
+        return grey(np.repeat(np.repeat(rng.choice(used, (6, 8), p=share), 10, 0), 10, 1))
+
+    found = inspect(write_set(tmp_path, numbered))
+    assert found.faults
+    assert "blurred" not in found.report()
+
+
+def smooth(index: int) -> np.ndarray:
+    """The disc with an antialiased outline, 0 to 1."""
+    rows, columns = (np.mgrid[: SIZE[0] * 8, : SIZE[1] * 8] - 3.5) / 8
+    inside = np.hypot(rows - 25 - index, columns - 30 - 2 * index) < 12
+    return inside.reshape(SIZE[0], 8, SIZE[1], 8).mean((1, 3))
+
+
+@pytest.mark.parametrize(
+    ("top", "kind"),
+    [
+        *((top, np.uint8) for top in (4, 10, 20, 50, 63, 100)),
+        (50, np.uint16),
+        (50, np.int32),
+        *((top, np.float32) for top in (1, 4, 50)),
+    ],
+)
+def test_antialiased_outlines_of_any_range_are_soft_edges(tmp_path: Path, top: int, kind):
+    def outline(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
+        return Image.fromarray(np.rint(smooth(index) * top).astype(kind))
+
+    found = inspect(write_set(tmp_path / "whole", outline, suffix="tif"))
+    assert reads_discs(found)
+    if kind == np.float32:  # few different values, and many
+        for levels in (4, 250):
+            found = inspect(
+                write_set(
+                    tmp_path / f"{levels}",
+                    lambda _d, _r, index, levels=levels: Image.fromarray(
+                        (np.rint(smooth(index) * levels) / levels * top).astype(np.float32)
+                    ),
+                    suffix="tif",
+                )
+            )
+            assert reads_discs(found)
+
+
+def test_a_flat_place_in_a_file_does_not_make_classes_of_outlines(tmp_path: Path):
+    def outline(_disc: np.ndarray, _ring: np.ndarray, index: int) -> Image.Image:
+        values = np.rint(smooth(index) * 50)
+        if index == 3:
+            values[2:5, 60:66] = 20
+        return grey(values)
+
+    assert reads_discs(inspect(write_set(tmp_path, outline)))
+
+
+def test_small_parts_of_rare_classes_are_no_outlines(tmp_path: Path):
+    def classes(disc: np.ndarray, _ring: np.ndarray, _index: int) -> Image.Image:
+        values = disc * 6
+        for number in range(1, 6):
+            values[2:5, 10 * number : 10 * number + 3] = number
+        return grey(values)
+
+    found = inspect(write_set(tmp_path, classes))
+    assert kinds(found) == {"class_indices": 8}
+
+
 def photograph(index: int) -> np.ndarray:
     rng = np.random.default_rng(index)
     return rng.normal(128, 30, (*SIZE, 3)).clip(0, 255).astype(np.uint8)

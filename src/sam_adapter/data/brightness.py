@@ -21,12 +21,14 @@ _SAMPLE = 1024
 """Numbers that are kept of each picture, evenly over its sorted pixels."""
 _GAP = 10.0
 """A value is taken for missing data if it lies this many ranges of all others away from them."""
-_CUSTOMARY = (-999.0, -9999.0, -32767.0, -32768.0, -99999.0)
+_CUSTOMARY = (-99.0, -999.0, -9999.0, -32767.0, -32768.0, -99999.0)
 """Values that often stand for missing data; these need only lie one range away."""
 _PADDING = (-2000.0, -2048.0, -3000.0, -3024.0)
 """What CT scanners write around the round field of view; these need lie only a fifth of a range below the others."""
 _HOT_SHARE = 0.005
 """Missing data at the upper end must fill this share of a picture; less is hot pixels."""
+_FILL = 20
+"""Zero fills the border of pictures below zero, such as radar in decibel, if it is so much more frequent."""
 _BEYOND = 1e9
 """Floating point beyond this is no brightness, however few pixels have it."""
 _ABSURD = 1e30
@@ -143,6 +145,9 @@ def depth_of(pixels: np.ndarray, no_data: float | None = None) -> Depth | None:
         usable &= values != np.float32(value)
     values, counts = values[usable], counts[usable]
     values, counts, guessed = _without_outliers(values, counts, total, floating=pixels.dtype.kind == "f")
+    if _filled_with_zero(values, counts) and _share_of_zero_at_border(pixels) > _HOT_SHARE:
+        guessed.append(0.0)
+        values, counts = values[values != 0], counts[values != 0]
     left = int(counts.sum())
     if left == 0:
         values, counts, left = np.zeros(1, np.float32), np.ones(1, np.int64), 1
@@ -216,6 +221,26 @@ def _without_outliers(
         else:
             break
     return values, counts, gone
+
+
+def _filled_with_zero(values: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether zero, which would be bright among values below it, fills up what a picture does not cover.
+
+    A picture that was cut off at zero has many zeros too, but none above it and no gap below.
+    """
+    zero, below, above = values == 0, values < 0, values > 0
+    if not zero.any() or below.sum() < 2:
+        return False
+    filled, others = int(counts[zero].sum()), counts[~zero]
+    if counts[below].sum() < 0.9 * others.sum() or filled < max(_HOT_SHARE * counts.sum(), _FILL * others.mean()):
+        return False
+    highest = float(values[below][-1])
+    return bool(above.any()) or -highest > 0.05 * (highest - float(values[0]))
+
+
+def _share_of_zero_at_border(pixels: np.ndarray) -> float:
+    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    return float(np.mean(np.concatenate(edges) == 0))
 
 
 def _percentiles(depths: Sequence[Depth]) -> Span:

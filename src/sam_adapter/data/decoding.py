@@ -41,12 +41,14 @@ class Header:
         pages: Pages or frames.
         orientation: EXIF orientation; 1 is upright.
         deep: Whether it may have more than 8 bits a channel.
+        unnamed_band: Whether a second or fourth band is not declared as alpha; pictures are read without it.
     """
 
     size: tuple[int, int]
     pages: int = 1
     orientation: int = 1
     deep: bool = False
+    unnamed_band: bool = False
 
     @property
     def turned(self) -> bool:
@@ -94,8 +96,9 @@ def read_header(path: Path) -> Header:
         DataError: If the file is not a picture.
     """
     with _readable(path), path.open("rb") as file:
+        unnamed = False
         if tiff_magic(file):
-            (height, width), pages, orientation = tiff_header(file)
+            (height, width), pages, orientation, unnamed = tiff_header(file)
             deep = not is_plain(file)
         else:
             with _opened(file) as image:
@@ -104,7 +107,7 @@ def read_header(path: Path) -> Header:
                 deep = image.format in _MAYBE_DEEP or image.mode[0] in "IF" or _is_deep_png(file)
                 pages = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
         size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
-        return Header(size=size, pages=pages, orientation=orientation, deep=deep)
+        return Header(size=size, pages=pages, orientation=orientation, deep=deep, unnamed_band=unnamed)
     raise AssertionError
 
 
@@ -121,7 +124,7 @@ def decode(path: Path, page: int = 0, *, max_pixels: int | None = MOST_PIXELS) -
     """
     with _readable(path), path.open("rb") as file:
         if tiff_magic(file):
-            size, _, orientation = tiff_header(file)
+            size, _, orientation, _ = tiff_header(file)
             require_size(path, size, max_pixels)
             if not is_plain(file):
                 values, storage, alpha, no_data = decode_tiff(file, page)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, amount
 from ..options import DataOptions
 from .objects import Objects
 from .rules import ReadingRules
@@ -154,12 +154,14 @@ class Inspection:
 
     def report(self) -> str:
         """All of it in words."""
-        lines = [f"{len(self.records)} good pairs, {len(self.faults)} faults."]
+        lines = [f"{amount(len(self.records), 'good pair')}, {amount(len(self.faults), 'fault')}."]
         if self.looks:
             sizes = Counter(look.size for look in self.looks)
             (rows, columns), most = sizes.most_common(1)[0]
             kinds = f", {len(sizes)} different sizes" if len(sizes) > 1 else ""
-            lines.append(f"Image size: {columns}x{rows} in {most} pairs{kinds}. Foreground: {self.foreground:.1%}.")
+            lines.append(
+                f"Image size: {columns}x{rows} in {amount(most, 'pair')}{kinds}. Foreground: {self.foreground:.1%}."
+            )
         if self.rules.masks is not None and self.rules.masks.tables:
             rule = ", ".join(f"{value} {meaning}" for value, meaning in self.rules.masks.described().items())
             lines.append(f"Mask values: {rule}.")

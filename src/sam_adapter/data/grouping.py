@@ -4,10 +4,12 @@ import csv
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from ..errors import ConfigError, DataError
+from PIL import Image
+
+from ..errors import ConfigError, DataError, amount
 from ..options import GroupOptions
 from .sources import Record
 
@@ -69,17 +71,65 @@ def _from_pattern(records: Sequence[Record], pattern: str) -> list[str]:
 
 def _from_table(records: Sequence[Record], path: Path) -> list[str]:
     table, problems = _read_table(path)
+    exact = [{key for key in _keys(record) if key in table} for record in records]
+    left = [record for record, keys in zip(records, exact, strict=True) if not keys]
+    unused = set(table) - {key for keys in exact for key in keys}
+    loose = _loosely(records, unused) if left else {}
     names = []
-    for record in records:
-        known = {table[key] for key in _keys(record) if key in table}
-        if len(known) != 1:
-            problems.append(
-                f"'{record.name}' has no row" if not known else f"'{record.name}' has groups {sorted(known)}"
-            )
+    for record, keys in zip(records, exact, strict=True):
+        rows = sorted(keys or loose.get(record, ()))
+        known = sorted({table[row] for row in rows})
+        if not known:
+            problems.append(f"'{record.name}' has no row")
+        elif len(known) > 1:
+            problems.append(f"'{record.name}' has groups {known}" + ("" if keys else f" by {str(rows)[1:-1]}"))
         names.append(min(known, default=""))
     if problems:
-        raise DataError(f"groups: {path} must give every image one group: {_listed(problems)}.")
+        unused -= {row for rows in loose.values() for row in rows}
+        others = [f"'{row}'" for row in sorted(unused)]
+        also = (
+            f". {amount(len(others), 'row')} of it fit no image, or more than one: {_listed(others)}"
+            if others and left
+            else ""
+        )
+        raise DataError(f"groups: {path} must give every image one group: {_listed(problems)}{also}.")
     return names
+
+
+def _loosely(records: Sequence[Record], rows: Iterable[str]) -> dict[Record, set[str]]:
+    """Rows that name an image in another way: with more or fewer folders, in other letter case, by another extension.
+
+    A row counts if it can mean one of the images alone. Of several rows for an image those that agree with most of the
+    folders it lies in are given, as tables of whole paths have rows for other sets too.
+    """
+    whole: dict[str, set[Record]] = defaultdict(set)
+    ends: dict[str, set[Record]] = defaultdict(set)
+    for record in records:
+        for key in _keys(record):
+            whole[key.casefold()].add(record)
+            for end in _ends(key.casefold()):
+                ends[end].add(record)
+    found: dict[Record, dict[str, int]] = defaultdict(dict)
+    for row in rows:
+        names = (row.casefold(), _without_extension(row.casefold()))
+        meant = next((ends[name] for name in names if name in ends), None)
+        meant = meant or next((whole[end] for name in names for end in _ends(name) if end in whole), set())
+        if len({record.image for record in meant}) == 1:  # several records are pages of one file
+            for record in meant:
+                place = _normal(str(record.image.absolute().with_suffix(""))).casefold()
+                found[record][row] = len(set(_ends(place)) & set(_ends(names[1])))
+    return {record: {row for row in of if of[row] == max(of.values())} for record, of in found.items()}
+
+
+def _ends(name: str) -> list[str]:
+    """The path itself, and what is left of it without its first folders."""
+    parts = name.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def _without_extension(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and f".{ending}" in Image.registered_extensions() else name
 
 
 def _read_table(path: Path) -> tuple[dict[str, str], list[str]]:
@@ -93,6 +143,8 @@ def _read_table(path: Path) -> tuple[dict[str, str], list[str]]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"groups: '{path}' is no text in UTF-8. Save it as 'CSV UTF-8'.") from error
     lines = [line for line in text.splitlines() if line.strip()]
+    if lines and re.fullmatch('"?sep=."?', lines[0].strip(), re.IGNORECASE):
+        del lines[0]  # some spreadsheets say their separator first
     separator = next((one for one in ("\t", ";", ",") if lines and one in lines[0]), None)
     if separator is None:  # words between blanks; the last is the group, as a name may hold blanks
         rows = [[part.strip() for part in line.strip().rsplit(None, 1)] for line in lines]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, amount
 from ..options import DataOptions
 from .brightness import Depth, depth_of, scale_of
 from .copies import fingerprint
@@ -132,7 +132,7 @@ def _with_headers(record: Record, options: DataOptions) -> _Pair:
     if len(pair.headers) == 2:
         image, mask = pair.headers[record.image], pair.headers[record.mask]
         if options.pages == "all" and image.pages != mask.pages:
-            text = f"has {mask.pages} pages but its image has {image.pages}"
+            text = f"has {amount(mask.pages, 'page')} but its image has {image.pages}"
             pair.faults.append(Fault("page_mismatch", record.mask, text))
     return pair
 

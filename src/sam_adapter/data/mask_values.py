@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ..errors import DataError
@@ -12,6 +13,8 @@ from .values import MaskTable, Storage, ValueTable, looked_up, row_blocks
 
 MOST_VALUES = 4096
 """Different values that are kept of a file; those of files with more are rounded."""
+SMALL_RANGE = 64
+"""Range of whole numbers in which values between two ends may as well be numbers of classes."""
 _PHOTOGRAPH = 256
 """Colours beside alpha that are no mask."""
 
@@ -28,6 +31,9 @@ class MaskValues:
         rounded: Whether values were rounded, as there were too many.
         palette: ``(n, 3)`` colours of the values of a ``palette`` file.
         alpha: Values and counts of its alpha channel, if it has one.
+        graded: Share of the pixels between its lowest and highest value that have a lower and a higher neighbour, as
+            those of an antialiased outline have and the inside of an object has not; counted for ranges below
+            `SMALL_RANGE`, 0 for others.
     """
 
     path: Path
@@ -37,6 +43,7 @@ class MaskValues:
     rounded: bool = False
     palette: np.ndarray | None = None
     alpha: tuple[np.ndarray, np.ndarray] | None = None
+    graded: float = 0.0
 
     @property
     def visible(self) -> np.ndarray:
@@ -88,7 +95,20 @@ def counted(path: Path, raster: Raster) -> MaskValues:
         rounded=rounded,
         palette=palette,
         alpha=alpha,
+        graded=_graded(raster.values, values),
     )
+
+
+def _graded(pixels: np.ndarray, values: np.ndarray) -> float:
+    """See `MaskValues.graded`."""
+    if pixels.ndim != 2 or not np.isfinite(values).all() or len(values) < 3 or np.ptp(values) >= SMALL_RANGE:
+        return 0.0
+    if pixels.dtype not in (np.uint8, np.uint16, np.int16):
+        pixels = pixels.astype(np.float32)
+    square = np.ones((3, 3), np.uint8)
+    edge = (cv2.erode(pixels, square) < pixels) & (pixels < cv2.dilate(pixels, square))
+    between = (pixels > values.min()) & (pixels < values.max())
+    return float(edge[between].mean())
 
 
 def by_storage(files: Iterable[MaskValues]) -> dict[Storage, list[MaskValues]]:

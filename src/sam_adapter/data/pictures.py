@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, amount
 from ..options import Pages
 from .brightness import Brightness, Depth, depth_of, scale_of
 from .decoding import decode, read_header
@@ -35,7 +35,7 @@ def list_pages(found: Sequence[tuple[Path, str]], pages: Pages) -> list[Picture]
         ConfigError: If two pages would get the same name.
     """
     pictures: list[Picture] = []
-    several = 0
+    several = unnamed = 0
     for path, name in found:
         try:
             header = read_header(path)
@@ -43,11 +43,21 @@ def list_pages(found: Sequence[tuple[Path, str]], pages: Pages) -> list[Picture]
             pictures.append(Picture(path, name))
             continue
         several += header.pages > 1
+        unnamed += header.unnamed_band
         count = header.pages if pages == "all" else 1
         for page in range(count):
             pictures.append(Picture(path, page_name(name, page), page, header.deep))
     if several and pages == "first":
-        log.warning("%d files have several pages, of which only the first is read; '--pages all' reads all.", several)
+        log.warning(
+            "%s several pages, of which only the first is read; '--pages all' reads all.",
+            amount(several, "file", "have"),
+        )
+    if unnamed:
+        log.warning(
+            "%s a second or fourth band that is not declared as alpha; it is left out, and the bands before it are "
+            "read as grey or as red, green and blue. Write the bands to use into a file if others are meant.",
+            amount(unnamed, "file", "have"),
+        )
     names: dict[str, Path] = {}
     for one in pictures:
         if (other := names.setdefault(one.name, one.path)) is not one.path:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import agreed, amount
 from ..options import DataOptions
 from .brightness import Depth
 from .decoding import Header
@@ -38,32 +39,36 @@ def remarks_of(seen: Sequence[Seen], rules: ReadingRules, options: DataOptions, 
         *_void(seen, options),
         _hot_pixels(seen, rules),
         _no_data(seen),
+        _dropped_bands(seen, rules),
         _dropped_pages(seen, options),
         _masks(
             seen,
             "full_masks",
             lambda look: look.foreground == 1,
-            "are foreground everywhere",
+            "are",
+            "foreground everywhere",
             "look at them; a mask of one value says nothing about an outline",
         ),
         _empty(seen),
     ]
     if loops:
-        text = f"{len(loops)} links lead back to a folder above them and were not followed"
+        text = (
+            f"{amount(len(loops), 'link', 'lead')} back to a folder above and {agreed(len(loops), 'were')} not followed"
+        )
         found.append(Remark("symlink_loop", tuple(loops), text, "remove the links"))
     return [remark for remark in found if remark is not None]
 
 
 def _empty(seen: Sequence[Seen]) -> Remark | None:
     cure = "nothing, if the pictures show no object; training with '--empty-masks skip' leaves them out"
-    what = "have no foreground"
+    what = "no foreground"
     if all(one.look.foreground == 0 for one in seen):
-        what = "have no foreground, and no other mask has any: there is nothing to learn from them alone"
+        what = "no foreground, and no other mask has any: there is nothing to learn from them alone"
         void = any(one.look.void for one in seen)
         cure = (
             "leave '--ignore-value' out or give another value" if void else "add pictures with objects and their masks"
         )
-    return _masks(seen, "empty_masks", lambda look: look.foreground == 0 and not look.says_nothing, what, cure)
+    return _masks(seen, "empty_masks", lambda look: look.foreground == 0 and not look.says_nothing, "have", what, cure)
 
 
 def _inverted(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
@@ -76,7 +81,8 @@ def _inverted(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
     return Remark(
         "inverted",
         tuple(one.record.mask for one in around),
-        f"foreground touches every border of {len(around)} of {len(clear)} pictures and fills {share:.0%}; foreground "
+        f"foreground touches every border of {len(around)} of {amount(len(clear), 'picture')} and fills {share:.0%}; "
+        "foreground "
         "and background are probably exchanged",
         f"{option} (then {1 - share:.1%} foreground), if the objects are the other part",
     )
@@ -87,9 +93,11 @@ def _alpha(seen: Sequence[Seen], rules: ReadingRules) -> Remark | None:
         return None
     files = tuple(one.record.mask for one in seen if one.values is not None and one.values.alpha is not None)
     cut_out = sum(one.values is not None and one.values.in_alpha and not one.values.one_colour for one in seen)
-    text = f"the colours of {len(files)} masks do not vary but their alpha does; it is read as the mask"
+    text = f"{amount(len(files), 'mask', 'have')} one colour but an alpha that varies; it is read as the mask"
     if cut_out:
-        text = f"{len(files)} masks are pictures whose alpha cuts the object out; the alpha is read as the mask"
+        text = (
+            f"in {amount(len(files), 'mask')} the alpha cuts the object out of a picture; the alpha is read as the mask"
+        )
     return Remark("mask_in_alpha", files, text, "nothing, if that is meant")
 
 
@@ -109,10 +117,10 @@ def _void(seen: Sequence[Seen], options: DataOptions) -> list[Remark]:
         found.append(Remark("unused_ignore_value", (), text, "compare it with the mask values above"))
     if void := [one for one in seen if one.look.void and not one.look.says_nothing]:
         share = sum(one.look.void for one in void) / len(void)
-        text = f"{len(void)} masks have void, {share:.1%} of their pixels on average; it counts nowhere"
+        text = f"{amount(len(void), 'mask', 'have')} void, {share:.1%} of the pixels on average; it counts nowhere"
         found.append(Remark("void", tuple(one.record.mask for one in void), text))
     if blank := tuple(one.record.mask for one in seen if one.look.says_nothing):
-        text = f"{len(blank)} masks are void everywhere; training, validation and scores leave these pairs out"
+        text = f"{amount(len(blank), 'mask', 'are')} void everywhere; training, validation and scores leave these pairs out"
         found.append(Remark("void_everywhere", blank, text, "nothing, if that is meant; else look at '--ignore-value'"))
     return found
 
@@ -127,7 +135,10 @@ def _hot_pixels(seen: Sequence[Seen], rules: ReadingRules) -> Remark | None:
             files.append(one.record.image)
     if not files:
         return None
-    text = f"{len(files)} images have a few pixels far brighter than all others of the set; the scale leaves them out"
+    text = (
+        f"{amount(len(files), 'image', 'have')} a few pixels far brighter than all others of the set; "
+        "the scale leaves them out"
+    )
     return Remark("hot_pixels", tuple(files), text, "nothing, if these pixels are defects of the camera")
 
 
@@ -138,8 +149,30 @@ def _no_data(seen: Sequence[Seen]) -> Remark | None:
     values = sorted({value for one in missing if one.depth is not None for value in one.depth.no_data})
     named = ", ".join([f"{value:g}" for value in values] or ["NaN or infinite"])
     share = sum(one.depth.missing for one in missing if one.depth is not None) / len(missing)
-    text = f"{len(missing)} images have missing data ({named}), {share:.1%} of their pixels; it becomes black"
+    text = (
+        f"{amount(len(missing), 'image', 'have')} missing data ({named}), {share:.1%} of the pixels; it becomes black"
+    )
     return Remark("no_data", tuple(one.record.image for one in missing), text)
+
+
+def _dropped_bands(seen: Sequence[Seen], rules: ReadingRules) -> Remark | None:
+    """Files whose second or fourth band may be near infrared or another polarisation as well as alpha."""
+    masks = rules.masks is None or rules.masks.for_storage("alpha") is None  # else it is read as the mask, and said
+    files = [
+        path
+        for one in seen
+        for path, header in one.headers.items()
+        if header.unnamed_band and (masks or path != one.record.mask)
+    ]
+    if not files:
+        return None
+    text = (
+        f"{amount(len(files), 'file', 'have')} a last band, beside grey or colours, that is not declared as alpha; "
+        f"it may be near infrared or another channel. {amount(len(files), 'band', 'are')} left out, one of each file, "
+        "and the bands before it are read as grey or as red, green and blue"
+    )
+    cure = "nothing, if that is meant; else write the one or three bands to use, in their order, into a file"
+    return Remark("dropped_bands", tuple(files), text, cure)
 
 
 def _dropped_pages(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
@@ -149,13 +182,18 @@ def _dropped_pages(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
     if not files:
         return None
     dropped = sum(header.pages - 1 for one in seen for header in one.headers.values())
-    text = f"{len(files)} files have several pages; only the first of each is read, {dropped} are not"
+    text = (
+        f"{amount(len(files), 'file', 'have')} several pages; only the first of each is read, "
+        f"{dropped} {agreed(dropped, 'are')} not"
+    )
     cure = "'--pages all' makes a pair of each page"
     if any(len({header.pages for header in one.headers.values()}) > 1 for one in seen):
         cure = "nothing, if the masks belong to the first pages; else save image and mask with equally many pages"
     return Remark("dropped_pages", tuple(files), text, cure)
 
 
-def _masks(seen: Sequence[Seen], kind: str, which: Callable[[PairLook], bool], what: str, cure: str) -> Remark | None:
+def _masks(
+    seen: Sequence[Seen], kind: str, which: Callable[[PairLook], bool], verb: str, what: str, cure: str
+) -> Remark | None:
     files = tuple(one.record.mask for one in seen if which(one.look))
-    return Remark(kind, files, f"{len(files)} masks {what}", cure) if files else None
+    return Remark(kind, files, f"{amount(len(files), 'mask', verb)} {what}", cure) if files else None

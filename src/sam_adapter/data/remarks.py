@@ -5,6 +5,7 @@ from operator import itemgetter
 from pathlib import Path
 from statistics import median
 
+from ..errors import agreed, amount
 from .findings import PairLook, Remark
 from .grouping import fitting_pattern
 from .objects import CELL, TINY_CELLS, tiny_area
@@ -29,7 +30,8 @@ def object_remarks(pairs: Pairs) -> list[Remark]:
     fill = median(fill for fill, _ in several)
     asked = sum(look.objects.count > 0 for _, look in pairs)
     text = (
-        f"{len(several)} of {asked} masks with foreground have several objects; the box around all of them holds "
+        f"{len(several)} of {amount(asked, 'mask')} with foreground {agreed(len(several), 'have')} several objects; "
+        f"the box around all of them holds "
         f"{fill:.1%} foreground (median). An adapter that learns such boxes no longer takes a box for one object"
     )
     cure = (
@@ -61,7 +63,8 @@ def tiny_object_remarks(pairs: Pairs, *, image_size: int) -> list[Remark]:
         tiny.sort(key=itemgetter(0))
         side = median(side for side, _ in tiny)
         text = (
-            f"{len(tiny)} of {len(pairs)} masks have objects of less than {TINY_CELLS} cells of SAM's mask (a cell is "
+            f"{len(tiny)} of {amount(len(pairs), 'mask')} {agreed(len(tiny), 'have')} objects of less than "
+            f"{TINY_CELLS} cells of SAM's mask (a cell is "
             f"{CELL}x{CELL} pixels of the {image_size}x{image_size} input; the median of those objects is {side:.1f} "
             "cells wide). They are lost"
         )
@@ -71,7 +74,8 @@ def tiny_object_remarks(pairs: Pairs, *, image_size: int) -> list[Remark]:
         remarks.append(Remark("tiny_objects", tuple(record.mask for _, record in tiny), text, cure))
     if specks:
         text = (
-            f"{len(specks)} of {len(pairs)} masks have specks of less than {TINY_CELLS} cells of SAM's mask beside "
+            f"{len(specks)} of {amount(len(pairs), 'mask')} {agreed(len(specks), 'have')} specks of less than "
+            f"{TINY_CELLS} cells of SAM's mask beside "
             "larger objects; a box is drawn around the specks too"
         )
         remarks.append(
@@ -97,12 +101,13 @@ def orientation_remarks(pairs: Pairs) -> list[Remark]:
     if not wrong and (not unsure or len(unsure) < len(turned)):
         return []  # where it can be told, masks follow the view, as they should
     text = (
-        f"{len(turned)} images carry an EXIF orientation that their masks lack. The images are read as they are shown"
+        f"{amount(len(turned), 'image', 'carry')} an EXIF orientation that the mask lacks. Images are read as "
+        "they are shown"
     )
     if wrong:
-        text += f"; {len(wrong)} masks fit the edges of the image clearly better the way it is stored"
+        text += f"; {amount(len(wrong), 'mask', 'fit')} the edges of the image clearly better the way it is stored"
     if unsure:
-        text += f"; of {len(unsure)} masks the edges do not tell which way they were drawn"
+        text += f"; of {amount(len(unsure), 'mask')} the edges do not tell which way they were drawn"
     cure = "turn those masks as their images are turned, or remove the orientation from those images"
     return [Remark("orientation", tuple(record.mask for record in [*wrong, *unsure]), text, cure)]
 
@@ -152,7 +157,7 @@ def _copies_in_words(records: Sequence[Record], copies: Copies) -> tuple[tuple[P
     examples = "; ".join(_names(records, group) for group in copies[:_SHOWN]) + (
         "; ..." if len(copies) > _SHOWN else ""
     )
-    return files, f"{len(files)} images are near copies of one another, in {len(copies)} groups ({examples})"
+    return files, f"{len(files)} images are near copies of one another, in {amount(len(copies), 'group')} ({examples})"
 
 
 def _names(records: Sequence[Record], group: Sequence[int]) -> str:

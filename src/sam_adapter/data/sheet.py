@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..batch import Prompt
 from ..drawing import COLOURS, contrasting_colour, with_prompt
-from ..errors import DataError
+from ..errors import DataError, amount
 from ..prompts import box_from_mask
 from ..writing import written_beside
 from .findings import Inspection
@@ -74,7 +74,8 @@ def _chosen(found: Inspection) -> list[tuple[Record, list[str]]]:
 
 def _head(found: Inspection, shown: int) -> list[str]:
     lines = [
-        f"{len(found.records)} good pairs, {len(found.faults)} faults; {shown} pairs shown. Thin outline: foreground; "
+        f"{amount(len(found.records), 'good pair')}, {amount(len(found.faults), 'fault')}; {amount(shown, 'pair')} "
+        "shown. Thin outline: foreground; "
         "yellow: box prompt; striped: void."
     ]
     for kind in dict.fromkeys(fault.kind for fault in found.faults):

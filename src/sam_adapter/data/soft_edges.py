@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .mask_values import MaskValues
+from .clusters import ASIDE
+from .mask_values import SMALL_RANGE, MaskValues
 from .values import Value, along, equal
 
 NEAR = 1 / 8
@@ -17,8 +18,14 @@ _LEAST_VALUES = 6
 """Fewer values than this are clear values, however they lie."""
 _SPIKE = 0.5
 """Share of the pixels between the ends that one value, or a sixteenth of the range, may hold at most."""
-_NOISY = 64
-"""Range of whole numbers in which a few values beside both ends are noise, and not numbers of classes."""
+_LEAST_GRADED = 5
+"""The same for masks whose values between the ends lie on outlines alone."""
+_GRADED = 0.9
+"""Share of the pixels between the ends that must have a lower and a higher neighbour as outlines do, on average."""
+_FILE_GRADED = 0.7
+"""The same for a single file, which may have a flat place."""
+_OFF_LINE = 0.25
+"""Share of the pixels between the ends that may lie far beside the line; JPEG blurs colour more than light."""
 _VISIBLE = 0.01
 """Share of a mask's pixels that cannot be noise of its compression."""
 
@@ -36,15 +43,11 @@ def fits_soft(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value], list[bo
     low, high = soft_extremes(files)
     span = float(np.abs(np.subtract(low, high)).max())
     whole = files[0].storage != "float"
-    if not np.isfinite(values).all() or low == high or files[0].storage == "palette" or (whole and span < 16):
+    if not np.isfinite(values).all() or low == high or files[0].storage == "palette":
         return None
-    if whole and span < _NOISY and values.max() <= max(high):
-        return None  # no compression has gone beyond the ends: 0 to 20 are numbers of classes
-    if len(values) < _LEAST_VALUES:
-        return ((low, high), [True] * len(files)) if whole and _is_trace(values, counts, low, high) else None
-    numbers = [len(file.values) for file in files]
-    if sum(2 < number < _LEAST_VALUES for number in numbers) > sum(number >= _LEAST_VALUES for number in numbers):
-        return None  # classes: each file has a few of them
+    if not _on_outlines(files, values) and not _noise_or_shades(files, values, low, high):
+        few = len(values) < _LEAST_VALUES and _beyond_classes(values, low, high)
+        return ((low, high), [True] * len(files)) if whole and few and _is_trace(values, counts, low, high) else None
     fits = [_file_fits(file, low, high) for file in files]
     kept = [file for file, fit in zip(files, fits, strict=True) if fit]
     if not kept:
@@ -55,7 +58,10 @@ def fits_soft(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value], list[bo
     total, rest = counts.sum(), counts[between].sum()
     if rest > (1 - SHARE) * total or rest > 3 * counts[near_high].sum() or not counts[near_low].sum():
         return None
-    noise = (span >= _NOISY or not whole) and min(near_low.sum(), near_high.sum()) >= 3
+    third = counts[aside > ASIDE].sum()
+    if third > max(_OFF_LINE * rest, 0.005 * total):
+        return None  # a third colour
+    noise = (span >= SMALL_RANGE or not whole) and min(near_low.sum(), near_high.sum()) >= 3
     if len(np.unique(np.rint(place[between] * 16))) < 3 and not noise:
         return None  # neither shades between the ends nor noise at both of them
     if rest > 0.005 * total:
@@ -63,6 +69,29 @@ def fits_soft(files: Sequence[MaskValues]) -> tuple[tuple[Value, Value], list[bo
         if max(bins.max(), counts[between].max()) > _SPIKE * rest:
             return None
     return (low, high), fits
+
+
+def _on_outlines(files: Sequence[MaskValues], values: np.ndarray) -> bool:
+    """Whether all values between the two ends of masks of a small range lie on outlines."""
+    graded = [file.graded for file in files if len(file.values) > 2]
+    if len(values) < _LEAST_GRADED or not graded:
+        return False
+    return sum(graded) >= _GRADED * len(graded) and min(graded) >= _FILE_GRADED
+
+
+def _noise_or_shades(files: Sequence[MaskValues], values: np.ndarray, low: Value, high: Value) -> bool:
+    """Whether the values, however they lie, could be of soft edges, and not numbers of classes."""
+    if files[0].storage != "float" and not _beyond_classes(values, low, high):
+        return False
+    numbers = [len(file.values) for file in files]
+    few = sum(2 < number < _LEAST_VALUES for number in numbers)
+    return len(values) >= _LEAST_VALUES and few <= sum(number >= _LEAST_VALUES for number in numbers)
+
+
+def _beyond_classes(values: np.ndarray, low: Value, high: Value) -> bool:
+    """Whether whole numbers have too large a range for numbers of classes, or compression has gone beyond the ends."""
+    span = float(np.abs(np.subtract(low, high)).max())
+    return span >= SMALL_RANGE or (span >= 16 and bool(values.max() > max(high)))
 
 
 def _is_trace(values: np.ndarray, counts: np.ndarray, low: Value, high: Value) -> bool:

@@ -1,7 +1,7 @@
 """TIFF files that Pillow does not read faithfully: deep colour, floating point, signed, several bands, planes."""
 
 import logging
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from tifffile import TiffFile
@@ -10,6 +10,9 @@ from ..errors import DataError
 from .values import Storage
 
 _GDAL_NODATA = 42113
+_READ = (0, 1, 2, 6)
+"""Kinds of colour that are read: grey, RGB and YCbCr."""
+_ALPHA = (1, 2)
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -21,23 +24,40 @@ def tiff_magic(file: BinaryIO) -> bool:
     return start in _MAGIC
 
 
-def tiff_header(file: BinaryIO) -> tuple[tuple[int, int], int, int]:
-    """Stored size ``(H, W)``, number of pages (smaller copies of a page are none) and orientation."""
+class TiffHeader(NamedTuple):
+    """What a TIFF says about itself before its pixels are read."""
+
+    size: tuple[int, int]
+    """Stored ``(H, W)``."""
+    pages: int
+    """Their number; smaller copies of a page are none."""
+    orientation: int
+    unnamed_band: bool
+    """Whether a last band, beside grey or three colours, is not declared as alpha."""
+
+
+def tiff_header(file: BinaryIO) -> TiffHeader:
+    """Read the header of a TIFF."""
     with _tiff(file) as tiff:
         pages = _pages(tiff)
         first = pages[0]
-        orientation = first.tags.valueof(274, 1)
-        return (first.imagelength, first.imagewidth), len(pages), int(orientation)
+        orientation = int(first.tags.valueof(274, 1))
+        unnamed = first.samplesperpixel in (2, 4) and int(first.photometric) in _READ and not _has_alpha(first)
+        return TiffHeader((first.imagelength, first.imagewidth), len(pages), orientation, unnamed)
 
 
 def is_plain(file: BinaryIO) -> bool:
-    """Whether Pillow reads it as it is: one, three or four unsigned channels of up to 8 bits, no declared no-data."""
+    """Whether Pillow reads it as it is: one, three or four unsigned channels of up to 8 bits that it knows."""
     with _tiff(file) as tiff:
         page = _pages(tiff)[0]
+        bands = page.samplesperpixel
+        # Several bands of "grey", as GDAL writes them, and planes whose last one has no name, are unknown to it.
+        known = bands == 1 or (int(page.photometric) > 1 and (bands == 3 or page.planarconfig == 1 or _has_alpha(page)))
         return (
-            page.bitspersample <= 8
+            known
+            and page.bitspersample <= 8
             and page.sampleformat in (None, 1, (1,))
-            and page.samplesperpixel in (1, 3, 4)
+            and bands in (1, 3, 4)
             and page.imagedepth == 1
         )
 
@@ -57,7 +77,7 @@ def decode_tiff(file: BinaryIO, page: int) -> tuple[np.ndarray, Storage, np.ndar
         if set(axes) - set("YXS"):
             raise DataError(f"has the axes {axes}; expected one flat picture a page. Save it slice by slice.")
         photometric = int(one.photometric)
-        if photometric not in (0, 1, 2, 6) or bands > 4 or (bands == 2 and not one.extrasamples):
+        if photometric not in _READ or bands > 4 or (bands == 2 and not one.extrasamples):
             raise DataError(
                 f"has {bands} channels ({getattr(one.photometric, 'name', photometric)}) of {one.bitspersample} bits; "
                 "expected grey or RGB, with or without alpha. Write the one or three channels to use into a file."
@@ -94,6 +114,11 @@ def _stored(pixels: np.ndarray) -> tuple[np.ndarray, Storage]:
     if size == 4:
         return native, "32 bit"
     return native.astype(np.float32), "float"
+
+
+def _has_alpha(page: Any) -> bool:
+    """Whether the last band is declared as alpha."""
+    return bool(page.extrasamples) and int(page.extrasamples[-1]) in _ALPHA
 
 
 def _number(text: object) -> float | None:

@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from ..errors import amount
+from .clusters import Cluster, blurred_clusters
 from .mask_values import MOST_VALUES, MaskValues
 from .values import BACKGROUND, FOREGROUND, ValueTable, shown
 
@@ -74,7 +76,7 @@ def unexplained(files: Sequence[MaskValues], every: np.ndarray) -> Trouble:
             if len(file.values) == 2:
                 text = _range(file.values)
                 pairs[text] = pairs.get(text, 0) + 1
-        counts = ", ".join(f"{pair} in {count} files" for pair, count in pairs.items())
+        counts = ", ".join(f"{pair} in {amount(count, 'file')}" for pair, count in pairs.items())
         return Trouble("contradicts_rule", paths_of(files), f"the files contradict one another ({counts})", "", details)
     rounded = any(file.rounded for file in files)
     if len(every) == 3 and together:
@@ -82,9 +84,16 @@ def unexplained(files: Sequence[MaskValues], every: np.ndarray) -> Trouble:
             text = f"the masks have the whole numbers {_range(every)} and look like numbers of classes"
             return Trouble("class_indices", paths_of(files), text, "", details)
         return third_value([file for file in files if len(file.values) > 2], every)
+    if every.shape[1] == 3 and rounded and all(len(file.values) > _PHOTOGRAPH for file in files if file.rounded):
+        text = "the masks have as many colours as photographs have"
+        cure = "give the folder of masks as '--masks', not that of pictures or of pictures with masks drawn into them"
+        return Trouble("mask_not_binary", paths_of(files), text, cure, details)
+    labels = numbers and not rounded and _labels(files)
+    if not labels and (clusters := blurred_clusters(files)):
+        return blurred(files, clusters)
     if numbers and not rounded:
         count = len(every) - 1
-        if _labels(files):
+        if labels:
             text = f"the masks number their objects (up to {_most(files)} in a file); every file has ids of its own"
             return Trouble("label_map", paths_of(files), text, "", details)
         if count <= 256 and not _shades(files):
@@ -93,12 +102,22 @@ def unexplained(files: Sequence[MaskValues], every: np.ndarray) -> Trouble:
     if every.shape[1] == 3 and not rounded and len(every) <= 64:
         text = f"the masks have {len(every)} colours ({_range(every)}), as classes have"
         return Trouble("class_indices", paths_of(files), text, "", details)
-    if every.shape[1] == 3 and rounded and all(len(file.values) > _PHOTOGRAPH for file in files if file.rounded):
-        text = "the masks have as many colours as photographs have"
-        cure = "give the folder of masks as '--masks', not that of pictures or of pictures with masks drawn into them"
-        return Trouble("mask_not_binary", paths_of(files), text, cure, details)
     text = f"the masks have {len(every)} values in all, which are neither two nor two with soft edges between them"
     return Trouble("mask_not_binary", paths_of(files), text, "", details)
+
+
+def blurred(files: Sequence[MaskValues], clusters: Sequence[Cluster]) -> Trouble:
+    """Masks of three classes or more that were saved with loss; no cut tells which of them is the object."""
+    named = ", ".join(f"{shown(value)} ({share:.1%})" for value, share in clusters)
+    text = (
+        f"the masks have {len(clusters)} colours or shades, blurred as by JPEG, where two are expected. Their values "
+        f"lie around {named}"
+    )
+    cure = (
+        "save masks of the one class that is meant, with 0 and 255, as PNG. No option of ours does it: half way "
+        "between two of them says nothing about the others, and compression has blurred zero too"
+    )
+    return Trouble("class_indices", paths_of(files), text, cure)
 
 
 def _two_conventions(files: Sequence[MaskValues]) -> bool:

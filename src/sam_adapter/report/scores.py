@@ -7,6 +7,7 @@ from pathlib import Path
 from ..baselines import BASELINES
 from ..config import EvaluateConfig
 from ..data.dataset import PairDataset
+from ..errors import agreed, amount
 from ..metrics import OverlapMetrics, ThresholdCurve, is_empty
 from ..options import ASKED_KINDS, AskedKind, asked_kinds
 from ..scoring import Scoring
@@ -37,7 +38,7 @@ def write_scores_page(
     """
     first, kinds = scorings[0], asked_kinds(config.prompt)
     asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
-    lead = f"{len(dataset)} images from {config.images}, prompt: {asked}. Scored: {_listed(scorings)}."
+    lead = f"{amount(len(dataset), 'image')} from {config.images}, prompt: {asked}. Scored: {_listed(scorings)}."
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [
@@ -90,7 +91,8 @@ def _scores_text(metrics: OverlapMetrics) -> str:
     )
     if means["empty"]:
         text += (
-            f" {means['empty']:.0f} of {means['images']:.0f} images have no foreground: they are asked without a "
+            f" {means['empty']:.0f} of {amount(round(means['images']), 'image')} "
+            f"{agreed(round(means['empty']), 'have')} no foreground: they are asked without a "
             "prompt, and the last column is the share of them that was answered with nothing."
         )
     return text

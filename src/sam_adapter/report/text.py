@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..baselines import BASELINES
+from ..errors import amount
 from ..options import ASKED_KINDS
 
 IN_WORDS = {"box": "box", "points": "points", "none": "no prompt"}
@@ -33,7 +34,9 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
         f"{title:<{width}}" + "".join(f"{cell:>{column}}" for cell, column in zip(cells, columns, strict=True))
         for title, cells in shown
     ]
-    return "\n".join([f"{_images(result['images'])}, prompt {result['prompt']}", *body, *_empty(models, result)])
+    return "\n".join(
+        [f"{amount(result['images'], 'image')}, prompt {result['prompt']}", *body, *_empty(models, result)]
+    )
 
 
 def _cells(scores: Mapping[str, float], suffix: str) -> tuple[str, ...]:
@@ -54,8 +57,6 @@ def _empty(models: Mapping[str, Mapping[str, float]], result: Mapping[str, Any])
     answered = ", ".join(
         f"{model} {scores['empty_correct']:.1%}" for model, scores in models.items() if "empty_correct" in scores
     )
-    return [f"Without foreground, not in the means: {_images(result['empty'])}; answered with nothing: {answered}."]
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"
+    return [
+        f"Without foreground, not in the means: {amount(result['empty'], 'image')}; answered with nothing: {answered}."
+    ]
