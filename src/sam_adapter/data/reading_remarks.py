@@ -120,7 +120,8 @@ def _void(seen: Sequence[Seen], options: DataOptions) -> list[Remark]:
         text = f"{amount(len(void), 'mask', 'have')} void, {share:.1%} of the pixels on average; it counts nowhere"
         found.append(Remark("void", tuple(one.record.mask for one in void), text))
     if blank := tuple(one.record.mask for one in seen if one.look.says_nothing):
-        text = f"{amount(len(blank), 'mask', 'are')} void everywhere; training, validation and scores leave these pairs out"
+        masks = amount(len(blank), "mask", "are")
+        text = f"{masks} void everywhere; training, validation and scores leave these pairs out"
         found.append(Remark("void_everywhere", blank, text, "nothing, if that is meant; else look at '--ignore-value'"))
     return found
 
