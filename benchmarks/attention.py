@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from machine import described
-from sam_adapter.nn.attention import ATTENTION
-from sam_adapter.nn.portions import HeadLayout
-from sam_adapter.processes import keep_freed_memory
-from sam_adapter.runtime import Machine
+from sam_adapter.kernels.attention import ATTENTION
+from sam_adapter.kernels.portions import HeadLayout
+from sam_adapter.system.machine import Machine
+from sam_adapter.system.processes import keep_freed_memory
 
 BLOCKS = {"global 64x64": 0, "windows of 14x14": 14}
 """Kinds of block by the side of their windows, on the grid of an image of 1024 pixels."""

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from machine import machine
 from sam_adapter import TrainConfig, train
-from sam_adapter.data.sources import list_pairs
-from sam_adapter.run_folder import METRICS, read_metrics
-from sam_adapter.runtime import Machine
+from sam_adapter.annotations.folders import list_pairs
+from sam_adapter.system.machine import Machine
+from sam_adapter.training.run_folder import METRICS, read_metrics
 from train_step import SIZES, model_folder
 
 

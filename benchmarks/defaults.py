@@ -25,8 +25,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
-from sam_adapter.checkpoint import WEIGHTS_FILE
-from sam_adapter.data.sources import list_pairs
+from sam_adapter.annotations.folders import list_pairs
+from sam_adapter.checkpoints.adapter import WEIGHTS_FILE
 
 SETS = ("kvasir_seg", "shadow", "dsb2018_nuclei", "neu_seg")
 KINDS = ("box", "points", "none")

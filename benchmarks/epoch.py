@@ -17,13 +17,13 @@ import torch
 
 from machine import described
 from sam_adapter import TrainConfig, train
-from sam_adapter.callbacks import AdapterKeeper, MetricsTable
 from sam_adapter.data import dataset
 from sam_adapter.data.augmentation import Augmentation
-from sam_adapter.data.transforms import Preprocessing
-from sam_adapter.model import SamSegmenter
-from sam_adapter.prompts import PromptMaker
-from sam_adapter.task import SegmentationTask
+from sam_adapter.preprocessing import Preprocessing
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.tasks.prompts import PromptMaker
+from sam_adapter.training.callbacks import AdapterKeeper, MetricsTable
+from sam_adapter.training.lightning_module import SegmentationTask
 from train_step import SIZES, model_folder
 
 

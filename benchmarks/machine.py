@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sam_adapter.runtime import Machine
+from sam_adapter.system.machine import Machine
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -15,10 +15,10 @@ import torch
 
 from machine import machine
 from sam_adapter import PredictConfig, predict
-from sam_adapter.checkpoint import load
-from sam_adapter.data.reading import read_image
-from sam_adapter.prediction import find_pictures
-from sam_adapter.runtime import Machine
+from sam_adapter.annotations.reading.files import read_image
+from sam_adapter.checkpoints.adapter import load
+from sam_adapter.prediction.folder import find_pictures
+from sam_adapter.system.machine import Machine
 from train_step import SIZES, model_folder
 
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from comparison import RATES, trained_and_scored
-from sam_adapter.data.sources import list_pairs
+from sam_adapter.annotations.folders import list_pairs
 
 
 def split(source: Path, target: Path) -> None:

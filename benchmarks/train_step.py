@@ -29,13 +29,13 @@ from transformers import SamConfig, SamModel, SamVisionConfig
 from machine import machine
 from sam_adapter.backbones.sam import BaseIdentity, SamBackbone
 from sam_adapter.batch import Batch, Prompt
-from sam_adapter.data.transforms import Preprocessing
-from sam_adapter.losses import image_losses, weighted_sum
-from sam_adapter.methods import MethodSettings
-from sam_adapter.model import SamSegmenter
-from sam_adapter.nn.sam_adapter import AdapterSettings
-from sam_adapter.processes import keep_freed_memory
-from sam_adapter.runtime import Machine
+from sam_adapter.methods.base import MethodSettings
+from sam_adapter.methods.sam_adapter.module import AdapterSettings
+from sam_adapter.preprocessing import Preprocessing
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.system.machine import Machine
+from sam_adapter.system.processes import keep_freed_memory
+from sam_adapter.training.losses import image_losses, weighted_sum
 
 SIZES = {
     "vit_b": {"hidden_size": 768, "layers": 12, "heads": 12, "global_blocks": [2, 5, 8, 11]},

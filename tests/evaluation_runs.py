@@ -10,9 +10,9 @@ from PIL import Image
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, evaluate
-from sam_adapter.checkpoint import save_adapter
-from sam_adapter.methods import MethodSettings
-from sam_adapter.model import SamSegmenter
+from sam_adapter.checkpoints.adapter import save_adapter
+from sam_adapter.methods.base import MethodSettings
+from sam_adapter.segmenter import SamSegmenter
 
 KINDS = ("box", "points", "none")
 EMPTY = (2, 5)

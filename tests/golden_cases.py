@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from sam_adapter.batch import Batch, Prompt, Sample
-from sam_adapter.config import TrainConfig
-from sam_adapter.losses import image_losses, weighted_sum
-from sam_adapter.model import SamSegmenter
-from sam_adapter.prompts import box_from_mask
+from sam_adapter.config.commands import TrainConfig
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.tasks.prompts import box_from_mask
+from sam_adapter.training.losses import image_losses, weighted_sum
 
 FOLDER = Path(__file__).parent / "golden"
 SIZES = ((40, 56), (48, 36))

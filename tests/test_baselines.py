@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from evaluation_runs import eight_pairs, overlap, scored, three_adapters, truth_of
-from sam_adapter.baselines import filled_box, otsu_mask
-from sam_adapter.prompts import box_from_mask
-from sam_adapter.report.text import scores_text
+from sam_adapter.evaluation.baselines import filled_box, otsu_mask
+from sam_adapter.evaluation.text import scores_text
+from sam_adapter.tasks.prompts import box_from_mask
 
 
 @pytest.fixture(scope="module")

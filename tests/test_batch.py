@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sam_adapter.batch import Batch, Prompt, Sample
-from sam_adapter.model import SamSegmenter
+from sam_adapter.segmenter import SamSegmenter
 
 
 def test_images_of_a_batch_may_have_different_numbers_of_prompts(sam_folder: str):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sam_adapter.batch import Prompt
-from sam_adapter.checkpoint import load, read_adapter_config, save_adapter
+from sam_adapter.checkpoints.adapter import load, read_adapter_config, save_adapter
 from sam_adapter.errors import CheckpointError
 
 FORMAT_1 = Path(__file__).parent / "adapters" / "format_1"

@@ -7,10 +7,10 @@ from typing import get_args, get_type_hints
 import pytest
 
 from sam_adapter import cli
-from sam_adapter.config import EvaluateConfig, PredictConfig, TrainConfig
+from sam_adapter.config.commands import EvaluateConfig, PredictConfig, TrainConfig
+from sam_adapter.config.options import Config
+from sam_adapter.config.ranges import RANGES
 from sam_adapter.errors import ConfigError
-from sam_adapter.options import Config
-from sam_adapter.ranges import RANGES
 
 TRAIN = ["--images", "i", "--masks", "m", "--model", "vit_b", "--output", "o"]
 
@@ -195,7 +195,7 @@ def test_python_configurations_are_checked_like_the_command_line(tmp_path: Path)
     ],
 )
 def test_one_process_prints(environment: dict[str, str], main: bool, monkeypatch: pytest.MonkeyPatch):
-    from sam_adapter.processes import is_main_process
+    from sam_adapter.system.processes import is_main_process
 
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
@@ -206,7 +206,7 @@ def test_one_process_prints(environment: dict[str, str], main: bool, monkeypatch
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_kept_without_a_warning():
-    code = "import logging; logging.basicConfig(); from sam_adapter.processes import keep_freed_memory as k; k()"
+    code = "import logging; logging.basicConfig(); from sam_adapter.system.processes import keep_freed_memory as k; k()"
     code += "; import ctypes, resource; r = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt"
     code += "; c = ctypes.CDLL(None); c.malloc.restype = ctypes.c_void_p; c.free.argtypes = [ctypes.c_void_p]"
     code += "; n = 8 << 20; use = lambda: (p := c.malloc(n), ctypes.memset(p, 1, n), c.free(p))"

@@ -14,10 +14,10 @@ import plain_adapter
 from conftest import random_sam
 from sam_adapter import ConvertConfig, load
 from sam_adapter.backbones import load_backbone
-from sam_adapter.convert import convert, import_adapter
+from sam_adapter.checkpoints.foreign import convert, import_adapter
 from sam_adapter.errors import CheckpointError
-from sam_adapter.model import SamSegmenter
-from sam_adapter.nn.sam_adapter import AdapterSettings, SamAdapter
+from sam_adapter.methods.sam_adapter.module import AdapterSettings, SamAdapter
+from sam_adapter.segmenter import SamSegmenter
 from test_model import BOX, config, example_batch, logits_of
 
 GAUSSIAN = "pe_layer.positional_encoding_gaussian_matrix"

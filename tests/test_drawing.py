@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sam_adapter.batch import Prompt
-from sam_adapter.drawing import (
+from sam_adapter.report.drawing import (
     COLOURS,
     FALSE_NEGATIVE,
     FALSE_POSITIVE,

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
+from sam_adapter.annotations.folders import Record
+from sam_adapter.checkpoints.embeddings import embedding_files, encode_missing
 from sam_adapter.data.embedding_file import read_embedding
-from sam_adapter.data.sources import Record
-from sam_adapter.embeddings import embedding_files, encode_missing
 from sam_adapter.errors import DataError
-from sam_adapter.model import SamSegmenter
-from sam_adapter.run_folder import read_metrics
-from sam_adapter.runtime import Machine
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.system.machine import Machine
+from sam_adapter.training.run_folder import read_metrics
 
 
 def run(pairs: Path, model: str, output: Path, cache: Path | None) -> TrainConfig:
@@ -132,7 +132,7 @@ def test_models_with_the_same_encoder_encode_each_image_once(
     shown = min(images, 9) // 3 * 3
     assert sum(encoded) == images + (images + shown)  # of the shared encoder, of the other adapter's own
     assert not list((tmp_path / "scores").glob(".embeddings*"))
-    monkeypatch.setattr("sam_adapter.embeddings.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr("sam_adapter.checkpoints.embeddings.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     encoded.clear()
     full = evaluate(scoring)
     assert sum(encoded) == 4 * (images + shown)  # each model for itself
@@ -165,5 +165,5 @@ def test_a_damaged_file_is_named(tmp_path: Path):
 
 
 def test_looking_at_data_does_not_load_torch():
-    code = "import sys, sam_adapter.data.inspection; sys.exit('torch' in sys.modules)"
+    code = "import sys, sam_adapter.data.inspection.inspect; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,9 +10,9 @@ import golden_cases
 from conftest import write_pages, write_pairs
 from option_table import HeldBy, require_all_options
 from sam_adapter import EvaluateConfig, evaluate
-from sam_adapter.checkpoint import save_adapter
+from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.errors import ConfigError, DataError
-from sam_adapter.model import SamSegmenter
+from sam_adapter.segmenter import SamSegmenter
 
 HERE, THERE = "test_evaluate_options.py", "test_evaluation.py"
 SCORED, READ = "test_evaluation_scores.py", "test_evaluation_files.py"

@@ -12,8 +12,8 @@ from conftest import write_pairs
 from evaluation_runs import EMPTY, KINDS, eight_pairs, overlap, rows_of, scored, three_adapters, truth_of
 from sam_adapter import Predictor, load
 from sam_adapter.errors import DataError
-from sam_adapter.prompts import box_from_mask, innermost_point
-from sam_adapter.report.text import scores_text
+from sam_adapter.evaluation.text import scores_text
+from sam_adapter.tasks.prompts import box_from_mask, innermost_point
 
 
 @pytest.fixture(scope="module")

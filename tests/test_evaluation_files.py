@@ -10,9 +10,9 @@ from PIL import Image
 from conftest import write_pairs
 from evaluation_runs import eight_pairs, rows_of, scored, three_adapters
 from sam_adapter import load
-from sam_adapter.checkpoint import save_adapter
-from sam_adapter.data.brightness import Brightness
-from sam_adapter.data.rules import ReadingRules
+from sam_adapter.annotations.reading.brightness import Brightness
+from sam_adapter.annotations.reading.rules import ReadingRules
+from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.errors import ConfigError, DataError
 
 
@@ -97,7 +97,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(
     def never(*_: Any) -> None:
         raise AssertionError("the set was read already")
 
-    monkeypatch.setattr("sam_adapter.evaluation.inspect", never)
+    monkeypatch.setattr("sam_adapter.evaluation.evaluate.inspect", never)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"output: .* is a file"):
         scored(pairs, adapters["one"], tmp_path / "file" / "scores")

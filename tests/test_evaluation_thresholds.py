@@ -8,7 +8,7 @@ import pytest
 from evaluation_runs import BEST, EMPTY, eight_pairs, overlap, scored, three_adapters, truth_of
 from sam_adapter import Predictor, cli, load
 from sam_adapter.errors import ConfigError
-from sam_adapter.prompts import box_from_mask
+from sam_adapter.tasks.prompts import box_from_mask
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 from conftest import GOLDEN, needs_shared
 from golden_cases import mean_loss
 from sam_adapter.batch import Batch, Prompt
-from sam_adapter.convert import import_adapter
-from sam_adapter.metrics import score
-from sam_adapter.model import SamSegmenter
-from sam_adapter.nn.high_frequency import high_frequency
-from sam_adapter.nn.sam_adapter import patches
-from sam_adapter.prediction import Predictor
-from sam_adapter.prompts import box_from_mask
+from sam_adapter.checkpoints.foreign import import_adapter
+from sam_adapter.methods.sam_adapter.high_frequency import high_frequency
+from sam_adapter.methods.sam_adapter.module import patches
+from sam_adapter.prediction.folder import Predictor
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.tasks.metrics import score
+from sam_adapter.tasks.prompts import box_from_mask
 
 pytestmark = needs_shared(GOLDEN)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from sam_adapter.errors import ConfigError
-from sam_adapter.locking import owned
+from sam_adapter.system.locking import owned
 
 OWNER = """
 import os, sys, time
 from pathlib import Path
-from sam_adapter.locking import owned
+from sam_adapter.system.locking import owned
 with owned(Path(sys.argv[1])):
     if os.fork() == 0:  # a reading process that outlives its parent
         print("owned", flush=True)

@@ -7,10 +7,10 @@ import torch
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
 
 from golden_cases import mean_loss
-from sam_adapter import losses
+from sam_adapter.config.options import AskedKind, parse_loss
 from sam_adapter.errors import ConfigError
-from sam_adapter.metrics import OverlapMetrics, score
-from sam_adapter.options import AskedKind, parse_loss
+from sam_adapter.tasks.metrics import OverlapMetrics, score
+from sam_adapter.training import losses
 
 
 def example(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

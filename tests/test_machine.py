@@ -11,7 +11,7 @@ import torch
 import sam_adapter
 from conftest import random_sam
 from sam_adapter import load
-from sam_adapter.runtime import Machine
+from sam_adapter.system.machine import Machine
 
 UNIX_ONLY = ("fcntl", "resource", "grp", "pwd", "termios")
 

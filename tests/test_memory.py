@@ -8,10 +8,10 @@ import torch
 
 from sam_adapter import TrainConfig, cli
 from sam_adapter.errors import ConfigError
-from sam_adapter.memory import memory_advised, next_rung, rehearse
-from sam_adapter.model import SamSegmenter
-from sam_adapter.runtime import Machine
-from sam_adapter.task import SegmentationTask
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.system.machine import Machine
+from sam_adapter.training.dry_run import memory_advised, next_rung, rehearse
+from sam_adapter.training.lightning_module import SegmentationTask
 
 CPU = Machine.choose(device="cpu", precision="32")
 

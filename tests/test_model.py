@@ -12,15 +12,16 @@ from transformers import SamModel
 
 from conftest import random_sam
 from golden_cases import mean_loss
-from sam_adapter.backbones import encoder_block, load_backbone
+from sam_adapter.backbones import load_backbone
 from sam_adapter.backbones.sam import tensors_sha256
 from sam_adapter.batch import Batch, Output, Prompt
-from sam_adapter.checkpoint import load, save_adapter
-from sam_adapter.config import TrainConfig
+from sam_adapter.checkpoints.adapter import load, save_adapter
+from sam_adapter.config.commands import TrainConfig
+from sam_adapter.config.options import AttentionKind
 from sam_adapter.errors import CheckpointError, ConfigError
-from sam_adapter.model import SamSegmenter
-from sam_adapter.options import AttentionKind
-from sam_adapter.runtime import Machine
+from sam_adapter.kernels import encoder_block
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.system.machine import Machine
 
 METHODS = {
     "wide": {},
@@ -305,7 +306,7 @@ def test_files_that_are_no_sam(tmp_path: Path):
 
 
 def test_old_pth_files_are_read(tmp_path: Path):
-    from sam_adapter.backbones.meta import read_tensors
+    from sam_adapter.backbones.meta_names import read_tensors
 
     torch.save({"w": torch.ones(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert torch.equal(read_tensors(str(tmp_path / "old.pth"))["w"], torch.ones(3))

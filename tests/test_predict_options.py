@@ -17,9 +17,9 @@ from conftest import random_sam, write_pages, write_pairs
 from option_table import Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import PredictConfig, predict
 from sam_adapter.batch import Batch
-from sam_adapter.checkpoint import save_adapter
+from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.errors import ConfigError, DataError
-from sam_adapter.model import SamSegmenter
+from sam_adapter.segmenter import SamSegmenter
 
 PATHS = {"adapter", "input", "output", "prompts"}
 

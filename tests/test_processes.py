@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from sam_adapter.processes import FIRST_PROCESS, announced_as_first, handling_signals
-from sam_adapter.stopping import ending_together
+from sam_adapter.system.processes import FIRST_PROCESS, announced_as_first, handling_signals
+from sam_adapter.training.stopping import ending_together
 
 
 @pytest.mark.parametrize("before", [None, "77"])

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from sam_adapter.batch import Prompt
+from sam_adapter.config.options import PromptOptions
 from sam_adapter.data.dataset import prompt_maker
 from sam_adapter.errors import DataError
-from sam_adapter.options import PromptOptions
-from sam_adapter.prompts import PromptMaker, box_from_mask, draw_points, innermost_point, jitter_box
+from sam_adapter.tasks.prompts import PromptMaker, box_from_mask, draw_points, innermost_point, jitter_box
 
 
 def rectangle(top: int, left: int, bottom: int, right: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:

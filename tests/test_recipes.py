@@ -7,12 +7,12 @@ import pytest
 import yaml
 
 from conftest import GOLDEN, needs_shared
-from sam_adapter.config import TrainConfig
-from sam_adapter.convert import import_adapter
+from sam_adapter.checkpoints.foreign import import_adapter
+from sam_adapter.config.commands import TrainConfig
 from sam_adapter.data.augmentation import Augmentation
-from sam_adapter.model import SamSegmenter
-from sam_adapter.runtime import Machine
-from sam_adapter.task import SegmentationTask
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.system.machine import Machine
+from sam_adapter.training.lightning_module import SegmentationTask
 from test_golden import BASE, numbers, run_batch
 
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -15,14 +15,14 @@ from PIL import Image
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, cli, evaluate, train
-from sam_adapter.curves import draw_curves
 from sam_adapter.errors import ConfigError
-from sam_adapter.evaluation import run_names
-from sam_adapter.metrics import OverlapMetrics, ThresholdCurve, score
+from sam_adapter.evaluation.evaluate import run_names
+from sam_adapter.evaluation.scoring import telling_images
 from sam_adapter.report.charts import Axis, Series, line_chart
 from sam_adapter.report.figures import Picture
 from sam_adapter.report.page import Section, page, table
-from sam_adapter.scoring import telling_images
+from sam_adapter.tasks.metrics import OverlapMetrics, ThresholdCurve, score
+from sam_adapter.training.curves import draw_curves
 
 
 class Seen(HTMLParser):

@@ -113,7 +113,7 @@ def test_ctrl_c_at_every_kind_of_moment(
     run = config(pairs, sam_folder, tmp_path / "cut", **options)
     train(run.but(output=tmp_path / "whole"))
     monkeypatch.setattr(StopAt, "moment", moment)
-    monkeypatch.setattr("sam_adapter.training.GracefulStop", StopAt)
+    monkeypatch.setattr("sam_adapter.training.run.GracefulStop", StopAt)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(run)

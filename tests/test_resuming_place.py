@@ -49,7 +49,7 @@ def test_an_epoch_is_gone_on_with_in_the_same_order_alone(
     pairs = write_pairs(tmp_path / "pairs", 7)
     run = config(pairs, sam_folder, tmp_path / "run", epochs=2)
     monkeypatch.setattr(StopAt, "moment", moment)
-    monkeypatch.setattr("sam_adapter.training.GracefulStop", StopAt)
+    monkeypatch.setattr("sam_adapter.training.run.GracefulStop", StopAt)
     with pytest.raises(KeyboardInterrupt):
         train(run)
     before = (run.output / "last.ckpt").read_bytes()

@@ -14,7 +14,7 @@ from sam_adapter import TrainConfig, train
 from sam_adapter.data.dataset import PairDataset, prompt_maker
 from sam_adapter.data.loading import scoring_loader
 from sam_adapter.errors import ConfigError
-from sam_adapter.task import prepared
+from sam_adapter.training.lightning_module import prepared
 from training_runs import command, config, rows
 
 

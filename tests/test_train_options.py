@@ -22,7 +22,7 @@ from conftest import random_sam, write_pages, write_pairs
 from option_table import Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import TrainConfig, train
 from sam_adapter.errors import ConfigError, DataError
-from sam_adapter.task import prepared
+from sam_adapter.training.lightning_module import prepared
 
 PLAIN = {
     "epochs": 1,

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from conftest import random_sam, write_pairs
 from sam_adapter import TrainConfig, load, train
 from sam_adapter.batch import Batch
-from sam_adapter.checkpoint import save_adapter
+from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.errors import CheckpointError
-from sam_adapter.methods import SPARE
-from sam_adapter.task import prepared
+from sam_adapter.methods.base import SPARE
+from sam_adapter.training.lightning_module import prepared
 from training_runs import config, rows, weights
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
+from sam_adapter.annotations.folders import Record
 from sam_adapter.data.datamodule import PairDataModule
-from sam_adapter.data.sources import Record
 from sam_adapter.data.splitting import split
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
-from sam_adapter.task import decay_groups, prepared
+from sam_adapter.training.lightning_module import decay_groups, prepared
 from training_runs import config, rows, weights
 
 
@@ -113,7 +113,7 @@ def test_learning_rate_warms_up_and_falls_to_zero_over_the_real_steps(pairs: Pat
 
 
 def test_no_decay_on_biases_and_norms(sam_folder: str, pairs: Path, tmp_path: Path):
-    from sam_adapter.model import SamSegmenter
+    from sam_adapter.segmenter import SamSegmenter
 
     segmenter = SamSegmenter.from_config(config(pairs, sam_folder, tmp_path))
     names = {id(parameter): name for name, parameter in segmenter.named_parameters()}

@@ -16,20 +16,20 @@ from safetensors.torch import load_file
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
-from sam_adapter.averaging import MovingAverage
-from sam_adapter.callbacks import AdapterKeeper
-from sam_adapter.checkpoint import save_adapter
-from sam_adapter.config import PredictConfig
-from sam_adapter.epoch_means import EpochMeans
+from sam_adapter.checkpoints.adapter import save_adapter
+from sam_adapter.config.commands import PredictConfig
 from sam_adapter.errors import ConfigError
-from sam_adapter.float64 import device_with_float64, with_float64
-from sam_adapter.metrics import ThresholdCurve, score
-from sam_adapter.metrics.thresholds import best_threshold, threshold_ious
-from sam_adapter.model import SamSegmenter
-from sam_adapter.outcome import comparison, worse_than_frozen
-from sam_adapter.prediction import predict
-from sam_adapter.stopping import GracefulStop
-from sam_adapter.task import SegmentationTask
+from sam_adapter.prediction.folder import predict
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.system.float64 import device_with_float64, with_float64
+from sam_adapter.tasks.metrics import ThresholdCurve, score
+from sam_adapter.tasks.metrics.thresholds import best_threshold, threshold_ious
+from sam_adapter.training.averaging import MovingAverage
+from sam_adapter.training.callbacks import AdapterKeeper
+from sam_adapter.training.epoch_means import EpochMeans
+from sam_adapter.training.lightning_module import SegmentationTask
+from sam_adapter.training.outcome import comparison, worse_than_frozen
+from sam_adapter.training.stopping import GracefulStop
 from training_runs import config, rows, weights
 
 
@@ -128,7 +128,7 @@ def test_a_resumed_average_is_that_of_an_uninterrupted_run(mixed_run: TrainConfi
     # The schedule depends on the number of epochs, so the first run is cut and not shortened.
     cut = whole.but(output=tmp_path / "cut")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sam_adapter.training.GracefulStop", StopAfterFour)
+        patch.setattr("sam_adapter.training.run.GracefulStop", StopAfterFour)
         with pytest.raises(KeyboardInterrupt):
             train(cut)
     frozen = rows(cut.output)[0]
@@ -361,10 +361,10 @@ def test_progress_is_told_within_an_epoch(
     caplog.set_level(logging.INFO, logger="sam_adapter")
     train(mixed_run.but(output=tmp_path / "quick", epochs=1, batch_size=1))
     assert "step 1 of 6" not in caplog.text  # an epoch of a second
-    monkeypatch.setattr("sam_adapter.progress.SECONDS", 0.0)
-    monkeypatch.setattr("sam_adapter.progress.SHARE", 0.3)
+    monkeypatch.setattr("sam_adapter.training.progress.SECONDS", 0.0)
+    monkeypatch.setattr("sam_adapter.training.progress.SHARE", 0.3)
     train(mixed_run.but(output=tmp_path / "slow", epochs=2, batch_size=1))
-    lines = [record.message for record in caplog.records if record.name == "sam_adapter.progress"]
+    lines = [record.message for record in caplog.records if record.name == "sam_adapter.training.progress"]
     assert [line.split(",")[0] for line in lines] == [
         f"epoch {epoch} of 2: {share} % (step {step} of 6)" for epoch in (1, 2) for share, step in ((33, 2), (67, 4))
     ]

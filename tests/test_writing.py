@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from sam_adapter.errors import ConfigError, DataError
-from sam_adapter.last_checkpoint import RunCheckpointIO
-from sam_adapter.processes import host_name
-from sam_adapter.writing import (
+from sam_adapter.system.processes import host_name
+from sam_adapter.system.writing import (
     remove_leftovers,
     require_writable,
     temporary_folder,
@@ -22,6 +21,7 @@ from sam_adapter.writing import (
     write_tensors,
     written_beside,
 )
+from sam_adapter.training.last_checkpoint import RunCheckpointIO
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_leftovers_of_dead_processes_go_and_all_else_stays(tmp_path: Path):
     inner = tmp_path / "adapter"
     inner.mkdir()
     script = (
-        "import os, sys; from pathlib import Path; from sam_adapter.writing import written_beside, temporary_name\n"
+        "import os, sys; from pathlib import Path; from sam_adapter.system.writing import written_beside, temporary_name\n"
         "folder = Path(sys.argv[1])\n"
         "(folder / temporary_name('folder')).mkdir()\n"
         "with written_beside(folder / 'adapter' / 'x') as partial: os.kill(os.getpid(), 9)\n"

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from sam_adapter import TrainConfig
-from sam_adapter.stopping import GracefulStop
+from sam_adapter.training.stopping import GracefulStop
 
 
 def config(pairs: Path, model: str, output: Path, **changes) -> TrainConfig:

@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from conftest import random_sam, write_pairs
 from sam_adapter import cli
-from sam_adapter.checkpoint import load, save_adapter
-from sam_adapter.config import CheckConfig, EvaluateConfig, PredictConfig, TrainConfig
+from sam_adapter.checkpoints.adapter import load, save_adapter
+from sam_adapter.config.commands import CheckConfig, EvaluateConfig, PredictConfig, TrainConfig
+from sam_adapter.config.ranges import RANGES
 from sam_adapter.errors import SamAdapterError
-from sam_adapter.model import SamSegmenter
-from sam_adapter.ranges import RANGES
-from sam_adapter.runtime import Machine
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.system.machine import Machine
 
 HANG = 60
 MOST_MEMORY = 2e9

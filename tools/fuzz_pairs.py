@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sam_adapter.data.inspection import inspect
+from sam_adapter.config.options import DataOptions
+from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.errors import SamAdapterError
-from sam_adapter.options import DataOptions
-from sam_adapter.runtime import Machine
+from sam_adapter.system.machine import Machine
 
 FORMATS = ("png", "jpg", "tif", "bmp", "gif", "webp", "ppm", "tga")
 BATCH = 50

@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing, show what is known")
     options = parser.parse_args()
     if not options.report:
-        run("sam_adapter.nn.high_frequency.x_high_frequency__mutmut_1")  # makes them all
+        run("sam_adapter.methods.sam_adapter.high_frequency.x_high_frequency__mutmut_1")  # makes them all
     names = sorted(results())
     random.Random(options.seed).shuffle(names)
     sample = names[: options.count]

@@ -29,7 +29,7 @@ from tiny_model import CHANNELS, build_tiny, export, normalised
 from tiny_scores import held_out_scores
 
 LOGGER = logging.getLogger("pretrain_tiny")
-PACKAGE_FOLDER = Path(__file__).resolve().parents[1] / "src" / "sam_adapter" / "models" / "tiny"
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1] / "src" / "sam_adapter" / "backbones" / "tiny"
 MASK_SIDE = 64
 """Masks are taught at the decoder's own resolution."""
 FRESH_SCENES = 2

@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from sam_adapter import Predictor, load
-from sam_adapter.data.reading import read_image, read_mask
-from sam_adapter.drawing import overlay
+from sam_adapter.annotations.reading.files import read_image, read_mask
+from sam_adapter.report.drawing import overlay
 
 COLUMNS = ("image", "ground truth", "SAM, frozen, no prompt", "SAM-Adapter, no prompt")
 SIDE, GAP, TOP = 200, 8, 22

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
-from .options import AskedKind
+from .config.options import AskedKind
 
 T = TypeVar("T")
 

@@ -17,11 +17,19 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from . import __version__
-from .config import CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, InfoConfig, PredictConfig, TrainConfig
+from .config.commands import (
+    CheckConfig,
+    ConvertConfig,
+    DemoConfig,
+    EvaluateConfig,
+    InfoConfig,
+    PredictConfig,
+    TrainConfig,
+)
+from .config.options import Config, shown_type
+from .config.ranges import shortened
 from .errors import ConfigError, SamAdapterError, amount
-from .options import Config, shown_type
-from .processes import Terminated, follow_first_process, handling_signals, is_main_process, stop_error
-from .ranges import shortened
+from .system.processes import Terminated, follow_first_process, handling_signals, is_main_process, stop_error
 
 COMMANDS: dict[str, type[Config]] = {
     "check": CheckConfig,
@@ -225,7 +233,7 @@ def _no_command(arguments: list[str]) -> NoReturn:
 
 
 def _check(config: CheckConfig) -> None:
-    from .data.doctor import examine
+    from .check.doctor import examine
 
     found = examine(config, _progress("checked"))
     print(found.report())
@@ -235,11 +243,11 @@ def _check(config: CheckConfig) -> None:
 
 def _train(config: TrainConfig) -> None:
     if config.dry_run:
-        from .memory import rehearse
+        from .training.dry_run import rehearse
 
         print(rehearse(config))
         return
-    from .training import train
+    from .training.run import train
 
     result = train(config)
     if is_main_process():
@@ -248,8 +256,8 @@ def _train(config: TrainConfig) -> None:
 
 
 def _evaluate(config: EvaluateConfig) -> None:
-    from .evaluation import evaluate, run_names
-    from .report.text import scores_text
+    from .evaluation.evaluate import evaluate, run_names
+    from .evaluation.text import scores_text
 
     result = evaluate(config, _progress("scored"))
     name = "adapter" if config.adapter else "frozen"
@@ -260,14 +268,14 @@ def _evaluate(config: EvaluateConfig) -> None:
 
 
 def _predict(config: PredictConfig) -> None:
-    from .prediction import predict
+    from .prediction.folder import predict
 
     written = predict(config, _progress("predicted"))
     print(f"{amount(len(written), 'picture')}. Written: {config.output}")
 
 
 def _convert(config: ConvertConfig) -> None:
-    from .convert import convert
+    from .checkpoints.foreign import convert
 
     segmenter = convert(config)
     base = segmenter.backbone.identity

@@ -6,9 +6,9 @@ from importlib.metadata import version
 import torch
 
 from .backbones.sam import ALIASES, BUNDLED
-from .config import InfoConfig
+from .config.commands import InfoConfig
 from .errors import amount
-from .runtime import Machine
+from .system.machine import Machine
 
 LIBRARIES = ("torch", "transformers", "lightning", "albumentations", "numpy")
 

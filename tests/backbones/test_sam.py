@@ -13,9 +13,9 @@ import plain_adapter
 from conftest import random_sam
 from sam_adapter.backbones import load_backbone
 from sam_adapter.batch import Batch, Prompt, Sample
-from sam_adapter.model import SamSegmenter, adapter_settings
-from sam_adapter.nn.sam_adapter import AdapterSettings
-from sam_adapter.options import AdapterOptions
+from sam_adapter.config.options import AdapterOptions
+from sam_adapter.methods.sam_adapter.module import AdapterSettings
+from sam_adapter.segmenter import SamSegmenter, adapter_settings
 from test_model import BOX, POINTS, config, example_batch, logits_of
 
 OTHER_BOX = Prompt(boxes=torch.tensor([[2.0, 3, 25, 30]]))

@@ -8,13 +8,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sam_adapter.config import CheckConfig
-from sam_adapter.data.brightness import Brightness
-from sam_adapter.data.inspection import inspect
-from sam_adapter.data.pictures import brightness_for, list_pages
-from sam_adapter.data.reading import read_image
-from sam_adapter.data.transforms import Preprocessing
+from sam_adapter.annotations.reading.brightness import Brightness
+from sam_adapter.annotations.reading.files import read_image
+from sam_adapter.annotations.reading.pictures import brightness_for, list_pages
+from sam_adapter.config.commands import CheckConfig
+from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.errors import DataError
+from sam_adapter.preprocessing import Preprocessing
 
 
 def ground(index: int) -> np.ndarray:

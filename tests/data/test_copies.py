@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sam_adapter.data.copies import fingerprint, near_copies
+from sam_adapter.data.inspection.copies import fingerprint, near_copies
 
 
 def scene(rng: np.random.Generator, *, plain: bool = False) -> np.ndarray:

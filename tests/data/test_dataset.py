@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from conftest import write_pairs
+from sam_adapter.annotations.folders import list_pairs
 from sam_adapter.data.dataset import PairDataset
-from sam_adapter.data.sources import list_pairs
-from sam_adapter.data.transforms import Preprocessing
 from sam_adapter.errors import DataError
-from sam_adapter.prompts import PromptMaker
+from sam_adapter.preprocessing import Preprocessing
+from sam_adapter.tasks.prompts import PromptMaker
 
 
 def test_a_pair_is_what_the_files_hold_and_is_refused_if_its_sizes_differ(tmp_path: Path):

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from sam_adapter.cli import main
-from sam_adapter.config import TrainConfig
+from sam_adapter.config.commands import TrainConfig
 from sam_adapter.data.datamodule import PairDataModule
-from sam_adapter.data.transforms import Preprocessing
 from sam_adapter.errors import agreed, amount
+from sam_adapter.preprocessing import Preprocessing
 
 SIZE = (120, 160)
 Mask = Callable[[np.random.Generator], np.ndarray]

@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam_adapter.data.grouping import fitting_pattern, group_names, joined
-from sam_adapter.data.sources import Record
+from sam_adapter.annotations.folders import Record
+from sam_adapter.config.options import GroupOptions
+from sam_adapter.data.inspection.grouping import fitting_pattern, group_names, joined
 from sam_adapter.data.splitting import split
 from sam_adapter.errors import ConfigError, DataError
-from sam_adapter.options import GroupOptions
 
 
 def records(*names: str) -> list[Record]:

@@ -12,12 +12,12 @@ import tifffile
 from PIL import Image
 
 from conftest import write_pairs
-from sam_adapter.config import CheckConfig
-from sam_adapter.data.in_flight import InFlight
-from sam_adapter.data.inspection import inspect
-from sam_adapter.data.reading import read_image
-from sam_adapter.data.sources import list_pairs
+from sam_adapter.annotations.folders import list_pairs
+from sam_adapter.annotations.reading.files import read_image
+from sam_adapter.config.commands import CheckConfig
+from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.errors import ConfigError, DataError
+from sam_adapter.system.in_flight import InFlight
 
 
 def plant_twelve_faults(folder: Path) -> list[str]:

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_adapter.config import CheckConfig, TrainConfig
-from sam_adapter.data import kept
+from sam_adapter.config.commands import CheckConfig, TrainConfig
 from sam_adapter.data.datamodule import PairDataModule
-from sam_adapter.data.inspection import inspect
-from sam_adapter.data.kept import inspect_once, keep, state_of
+from sam_adapter.data.inspection import kept
+from sam_adapter.data.inspection.inspect import inspect
+from sam_adapter.data.inspection.kept import inspect_once, keep, state_of
 
 
 @pytest.fixture

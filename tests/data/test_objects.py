@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sam_adapter.data import objects
-from sam_adapter.data.objects import Objects, objects_in
+from sam_adapter.data.inspection import objects
+from sam_adapter.data.inspection.objects import Objects, objects_in
 
 
 def squares(size: tuple[int, int], *corners: tuple[int, int, int]) -> np.ndarray:

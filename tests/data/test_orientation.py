@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_adapter.data.orientation import fit_of_raster
-from sam_adapter.data.reading import read_image
+from sam_adapter.annotations.reading.files import read_image
+from sam_adapter.data.inspection.orientation import fit_of_raster
 
 
 def write_turned(folder: Path, orientation: int, size: tuple[int, int] = (120, 120)) -> tuple[np.ndarray, np.ndarray]:

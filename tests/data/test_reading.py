@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from conftest import DATA, needs_shared
-from sam_adapter.config import CheckConfig
-from sam_adapter.data.inspection import inspect
-from sam_adapter.data.reading import image_size, read_image, read_mask
+from sam_adapter.annotations.reading.files import image_size, read_image, read_mask
+from sam_adapter.config.commands import CheckConfig
+from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.errors import DataError
 
 

@@ -8,11 +8,11 @@ import tifffile
 from PIL import Image
 
 from sam_adapter import EvaluateConfig, PredictConfig, TrainConfig, evaluate, load, predict, train
+from sam_adapter.annotations.reading.pictures import brightness_for, list_pages
 from sam_adapter.data.dataset import PairDataset
-from sam_adapter.data.inspection import inspect
-from sam_adapter.data.pictures import brightness_for, list_pages
-from sam_adapter.data.transforms import Preprocessing
-from sam_adapter.prompts import PromptMaker
+from sam_adapter.data.inspection.inspect import inspect
+from sam_adapter.preprocessing import Preprocessing
+from sam_adapter.tasks.prompts import PromptMaker
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from sam_adapter.batch import Prompt
-from sam_adapter.data import shared_memory
-from sam_adapter.data.shared_memory import bytes_of, workers_that_fit
+from sam_adapter.system import shared_memory
+from sam_adapter.system.shared_memory import bytes_of, workers_that_fit
 
 
 def disk(free: int):

@@ -9,8 +9,8 @@ from albumentations.pytorch import ToTensorV2
 
 from sam_adapter.batch import Prompt
 from sam_adapter.data.augmentation import Augmentation
-from sam_adapter.data.transforms import Preprocessing
 from sam_adapter.errors import ConfigError
+from sam_adapter.preprocessing import Preprocessing
 
 
 @pytest.mark.parametrize(

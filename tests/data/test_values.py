@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_adapter.config import CheckConfig
-from sam_adapter.data.findings import Inspection
-from sam_adapter.data.inspection import inspect
-from sam_adapter.data.reading import read_mask
-from sam_adapter.data.rules import ReadingRules
+from sam_adapter.annotations.reading.files import read_mask
+from sam_adapter.annotations.reading.rules import ReadingRules
+from sam_adapter.config.commands import CheckConfig
+from sam_adapter.data.inspection.findings import Inspection
+from sam_adapter.data.inspection.inspect import inspect
 
 SIZE = (60, 80)
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sam_adapter import cli
-from sam_adapter.config import DemoConfig
+from sam_adapter.config.commands import DemoConfig
 
 MODELS = ("box_fill", "frozen", "decoder", "sam_adapter")
 

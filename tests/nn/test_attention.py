@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam_adapter.nn import blocked, portions
-from sam_adapter.nn.attention import ATTENTION, choose_attention, position_biases
-from sam_adapter.nn.portions import HeadLayout
-from sam_adapter.nn.windows import filled_up, partition, unpartition
+from sam_adapter.kernels import blocked, portions
+from sam_adapter.kernels.attention import ATTENTION, choose_attention, position_biases
+from sam_adapter.kernels.portions import HeadLayout
+from sam_adapter.kernels.windows import filled_up, partition, unpartition
 
 
 @dataclass(frozen=True)

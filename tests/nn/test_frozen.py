@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam_adapter.nn import frozen
+from sam_adapter.kernels import frozen
 
 Piece = Callable[[Tensor, Tensor], Tensor]
 """Hidden states and inputs to the piece's result."""

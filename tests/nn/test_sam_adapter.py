@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from plain_adapter import adapter_prompts, high_pass
-from sam_adapter.nn.high_frequency import high_frequency
-from sam_adapter.nn.sam_adapter import AdapterSettings, SamAdapter, patches
+from sam_adapter.methods.sam_adapter.high_frequency import high_frequency
+from sam_adapter.methods.sam_adapter.module import AdapterSettings, SamAdapter, patches
 
 
 def reference_high_pass(x: Tensor, rate: float) -> Tensor:

@@ -16,13 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from transformers import SamConfig, SamModel
 
 from ..batch import Output, Prompt, by_group
+from ..config.options import Part
 from ..errors import CheckpointError, ConfigError
-from ..nn.attention import choose_attention
-from ..nn.sam_adapter import SamAdapter
-from ..options import Part
-from . import meta
+from ..kernels.attention import choose_attention
+from ..kernels.encoder_block import block_runner, can_go_by_rows
+from ..methods.sam_adapter.module import SamAdapter
+from . import meta_names as meta
 from .download import download_folder
-from .encoder_block import block_runner, can_go_by_rows
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ ALIASES = {
     "vit_l": "facebook/sam-vit-large",
     "vit_h": "facebook/sam-vit-huge",
 }
-BUNDLED = {"tiny": Path(__file__).parents[1] / "models" / "tiny"}
+BUNDLED = {"tiny": Path(__file__).parent / "tiny"}
 """Models that come with the package: a small SAM of 256 pixels, pretrained on generated scenes."""
 
 

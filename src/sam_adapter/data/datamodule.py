@@ -10,21 +10,21 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader
 
+from ..annotations.folders import Record
 from ..batch import Sample
-from ..config import TrainConfig
+from ..config.commands import TrainConfig
+from ..config.options import DataOptions
 from ..errors import DataError
-from ..options import DataOptions
-from ..processes import is_main_process
+from ..preprocessing import Preprocessing
+from ..system.processes import is_main_process
 from .augmentation import Augmentation
-from .copies import near_copies
 from .dataset import PairDataset, prompt_maker
-from .findings import Inspection, Remark
-from .kept import inspect_once, keep, state_of
+from .inspection.copies import near_copies
+from .inspection.findings import Inspection, Remark
+from .inspection.kept import inspect_once, keep, state_of
+from .inspection.remarks import folder_copies_remark, tiny_object_remarks
 from .loading import ResumableLoader, scoring_loader, training_loader, worker_count
-from .remarks import folder_copies_remark, tiny_object_remarks
-from .sources import Record
 from .splitting import grouped_split
-from .transforms import Preprocessing
 
 log = logging.getLogger(__name__)
 

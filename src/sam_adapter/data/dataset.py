@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..annotations.folders import Record
+from ..annotations.reading.brightness import Brightness
+from ..annotations.reading.decoding import MOST_PIXELS
+from ..annotations.reading.files import read_image, read_mask
+from ..annotations.reading.rules import ReadingRules
 from ..batch import Batch, Prompt, Sample
+from ..config.options import PromptOptions
 from ..errors import DataError
-from ..options import PromptOptions
-from ..prompts import PromptMaker
+from ..preprocessing import Preprocessing
+from ..tasks.prompts import PromptMaker
 from .augmentation import Augmentation
-from .brightness import Brightness
-from .decoding import MOST_PIXELS
 from .embedding_file import read_embedding
-from .reading import read_image, read_mask
-from .rules import ReadingRules
-from .sources import Record
-from .transforms import Preprocessing
 
 
 def prompt_maker(options: PromptOptions, *, training: bool) -> PromptMaker:

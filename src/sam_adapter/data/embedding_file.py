@@ -6,7 +6,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import DataError
-from ..writing import write_tensors
+from ..system.writing import write_tensors
 
 NAME = "image_embedding"
 """Name of the tensor in the file."""

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from ..batch import Batch, Sample
+from ..system.shared_memory import bytes_of, workers_that_fit
 from .dataset import PictureDataset, collate_pictures
-from .shared_memory import bytes_of, workers_that_fit
 
 
 class EpochSampler(DistributedSampler):

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..annotations.folders import Record
+from ..config.options import GroupOptions
 from ..errors import DataError
-from ..options import GroupOptions
-from .copies import near_copies
-from .findings import Remark
-from .grouping import group_names, joined
-from .remarks import copies_remark
-from .sources import Record
+from .inspection.copies import near_copies
+from .inspection.findings import Remark
+from .inspection.grouping import group_names, joined
+from .inspection.remarks import copies_remark
 
 
 def split(

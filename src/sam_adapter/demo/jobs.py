@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..config import DemoConfig, EvaluateConfig, TrainConfig
+from ..config.commands import DemoConfig, EvaluateConfig, TrainConfig
 from .scenes import SceneKind, write_scenes
 
 MODEL = "tiny"
@@ -89,7 +89,7 @@ def draw(folder: Path, kind: SceneKind, count: int, seed: int) -> None:
 def train_and_score(config: DemoConfig, method: Literal["sam_adapter", "decoder"]) -> list[Row]:
     """Train on camouflage, and score the result under each prompt."""
     from .. import evaluate, load, train
-    from ..checkpoint import WEIGHTS_FILE
+    from ..checkpoints.adapter import WEIGHTS_FILE
 
     places = Places(config.output)
     began = time.perf_counter()
@@ -169,8 +169,8 @@ def _box_fill(test: Path) -> list[Row]:
     """What marking the whole box scores, or the whole picture when there is no box."""
     import torch
 
-    from ..data.reading import read_mask
-    from ..metrics import OverlapMetrics, score
+    from ..annotations.reading.files import read_mask
+    from ..tasks.metrics import OverlapMetrics, score
 
     rows = []
     for prompt in PROMPTS:

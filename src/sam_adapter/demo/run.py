@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
-from ..config import DemoConfig
-from ..run_folder import METRICS, read_metrics
-from ..writing import remove_leftovers, require_writable, written_beside
+from ..config.commands import DemoConfig
+from ..system.writing import remove_leftovers, require_writable, written_beside
+from ..training.run_folder import METRICS, read_metrics
 from .jobs import METHODS, TEST_SEED, TRAIN_SEED, Places, Row, draw, score_frozen, train_and_score
 from .scenes import SceneKind
 

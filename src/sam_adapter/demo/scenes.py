@@ -11,8 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from sam_adapter.demo.painting import (
+from SAMADAPTERNEW.demo.painting import (
     COARSE,
     Colour,
     Picture,
@@ -28,9 +27,9 @@ from sam_adapter.demo.painting import (
     surface,
     tint,
 )
-from sam_adapter.demo.shapes import silhouette
-from sam_adapter.demo.textures import FloatMap, Texture, cut, pick, texture_bank
-from sam_adapter.writing import written_beside
+from SAMADAPTERNEW.demo.shapes import silhouette
+from SAMADAPTERNEW.demo.textures import FloatMap, Texture, cut, pick, texture_bank
+from SAMADAPTERNEW.system.writing import written_beside
 
 SceneKind = Literal["plain", "camouflage", "shadow"]
 DISGUISES = ("grain", "brushed", "stripes", "spots", "veins", "leaves", "weave")

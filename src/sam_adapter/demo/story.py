@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from .. import Predictor, load
+from ..annotations.reading.files import read_image, read_mask
 from ..batch import Prompt
-from ..curves import read_curve
-from ..data.reading import read_image, read_mask
-from ..drawing import error_map, overlay, with_prompt
 from ..report.charts import Axis, Series, line_chart
+from ..report.drawing import error_map, overlay, with_prompt
 from ..report.figures import Picture, high_frequency_picture, mask_picture
 from ..report.page import Case, Cell, Section, charts_row, commands, error_legend, gallery, page, table, write_page
-from ..run_folder import read_metrics
+from ..training.curves import read_curve
+from ..training.run_folder import read_metrics
 from .jobs import METHODS, MODEL, Places, Row
 from .run import TITLES
 

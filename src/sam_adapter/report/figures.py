@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..nn.high_frequency import high_frequency
+from ..methods.sam_adapter.high_frequency import high_frequency
 
 LONGEST_SIDE = 320
 """Larger pictures are made smaller, so that a page stays light."""

@@ -6,8 +6,8 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from ..drawing import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, VOID
-from ..writing import written_beside
+from ..system.writing import written_beside
+from .drawing import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, VOID
 from .figures import Picture
 
 Cell = str | int | float | None

@@ -1,0 +1,85 @@
+"""`check`: an inspection with all that a training run would say about the set too, as JSON and as a contact sheet."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ..config.commands import CheckConfig, TrainConfig
+from ..data.inspection.findings import CURES, Fault, Inspection
+from ..data.inspection.inspect import inspect
+from ..data.inspection.remarks import tiny_object_remarks
+from ..data.splitting import grouped_split
+from ..errors import ConfigError, DataError
+from ..system.writing import require_writable, written_beside
+
+
+def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = None) -> Inspection:
+    """Inspect a set, and add what depends on the model's input size and on the split.
+
+    Args:
+        config: The folders, how to read them, what belongs together, and the files to write.
+        progress: Called with (pairs done, pairs in all).
+
+    Returns:
+        What was found. Sheet and JSON file are written, if they are asked for, whether there are faults or not.
+
+    Raises:
+        ConfigError: If a folder is missing or empty, or a file cannot be written.
+    """
+    for name, path in (("json", config.json), ("sheet", config.sheet)):
+        if path is not None:
+            require_writable(path.parent, name)
+    found = inspect(config, progress)
+    found.remarks += tiny_object_remarks(found.asked, image_size=config.image_size)
+    records = [record for record, _ in found.asked]
+    if len(records) > 1:
+        try:
+            found.remarks += grouped_split(
+                records,
+                dict(zip(found.records, found.fingerprints, strict=True)),
+                config,
+                fraction=TrainConfig.val_fraction,
+                seed=TrainConfig.seed,
+                torn_only=False,
+            )[2]
+        except (ConfigError, DataError) as error:
+            found.faults.append(Fault("groups", config.groups or config.images, str(error).rstrip(".")))
+    if config.json is not None:
+        with written_beside(config.json) as partial:
+            partial.write_text(json.dumps(as_json(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if config.sheet is not None:
+        from .sheet import write_sheet
+
+        write_sheet(config.sheet, found)
+    return found
+
+
+def as_json(found: Inspection) -> dict[str, Any]:
+    """An inspection for machines.
+
+    Returns:
+        ``pairs``: number of good ones; ``rule``: mask value to its meaning; ``foreground``: mean share; ``faults`` and
+        ``remarks``: for each kind its ``kind``, ``files``, ``text`` and ``cure``.
+    """
+    faults = []
+    for kind, advice in dict.fromkeys((fault.kind, fault.advice) for fault in found.faults):
+        alike = [fault for fault in found.faults if (fault.kind, fault.advice) == (kind, advice)]
+        details = "; ".join(dict.fromkeys(fault.detail for fault in alike if fault.detail))
+        files = [str(fault.path) for fault in alike]
+        text = ". ".join(part for part in (alike[0].text, details) if part)
+        faults.append({"kind": kind, "files": files, "text": text, "cure": alike[0].cure or CURES[kind]})
+    return {
+        "pairs": len(found.records),
+        "rule": {} if found.rules.masks is None else found.rules.masks.described(),
+        "foreground": found.foreground,
+        "faults": faults,
+        "remarks": [
+            {
+                "kind": remark.kind,
+                "files": [str(path) for path in remark.files],
+                "text": remark.text,
+                "cure": remark.cure,
+            }
+            for remark in found.remarks
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Adapters, foreign checkpoints and kept embeddings on disk."""

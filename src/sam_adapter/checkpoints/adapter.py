@@ -1,0 +1,170 @@
+"""The adapter on disk: ``adapter_config.json`` and ``adapter_model.safetensors``, self-describing and strict."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..backbones import load_backbone
+from ..errors import CheckpointError, ConfigError
+from ..segmenter import SamSegmenter
+from ..system.writing import write_tensors, written_beside
+from .description import Description, read_description
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+def save_adapter(
+    folder: Path,
+    segmenter: SamSegmenter,
+    *,
+    scores: Mapping[str, float] | None = None,
+    frozen_scores: Mapping[str, float] | None = None,
+    epoch: int | None = None,
+    epochs: int | None = None,
+    warnings: Sequence[str] = (),
+    best_thresholds: Mapping[str, float] | None = None,
+) -> None:
+    """Write an adapter folder; at every moment the folder holds complete files.
+
+    Args:
+        folder: Made if it is not there.
+        segmenter: Only its trained tensors are written.
+        scores: Validation scores to keep with it; those without a finite value are left out.
+        frozen_scores: Those of the base without the adapter, on the same pictures.
+        epoch: Which epoch it comes from, counted from 1.
+        epochs: How many the run is to have.
+        warnings: What its user should know, a sentence each.
+        best_thresholds: The best threshold on validation for each kind of prompt; None keeps the segmenter's.
+    """
+    backbone = segmenter.backbone
+    thresholds = segmenter.best_thresholds if best_thresholds is None else best_thresholds
+    description: dict[str, Any] = {
+        "method": asdict(segmenter.method),
+        "base": {
+            "family": backbone.family,
+            "name": backbone.identity.name,
+            "sha256": backbone.identity.sha256,
+        },
+        "preprocessing": asdict(segmenter.preprocessing),
+        "reading": None if segmenter.reading is None else segmenter.reading.to_json(),
+        "prompt": segmenter.prompt,
+        "threshold": segmenter.threshold,
+        "best_thresholds": dict(thresholds),
+        "classes": ("foreground",),
+        "scores": _finite(scores),
+        "frozen_scores": _finite(frozen_scores),
+        "epoch": epoch,
+        "epochs": epochs,
+        "warnings": tuple(warnings),
+        "versions": {name: version(name) for name in ("sam-adapter", "torch", "transformers")},
+    }
+    text = Description.model_validate(description).to_json()
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in segmenter.trained_state().items()}
+    write_tensors(folder / WEIGHTS_FILE, tensors, metadata={"format": "pt"}, durable=True)
+    # Last, because a folder with a description counts as an adapter.
+    with written_beside(folder / CONFIG_FILE, durable=True) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def load(adapter: Path | str | None = None, *, model: str | None = None, image_size: int | None = None) -> SamSegmenter:
+    """Load an adapter with its base, or a SAM as it is.
+
+    Args:
+        adapter: Adapter folder; None for a plain SAM.
+        model: Base model; with an adapter, where its base lies if it is not where it was.
+        image_size: For a plain SAM: side of the encoder's input.
+
+    Returns:
+        The segmenter in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: If files are missing or do not fit, or the base is not the one the adapter was trained on.
+    """
+    if adapter is None:
+        if model is None:
+            raise CheckpointError("load: give an adapter folder, a base model, or both.")
+        return SamSegmenter.frozen(model, image_size=image_size)
+    folder = Path(adapter)
+    description = read_adapter_config(folder)
+    state = read_adapter_weights(folder)
+    base, preprocessing = description.base, description.preprocessing_settings
+    try:
+        backbone = load_backbone(model or base.name, image_size=preprocessing.image_size)
+    except CheckpointError as error:
+        if model is not None:
+            raise
+        raise CheckpointError(
+            f"the base of {folder} was '{base.name}': {error} If it lies elsewhere now, give its place as --model."
+        ) from error
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: preprocessing.{error}") from error
+    if backbone.identity.sha256 != base.sha256:
+        raise CheckpointError(
+            f"{folder} was trained on the base '{base.name}' with SHA-256 {base.sha256}, but "
+            f"'{backbone.identity.name}' has {backbone.identity.sha256}. Give the right base with --model."
+        )
+    with torch.device("meta"):  # no memory for what the method adds until the file is known to fit it
+        segmenter = SamSegmenter(
+            backbone,
+            description.method_settings.carrying_spare(state),
+            preprocessing,
+            prompt=description.prompt,
+            threshold=description.threshold,
+            best_thresholds={**description.best_thresholds},
+            reading=description.reading,
+        )
+    try:
+        segmenter.load_trained_state(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder / WEIGHTS_FILE}: {error}") from error
+    return segmenter.train(False)
+
+
+def read_adapter_config(folder: Path) -> Description:
+    """The description of an adapter, every field checked.
+
+    Raises:
+        CheckpointError: If the folder is no adapter, or its description is wrong or of a newer format.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"adapter: '{folder}' has no {name}. Expected a folder that 'sam-adapter train' (RUN/adapter) or "
+                "'sam-adapter convert' wrote."
+            )
+    return read_description(folder / CONFIG_FILE)
+
+
+def read_adapter_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of an adapter.
+
+    Raises:
+        CheckpointError: If the file is damaged, or a value is not finite.
+    """
+    path = folder / WEIGHTS_FILE
+    try:
+        state = load_file(path)
+    except Exception as error:  # safetensors raises its own types on broken files
+        raise CheckpointError(
+            f"{path}: cannot be read as safetensors ({error}). Copy or train the adapter again."
+        ) from error
+    broken = [name for name, tensor in sorted(state.items()) if not tensor.float().isfinite().all()]
+    if broken:
+        more = f" and {len(broken) - 8} more" if len(broken) > 8 else ""
+        raise CheckpointError(
+            f"{path}: NaN or infinite values in {', '.join(broken[:8])}{more}. Training had diverged or the file is "
+            "damaged; use the adapter of an earlier run."
+        )
+    return state
+
+
+def _finite(scores: Mapping[str, float] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (scores or {}).items() if math.isfinite(value)}

@@ -1,0 +1,1 @@
+"""Options of the commands: one attribute an option, checked together."""

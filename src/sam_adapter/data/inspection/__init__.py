@@ -1,0 +1,1 @@
+"""The data doctor: every file looked at before work starts."""

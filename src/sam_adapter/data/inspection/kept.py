@@ -1,0 +1,104 @@
+"""The inspection of an unchanged set, kept in the folder of a run for resuming and for its other processes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import __version__
+from ...annotations.folders import Record, list_pairs
+from ...annotations.reading.rules import ReadingRules
+from ...config.options import DataOptions
+from ...system.writing import written_beside
+from .findings import Fault, Inspection, PairLook, Remark
+from .inspect import inspect
+from .objects import Objects
+
+
+def inspect_once(options: DataOptions, kept: Path, state: str) -> Inspection:
+    """What `inspect` finds, from a file if that was written by `keep` for the same options and unchanged files.
+
+    Args:
+        options: The folders and how to read them.
+        kept: The file; it need not exist.
+        state: `state_of` the options, as the set is now.
+
+    Raises:
+        ConfigError: If a folder is missing or empty.
+    """
+    try:
+        with np.load(kept, allow_pickle=False) as stored:
+            values = json.loads(stored["found"].item())
+            if values["state"] == state:
+                return _from_json(values, [*stored["fingerprints"]])
+    except Exception:  # there is none, or it is broken in one of many ways: the set is looked at again
+        pass
+    return inspect(options)
+
+
+def keep(found: Inspection, state: str, kept: Path) -> None:
+    """Write an inspection for `inspect_once`.
+
+    Args:
+        found: What was found.
+        state: `state_of` the set, from before it was looked at: a file that changes meanwhile must not count as seen.
+        kept: The file; its folder exists.
+    """
+    values = {
+        "state": state,
+        "records": [asdict(record) for record in found.records],
+        "looks": [asdict(look) for look in found.looks],
+        "faults": [asdict(fault) for fault in found.faults],
+        "remarks": [asdict(remark) for remark in found.remarks],
+        "rules": found.rules.to_json(),
+        "ignored": found.ignored,
+    }
+    text = np.array(json.dumps(values, default=str))
+    with written_beside(kept) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, found=text, fingerprints=np.array(found.fingerprints, dtype=np.int8))
+
+
+def state_of(options: DataOptions) -> str:
+    """A digest of the options and of each file's path, size and time of change.
+
+    Raises:
+        ConfigError: If a folder is missing or empty.
+    """
+    listing = list_pairs(options.images, options.masks, options.mask_pattern)
+    files = [path for record in listing.records for path in (record.image, record.mask)]
+    files += [*listing.images_without_mask, *listing.masks_without_image]
+    files += [path for paths in listing.duplicates for path in paths]
+    digest = hashlib.sha256(__version__.encode())
+    for field in fields(DataOptions):
+        if field.name != "faulty":  # what is done about faults changes nothing of what is found
+            digest.update(f"{field.name}={getattr(options, field.name)}\n".encode())
+    for path in files:
+        about = path.stat()
+        digest.update(f"{path}\0{about.st_size}\0{about.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _from_json(values: Mapping[str, Any], fingerprints: list[np.ndarray]) -> Inspection:
+    return Inspection(
+        records=[Record(**_with_paths(one, "image", "mask")) for one in values["records"]],
+        looks=[_look(one) for one in values["looks"]],
+        faults=[Fault(**_with_paths(one, "path")) for one in values["faults"]],
+        remarks=[Remark(**{**one, "files": tuple(map(Path, one["files"]))}) for one in values["remarks"]],
+        rules=ReadingRules.from_json(values["rules"]),
+        ignored=values["ignored"],
+        fingerprints=fingerprints,
+    )
+
+
+def _with_paths(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {**values, **{name: Path(values[name]) for name in names}}
+
+
+def _look(values: Mapping[str, Any]) -> PairLook:
+    objects = values["objects"]
+    objects = Objects(**{**objects, "areas": tuple(objects["areas"])})
+    return PairLook(**{**values, "size": tuple(values["size"]), "objects": objects})

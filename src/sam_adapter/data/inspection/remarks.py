@@ -1,0 +1,165 @@
+"""What the numbers of all pairs together say about a set: objects, orientation, near copies."""
+
+from collections.abc import Sequence
+from operator import itemgetter
+from pathlib import Path
+from statistics import median
+
+from ...annotations.folders import Record
+from ...errors import agreed, amount
+from .findings import PairLook, Remark
+from .grouping import fitting_pattern
+from .objects import CELL, TINY_CELLS, tiny_area
+from .orientation import CLEARLY
+
+Pairs = Sequence[tuple[Record, PairLook]]
+Copies = Sequence[Sequence[int]]
+"""Indices into records, for each group of near copies."""
+
+_SHOWN = 3
+"""Groups of near copies that a remark spells out."""
+
+
+def object_remarks(pairs: Pairs) -> list[Remark]:
+    """Pictures with several objects, for which one box does not mean one of them."""
+    several = sorted(
+        [(look.objects.box_fill, record) for record, look in pairs if look.objects.count > 1], key=itemgetter(0)
+    )
+    if not several:
+        return []
+    fill = median(fill for fill, _ in several)
+    asked = sum(look.objects.count > 0 for _, look in pairs)
+    text = (
+        f"{len(several)} of {amount(asked, 'mask')} with foreground {agreed(len(several), 'have')} several objects; "
+        f"the box around all of them holds "
+        f"{fill:.1%} foreground (median). An adapter that learns such boxes no longer takes a box for one object"
+    )
+    cure = (
+        "for one answer a picture train with '--prompt none'; to ask for one object at a time, cut the pictures so "
+        "that each holds one, with a mask of that object alone"
+    )
+    return [Remark("several_objects", tuple(record.mask for _, record in several), text, cure)]
+
+
+def tiny_object_remarks(pairs: Pairs, *, image_size: int) -> list[Remark]:
+    """Objects that SAM's mask cannot show at an input size, and specks beside larger ones.
+
+    Args:
+        pairs: Pairs and their numbers.
+        image_size: Side of the square that the encoder sees.
+    """
+    tiny: list[tuple[float, Record]] = []
+    specks: list[Record] = []
+    for record, look in pairs:
+        longest, objects = max(look.size), look.objects
+        if objects.has_tiny_objects(longest_side=longest, image_size=image_size):
+            limit = tiny_area(longest_side=longest, image_size=image_size)
+            middle = median(area for area in objects.areas if area < limit)
+            tiny.append((middle**0.5 * image_size / (CELL * longest), record))
+        elif objects.tiny(longest_side=longest, image_size=image_size):
+            specks.append(record)
+    remarks = []
+    if tiny:
+        tiny.sort(key=itemgetter(0))
+        side = median(side for side, _ in tiny)
+        text = (
+            f"{len(tiny)} of {amount(len(pairs), 'mask')} {agreed(len(tiny), 'have')} objects of less than "
+            f"{TINY_CELLS} cells of SAM's mask (a cell is "
+            f"{CELL}x{CELL} pixels of the {image_size}x{image_size} input; the median of those objects is {side:.1f} "
+            "cells wide). They are lost"
+        )
+        cure = "cut the pictures into tiles, so that the objects are larger in each"
+        if (larger := _size_that_shows(pairs, image_size)) is not None:
+            cure += f", or train with '--image-size {larger}'"
+        remarks.append(Remark("tiny_objects", tuple(record.mask for _, record in tiny), text, cure))
+    if specks:
+        text = (
+            f"{len(specks)} of {amount(len(pairs), 'mask')} {agreed(len(specks), 'have')} specks of less than "
+            f"{TINY_CELLS} cells of SAM's mask beside "
+            "larger objects; a box is drawn around the specks too"
+        )
+        remarks.append(
+            Remark("specks", tuple(record.mask for record in specks), text, "clean them if they are not meant")
+        )
+    return remarks
+
+
+def _size_that_shows(pairs: Pairs, image_size: int) -> int | None:
+    """An input size at which hardly a picture has tiny objects, if one of up to twice the side does it."""
+    for side in (image_size * 3 // 128 * 64, image_size * 2):
+        tiny = [look.objects.has_tiny_objects(longest_side=max(look.size), image_size=side) for _, look in pairs]
+        if sum(tiny) <= 0.05 * len(tiny):
+            return side
+    return None
+
+
+def orientation_remarks(pairs: Pairs) -> list[Remark]:
+    """Masks that were drawn on the stored raster of an image that is shown turned."""
+    turned = [(record, look.raster_fit) for record, look in pairs if look.raster_fit is not None]
+    wrong = [record for record, fit in turned if fit >= CLEARLY]
+    unsure = [record for record, fit in turned if 1 / CLEARLY < fit < CLEARLY]
+    if not wrong and (not unsure or len(unsure) < len(turned)):
+        return []  # where it can be told, masks follow the view, as they should
+    text = (
+        f"{amount(len(turned), 'image', 'carry')} an EXIF orientation that the mask lacks. Images are read as "
+        "they are shown"
+    )
+    if wrong:
+        text += f"; {amount(len(wrong), 'mask', 'fit')} the edges of the image clearly better the way it is stored"
+    if unsure:
+        text += f"; of {amount(len(unsure), 'mask')} the edges do not tell which way they were drawn"
+    cure = "turn those masks as their images are turned, or remove the orientation from those images"
+    return [Remark("orientation", tuple(record.mask for record in [*wrong, *unsure]), text, cure)]
+
+
+def copies_remark(records: Sequence[Record], copies: Copies, held_out: set[Record], *, torn_only: bool) -> list[Remark]:
+    """Near copies that a split of one set puts on both sides, or another split would.
+
+    Args:
+        records: All pairs.
+        copies: Those near copies that no groups keep together.
+        held_out: Pairs that validation uses.
+        torn_only: Leave out copies that this very split happens to put on one side.
+    """
+    torn = _torn(records, copies, held_out)
+    shown = torn if torn_only else [*torn, *(group for group in copies if group not in torn)]
+    if not shown:
+        return []
+    files, text = _copies_in_words(records, shown)
+    if torn_only:
+        text += ", which lie in training and in validation: the scores are too good"
+    else:
+        text += (
+            f"; a random split puts {len(torn)} of these groups in training and in validation (with the default seed)"
+        )
+    pattern = fitting_pattern([record.name for record in records], copies)
+    fits = f"--group-pattern '{pattern}', which fits these names, or " if pattern else ""
+    cure = f"keep them together with {fits}--groups FILE.csv (image, group) or --group-copies"
+    return [Remark("near_copies", files, text, cure)]
+
+
+def folder_copies_remark(records: Sequence[Record], copies: Copies, held_out: set[Record]) -> list[Remark]:
+    """Near copies that training and validation folder share; see `copies_remark`."""
+    torn = _torn(records, copies, held_out)
+    if not torn:
+        return []
+    files, text = _copies_in_words(records, torn)
+    text += ", which lie in the training and in the validation folder: the scores are too good"
+    return [Remark("near_copies", files, text, "take them out of one of the two folders")]
+
+
+def _torn(records: Sequence[Record], copies: Copies, held_out: set[Record]) -> list[Sequence[int]]:
+    return [group for group in copies if len({records[index] in held_out for index in group}) > 1]
+
+
+def _copies_in_words(records: Sequence[Record], copies: Copies) -> tuple[tuple[Path, ...], str]:
+    files = tuple(records[index].image for group in copies for index in group)
+    examples = "; ".join(_names(records, group) for group in copies[:_SHOWN]) + (
+        "; ..." if len(copies) > _SHOWN else ""
+    )
+    return files, f"{len(files)} images are near copies of one another, in {amount(len(copies), 'group')} ({examples})"
+
+
+def _names(records: Sequence[Record], group: Sequence[int]) -> str:
+    names = [records[index].name for index in group]
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

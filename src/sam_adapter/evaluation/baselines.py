@@ -1,0 +1,80 @@
+"""The plainest alternatives to a network: the box itself as the mask, and Otsu's threshold on grey values.
+
+Otsu: "A threshold selection method from gray-level histograms", IEEE Trans. Systems, Man, and Cybernetics, 1979.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from ..batch import Prompt, Size
+from ..data.dataset import PairDataset
+from ..tasks.metrics import OverlapMetrics, score
+
+BASELINES = {"fill_box": "fill the box", "otsu": "Otsu's threshold"}
+"""Names in files, and in words."""
+
+
+def score_baselines(dataset: PairDataset, prompts: Mapping[int, Sequence[Prompt]]) -> dict[str, OverlapMetrics]:
+    """Score what needs no network, under the prompts that a model was asked with.
+
+    Args:
+        dataset: Images and ground truth.
+        prompts: By image, in pixels of the original.
+
+    Returns:
+        By name in `BASELINES`: ``fill_box`` for images asked with a box, ``otsu`` for those asked without a prompt;
+        only what was asked at least once.
+    """
+    scores: dict[str, OverlapMetrics] = {}
+    for index, asked in prompts.items():
+        image, mask, valid = dataset.pair(index)
+        for prompt in asked:
+            if prompt.boxes is not None:
+                name, answer = "fill_box", filled_box(prompt.boxes[0].tolist(), mask.shape)
+            elif prompt.points is None:
+                name, answer = "otsu", otsu_mask(image)
+            else:
+                continue
+            row = score(
+                torch.from_numpy(answer).float(),
+                torch.from_numpy(mask),
+                valid=None if valid is None else torch.from_numpy(valid),
+            )
+            scores.setdefault(name, OverlapMetrics()).update(index, row, kind=prompt.kind)
+    return scores
+
+
+def filled_box(box: Sequence[float], size: Size | tuple[int, ...]) -> np.ndarray:
+    """The mask of all that a box holds.
+
+    Args:
+        box: XYXY pixels; the right and lower edges lie between pixels, as in `prompts.box_from_mask`.
+        size: ``(H, W)`` of the picture.
+
+    Returns:
+        ``(H, W)`` bool.
+    """
+    left, top, right, bottom = box
+    # A box is kept within the last pixel, which it then holds as well.
+    rows, columns = np.arange(size[0]), np.arange(size[1])
+    inside_rows = (rows >= np.floor(top)) & ((rows < bottom) | (bottom >= size[0] - 1))
+    inside_columns = (columns >= np.floor(left)) & ((columns < right) | (right >= size[1] - 1))
+    return inside_rows[:, None] & inside_columns[None, :]
+
+
+def otsu_mask(image: np.ndarray) -> np.ndarray:
+    """The smaller of the two parts into which Otsu's threshold cuts a picture's grey values.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+
+    Returns:
+        ``(H, W)`` bool.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    _, bright = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    bright = bright.astype(bool)
+    return bright if bright.mean() <= 0.5 else ~bright

@@ -1,0 +1,68 @@
+"""Pictures of the images that tell most about a model: what was asked, what is true, and what each model got wrong."""
+
+from collections.abc import Mapping, Sequence
+
+from ..batch import Prompt
+from ..config.options import AskedKind
+from ..data.dataset import PairDataset
+from ..report.drawing import error_map, overlay, with_prompt
+from ..report.figures import Picture, mask_picture
+from ..report.page import Case, error_legend
+from ..tasks.metrics import is_empty
+from .scoring import Scoring, telling_images
+
+WITH: dict[AskedKind, str] = {"box": "with box", "points": "with points", "none": "no prompt"}
+OUTLINES = 150
+"""Outlines are this part of a picture's longer side, as pages show pictures small."""
+
+
+def telling_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Case]:
+    """A case for each of `telling_images` of the first model and each prompt that the image was asked with.
+
+    Args:
+        dataset: The images with their ground truth.
+        scorings: With masks of those images; the model in question first.
+    """
+    found = telling_images(scorings[0].metrics)
+    scores = [one.metrics.per_prompt() for one in scorings]
+    return [
+        _case(dataset, scorings, scores, index, rank, prompt)
+        for index, rank in found.items()
+        for prompt in scorings[0].prompts[index]
+    ]
+
+
+def case_legend(dataset: PairDataset, scorings: Sequence[Scoring]) -> str:
+    """What the colours of the error maps mean, with the void if there is any."""
+    void = any(dataset.pair(index)[2] is not None for index in telling_images(scorings[0].metrics))
+    return error_legend(void=void)
+
+
+def _case(
+    dataset: PairDataset,
+    scorings: Sequence[Scoring],
+    scores: Sequence[Mapping[tuple[int, AskedKind], dict[str, float]]],
+    index: int,
+    rank: str,
+    prompt: Prompt,
+) -> Case:
+    first, name = scorings[0], dataset.records[index].name
+    key: tuple[int, AskedKind] = (index, prompt.kind)
+    image, target, valid = dataset.pair(index)
+    tinted = overlay(image, first.masks[key], width=max(round(max(image.shape) / OUTLINES), 1))
+    pictures = [
+        Picture(with_prompt(image, prompt), "image", f"Image {name}"),
+        Picture(mask_picture(target), "ground truth", f"Ground truth mask of {name}", exact=True),
+        Picture(tinted, f"prediction of {first.name}", f"Image {name} with the predicted mask tinted and outlined"),
+    ]
+    for one, rows in zip(scorings, scores, strict=True):
+        row = rows[key]
+        alt = f"Errors of {one.name} on {name}: {row['fp']:.0f} pixels wrongly marked, {row['fn']:.0f} missed"
+        drawn = error_map(image, one.masks[key], target, valid)
+        pictures.append(Picture(drawn, f"errors of {one.name}, {_result(row)}", alt, exact=True))
+    words = "" if len(first.prompts[index]) == 1 else f", {WITH[prompt.kind]}"
+    return Case(f"{rank}: {name}{words}, {_result(scores[0][key])}", pictures)
+
+
+def _result(row: dict[str, float]) -> str:
+    return f"{row['fp']:.0f} px wrongly marked" if is_empty(row) else f"IoU {row['iou']:.3f}"

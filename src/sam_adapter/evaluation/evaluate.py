@@ -1,0 +1,238 @@
+"""Scores of an adapter, or of a SAM as it is, on a folder of images and masks."""
+
+import csv
+import itertools
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..annotations.folders import Record
+from ..annotations.reading.rules import ReadingRules
+from ..batch import Prompt
+from ..checkpoints.adapter import load, read_adapter_config
+from ..checkpoints.embeddings import embedding_folder, shared_embeddings
+from ..config.commands import EvaluateConfig
+from ..config.options import ASKED_KINDS, AskedKind, asked_kinds
+from ..data.dataset import PairDataset, prompt_maker
+from ..data.inspection.inspect import inspect
+from ..errors import ConfigError
+from ..segmenter import SamSegmenter, known_thresholds
+from ..system.machine import Machine
+from ..system.writing import remove_leftovers, require_writable, written_beside
+from ..tasks.metrics import OverlapMetrics, is_empty
+from .baselines import BASELINES, score_baselines
+from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_images
+
+log = logging.getLogger(__name__)
+
+COLUMNS: tuple[str, ...] = ("name", "model", "prompt", "iou", "dice", "mae", "ber", "tp", "fp", "fn", "tn")
+"""Of per_image.csv."""
+
+
+def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """Evaluate as configured and write metrics.json, per_image.csv, prompts.json and, if asked for, report.html.
+
+    Args:
+        config: What to score on what.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        ConfigError: If a folder is missing or cannot be written into, or the best threshold of an adapter is asked for
+            and not known.
+        DataError: If files are faulty.
+        CheckpointError: If the adapter or the base cannot be loaded.
+    """
+    require_writable(config.output)
+    remove_leftovers(config.output)
+    _require_thresholds(config)
+    found = inspect(config)
+    records = found.usable(config)
+    for remark in found.remarks:
+        if remark.kind == "void_everywhere":
+            log.warning("%s", remark.in_words())
+    machine = Machine.asked(config)
+    machine.prepare_process()
+    log.info("Computing on %s", machine)
+    scorings, pairs = _score_all(config, records, found.rules, machine, progress)
+    baselines = score_baselines(pairs, scorings[0].prompts) if config.with_frozen else {}
+    result = _result(config, scorings, baselines)
+    result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
+    result["skipped_void"] = len(found.records) - len(records)
+    _write_json(config.output / "metrics.json", result)
+    _write_json(config.output / "prompts.json", prompts_as_json(pairs.records, scorings[0].prompts, config))
+    per_model = {one.name: one.metrics for one in scorings} | baselines
+    _write_per_image(config.output / "per_image.csv", pairs.records, per_model)
+    if config.report:
+        from .page import write_scores_page
+
+        write_scores_page(config.output / "report.html", config, pairs, scorings, baselines)
+    return result
+
+
+def _score_all(
+    config: EvaluateConfig,
+    records: list[Record],
+    reading: ReadingRules,
+    machine: Machine,
+    progress: Progress | None,
+) -> tuple[list[Scoring], PairDataset]:
+    """Scores of all models, the first one's as `_contenders` gives them, and its data set."""
+    scorings: list[Scoring] = []
+    datasets: list[PairDataset] = []
+    shown: list[int] = []
+    with embedding_folder(config) as kept:
+        for name, segmenter in _contenders(config):
+            segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
+            segmenter.reading = reading.with_brightness_of(segmenter.reading)
+            dataset = _dataset(segmenter, records, config)
+            if kept is not None and segmenter.leaves_encoder:
+                dataset.embeddings = shared_embeddings(kept, records, segmenter, config, machine, progress)
+            thresholds = _thresholds(segmenter, config)
+            scoring = score_records(
+                segmenter, dataset, config, machine, name=name, thresholds=thresholds, progress=progress
+            )
+            if config.report and not scorings:
+                shown = list(telling_images(scoring.metrics))
+            scoring.masks.update(predict_masks(segmenter, dataset, shown, machine, thresholds=thresholds))
+            scorings.append(scoring)
+            datasets.append(dataset)
+    return scorings, datasets[0]
+
+
+def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[str, OverlapMetrics]) -> dict[str, Any]:
+    """What metrics.json holds of the scores."""
+    first = scorings[0]
+    result: dict[str, Any] = {"prompt": config.prompt, "model": first.base, "method": first.method}
+    result |= {**_scores(first), "image_size": first.image_size}
+    if config.with_frozen:
+        result["frozen"] = _scores(scorings[1])
+        result["baselines"] = {name: metrics.compute() for name, metrics in baselines.items()}
+    if config.compare:
+        result["compared"] = {one.name: _scores(one) for one in scorings[-len(config.compare) :]}
+    return result
+
+
+def run_names(adapters: list[Path]) -> list[str]:
+    """Short names of adapter folders, no two of them the same and none that of another row.
+
+    A name is that of the run's folder. Where another row has it, it is the whole path as given, and where that is taken
+    too, the path with a number behind it.
+    """
+    rows = {"frozen", *BASELINES, *BASELINES.values()}
+    short = [path.resolve().parent.name if path.name == "adapter" else path.name for path in adapters]
+    unique = {name for name in short if name and short.count(name) == 1} - rows
+    taken = rows | unique
+    names = []
+    for name, path in zip(short, adapters, strict=True):
+        if name not in unique:
+            numbered = (f"{path} ({number})" for number in itertools.count(2))
+            name = next(one for one in itertools.chain([str(path)], numbered) if one not in taken)
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+def prompts_as_json(
+    records: Sequence[Record], prompts: Mapping[int, Sequence[Prompt]], config: EvaluateConfig
+) -> dict[str, Any]:
+    """What was asked about each image.
+
+    Returns:
+        Image to prompt, in the form that ``predict --prompts`` reads; images without a prompt have no entry. Where
+        several kinds were asked: each kind to such a table, and 'none' to the list of images asked without a prompt.
+    """
+    tables: dict[AskedKind, dict[str, Any]] = {"box": {}, "points": {}, "none": {}}
+    for index, asked in sorted(prompts.items()):
+        name = f"{records[index].name}{records[index].image.suffix}"
+        for prompt in asked:
+            tables[prompt.kind][name] = _prompt_as_json(prompt)
+    if config.prompt == "mixed":
+        return {**tables, "none": list(tables["none"])}
+    return tables[config.prompt] if config.prompt != "none" else {}
+
+
+def _prompt_as_json(prompt: Prompt) -> dict[str, Any]:
+    if prompt.boxes is not None:
+        return {"box": prompt.boxes[0].tolist()}
+    if prompt.points is not None and prompt.point_labels is not None:
+        return {"points": prompt.points[0].tolist(), "labels": prompt.point_labels[0].tolist()}
+    return {}
+
+
+def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
+    """The models to score with their names, one in memory at a time: the first, its base, and those to compare."""
+    segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
+    base, preprocessing, reading = segmenter.backbone.identity.name, segmenter.preprocessing, segmenter.reading
+    if config.adapter is None:
+        yield base, segmenter
+        return
+    names = run_names([config.adapter, *config.compare])
+    yield names[0], segmenter
+    if config.with_frozen:
+        frozen = SamSegmenter.frozen(config.model or base, preprocessing=preprocessing)
+        frozen.reading = reading
+        yield "frozen", frozen
+    for name, adapter in zip(names[1:], config.compare, strict=True):
+        yield name, load(adapter, model=config.model)
+
+
+def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:
+    maker = prompt_maker(config, training=False)
+    return PairDataset(records, segmenter.preprocessing, maker, reading=segmenter.reading, seed=config.seed)
+
+
+def _require_thresholds(config: EvaluateConfig) -> None:
+    """Refuse before any work what `_thresholds` would refuse after it."""
+    if config.threshold != "best" or config.adapter is None:
+        return
+    problems = []
+    for adapter in (config.adapter, *config.compare):
+        known = read_adapter_config(adapter).best_thresholds
+        if missing := [kind for kind in asked_kinds(config.prompt) if kind not in known]:
+            kinds = " and ".join(missing)
+            problems.append(f"threshold: '{adapter}' has no best threshold for {kinds} {known_thresholds(known)}")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _thresholds(segmenter: SamSegmenter, config: EvaluateConfig) -> Thresholds:
+    """A best one is known for the kinds that are asked, and of adapters alone; elsewhere it is the segmenter's own."""
+    chosen = config.threshold
+    known = asked_kinds(config.prompt) if segmenter.method.name != "none" else ()
+    return {
+        kind: segmenter.threshold_for(kind, chosen if chosen != "best" or kind in known else None)
+        for kind in ASKED_KINDS
+    }
+
+
+def _scores(scoring: Scoring) -> dict[str, Any]:
+    """Means with the thresholds they were taken at; ``threshold`` is 'best' where kinds of prompt have their own."""
+    scores = scoring.metrics.compute()
+    asked = {kind: value for kind, value in scoring.thresholds.items() if f"iou_{kind}" in scores}
+    asked = asked or dict(scoring.thresholds)
+    values = set(asked.values())
+    return {**scores, "threshold": values.pop() if len(values) == 1 else "best", "thresholds": asked}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with written_beside(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_per_image(path: Path, records: Sequence[Record], models: Mapping[str, OverlapMetrics]) -> None:
+    """A line for each image, model and kind of prompt; images without foreground have counts alone."""
+    with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        for model, metrics in models.items():
+            for (index, kind), scores in metrics.per_prompt().items():
+                row: dict[str, Any] = {"name": records[index].name, "model": model, "prompt": kind, **scores}
+                row |= {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
+                if is_empty(scores):
+                    row |= dict.fromkeys(("iou", "dice", "mae", "ber"), "")
+                writer.writerow(row)

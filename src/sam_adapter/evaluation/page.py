@@ -1,0 +1,216 @@
+"""The page that ``evaluate --report true`` writes: one model, or several side by side, on one data set."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..config.commands import EvaluateConfig
+from ..config.options import ASKED_KINDS, AskedKind, asked_kinds
+from ..data.dataset import PairDataset
+from ..errors import agreed, amount
+from ..report.charts import Axis, Series, line_chart
+from ..report.page import Cell, Section, charts_row, gallery, page, table, write_page
+from ..tasks.metrics import OverlapMetrics, ThresholdCurve, is_empty
+from .baselines import BASELINES
+from .cases import case_legend, telling_cases
+from .scoring import Scoring
+
+MOST_ROWS = 5000
+"""Longer tables make browsers slow; per_image.csv has them all."""
+IN_WORDS: dict[AskedKind, str] = {"box": "box", "points": "points", "none": "no prompt"}
+
+
+def write_scores_page(
+    path: Path,
+    config: EvaluateConfig,
+    dataset: PairDataset,
+    scorings: list[Scoring],
+    baselines: Mapping[str, OverlapMetrics],
+) -> None:
+    """Write the page.
+
+    Args:
+        path: The HTML file.
+        config: How was scored.
+        dataset: The images with their ground truth.
+        scorings: The model in question first, then those it is compared with.
+        baselines: Scores of what needs no network, by name in `BASELINES`.
+    """
+    first, kinds = scorings[0], asked_kinds(config.prompt)
+    asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
+    lead = f"{amount(len(dataset), 'image')} from {config.images}, prompt: {asked}. Scored: {_listed(scorings)}."
+    models = {one.name: one.metrics for one in scorings}
+    models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
+    sections = [
+        Section("Scores", _scores_text(models[first.name]), _scores(models)),
+        Section("How the scores are spread", "", charts_row(spread_chart(scorings), *_curves(scorings, kinds))),
+        Section(
+            "What another threshold would give",
+            _threshold_text(_thresholds(scorings, kinds), adapter=first.method != "none"),
+            _threshold_table(scorings, kinds),
+        ),
+        Section(
+            "Worst, median and best images",
+            f"Chosen by the IoU of {first.name}. Prompts are drawn in yellow, points of the background in red.",
+            case_legend(dataset, scorings) + gallery(telling_cases(dataset, scorings)),
+        ),
+        Section("Every image", _every_text(first.metrics), _every_image(dataset, scorings, kinds)),
+    ]
+    write_page(path, page(f"Evaluation of {first.name}", lead, [one for one in sections if one.body]))
+
+
+def spread_chart(scorings: Sequence[Scoring]) -> str:
+    """IoU of each image with foreground, sorted, a line for each model."""
+    lines = []
+    for one in scorings:
+        values = sorted(_ious(one.metrics))
+        step = 100 / max(len(values) - 1, 1)
+        thin = max(len(values) // 400, 1)
+        lines.append(Series(one.name, [(at * step, value) for at, value in enumerate(values) if at % thin == 0]))
+    return line_chart(
+        [line for line in lines if line.points],
+        title="IoU of every image, from worst to best",
+        x=Axis("images, %", 0, 100),
+        y=Axis("IoU"),
+    )
+
+
+def _listed(scorings: Sequence[Scoring]) -> str:
+    return ", ".join(f"{one.name} ({one.method})" if one.method != "none" else one.name for one in scorings)
+
+
+def _ious(metrics: OverlapMetrics, kind: AskedKind | None = None) -> list[float]:
+    return [row["iou"] for row in metrics.per_image(kind).values() if not is_empty(row)]
+
+
+def _scores_text(metrics: OverlapMetrics) -> str:
+    means = metrics.compute()
+    text = (
+        "Means over the images with foreground; BER over all their pixels. Higher is better, but for MAE and BER. The "
+        "intervals hold the mean in 95 % of samples of as many images drawn from these (bootstrap)."
+    )
+    if means["empty"]:
+        text += (
+            f" {means['empty']:.0f} of {amount(round(means['images']), 'image')} "
+            f"{agreed(round(means['empty']), 'have')} no foreground: they are asked without a "
+            "prompt, and the last column is the share of them that was answered with nothing."
+        )
+    return text
+
+
+def _scores(models: Mapping[str, OverlapMetrics]) -> str:
+    """A row for each model, and below it one for each kind of prompt if there are several."""
+    rows: list[list[Cell]] = []
+    with_empty = any("empty_correct" in metrics.compute() for metrics in models.values())
+    for name, metrics in models.items():
+        means = metrics.compute()
+        kinds: list[AskedKind] = [kind for kind in ASKED_KINDS if f"iou_{kind}" in means]
+        lines: list[tuple[str, AskedKind | None]] = [(name, None)]
+        if len(kinds) > 1:
+            lines = [(f"{name}, mean", None), *((f"{name}, {IN_WORDS[kind]}", kind) for kind in kinds)]
+        for title, kind in lines:
+            suffix = "" if kind is None else f"_{kind}"
+            ious = _ious(metrics, kind)
+            row: list[Cell] = [title, means.get(f"iou{suffix}"), _interval(means, f"iou{suffix}")]
+            row += [statistics.median(ious) if ious else None, means.get(f"dice{suffix}")]
+            row += [_interval(means, f"dice{suffix}"), means.get(f"mae{suffix}")]
+            row += [f"{means[f'ber{suffix}']:.2f}" if f"ber{suffix}" in means else None]
+            if with_empty:
+                row.append(means.get("empty_correct") if kind in (None, "none") else None)
+            rows.append(row)
+    headers = ["model", "IoU", "95 % of IoU", "median IoU", "Dice", "95 % of Dice", "MAE", "BER %"]
+    return table([*headers, *(["empty correct"] if with_empty else [])], rows, caption="Scores of each model")
+
+
+def _interval(means: Mapping[str, float], name: str) -> Cell:
+    if f"{name}_low" not in means:
+        return None
+    return f"{means[f'{name}_low']:.3f}–{means[f'{name}_high']:.3f}"
+
+
+def _with_curves(
+    scorings: Sequence[Scoring], kinds: Sequence[AskedKind]
+) -> list[tuple[str, Scoring, AskedKind, ThresholdCurve]]:
+    """Title, scoring, kind and curve of each kind that each model was asked with."""
+    return [
+        (one.name if len(kinds) == 1 else f"{one.name}, {IN_WORDS[kind]}", one, kind, one.curves[kind])
+        for kind in kinds
+        for one in scorings
+        if kind in one.curves
+    ]
+
+
+def _curves(scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> list[str]:
+    """Precision and recall, a chart for each kind of prompt."""
+    charts = []
+    for kind in kinds:
+        lines = [
+            Series(
+                one.name,
+                list(zip(curve.recall.tolist(), curve.precision.tolist(), strict=True)),
+                mark=curve.best,
+                mark_label=f"best threshold {curve.thresholds[curve.best]:.2f}",
+            )
+            for _, one, _, curve in _with_curves(scorings, [kind])
+        ]
+        if lines:
+            words = "" if len(kinds) == 1 else f", {IN_WORDS[kind]}"
+            title = f"Precision and recall over all pixels{words}"
+            charts.append(line_chart(lines, title=title, x=Axis("recall"), y=Axis("precision")))
+    return charts
+
+
+def _thresholds(scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> dict[str, dict[str, list[float]]]:
+    """For each model the thresholds in use and best by two measures: each with its scores, as the table shows them."""
+    result = {}
+    for title, one, kind, curve in _with_curves(scorings, kinds):
+        own = min(int(one.thresholds[kind] * len(curve.thresholds)), len(curve.thresholds) - 1)
+        values = (curve.thresholds, curve.precision, curve.recall, curve.dice, curve.iou)
+        places = {"in use": own, "best Dice": curve.best, "best mean IoU": curve.best_iou}
+        result[title] = {name: [float(value[at]) for value in values] for name, at in places.items()}
+    return result
+
+
+def _threshold_table(scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> str:
+    rows: list[list[Cell]] = [
+        [f"{title}, {name}", f"{threshold:.3f}", *values]
+        for title, places in _thresholds(scorings, kinds).items()
+        for name, (threshold, *values) in places.items()
+    ]
+    headers = ["model and threshold", "threshold", "precision", "recall", "Dice of all pixels", "mean IoU"]
+    return table(headers, rows, caption="Scores at the threshold in use and at the best ones") if rows else ""
+
+
+def _threshold_text(thresholds: Mapping[str, Mapping[str, Sequence[float]]], *, adapter: bool) -> str:
+    text = (
+        "Dice is over all pixels of this set, so large objects count for more; in the mean IoU each image counts once. "
+        "Choose a threshold on images that you do not test."
+    )
+    for title, places in thresholds.items():
+        before, after = places["in use"][-1], places["best Dice"][-1]
+        if after < before:
+            text += f" For {title} the threshold of the best Dice lowers the mean IoU from {before:.3f} to {after:.3f}."
+    if adapter:
+        text += " 'sam-adapter predict --threshold' takes it."
+    return text
+
+
+def _every_text(metrics: OverlapMetrics) -> str:
+    count = len(metrics.per_prompt())
+    if count > MOST_ROWS:
+        return f"The first {MOST_ROWS:,} of {count:,} answers; per_image.csv has all. A click on a heading sorts."
+    return "A click on a heading sorts."
+
+
+def _every_image(dataset: PairDataset, scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> str:
+    first, *others = [one.metrics.per_prompt() for one in scorings]
+    headers = ["image", *(["prompt"] if len(kinds) > 1 else []), "IoU", "Dice", "MAE"]
+    headers += ["wrongly marked, px", "missed, px", *(f"IoU of {one.name}" for one in scorings[1:])]
+    rows: list[list[Cell]] = []
+    for (index, kind), row in list(first.items())[:MOST_ROWS]:
+        empty = is_empty(row)
+        cells: list[Cell] = [dataset.records[index].name, *([IN_WORDS[kind]] if len(kinds) > 1 else [])]
+        cells += [None if empty else row[name] for name in ("iou", "dice", "mae")]
+        cells += [int(row[name]) for name in ("fp", "fn")]
+        rows.append([*cells, *(None if empty else other[index, kind]["iou"] for other in others)])
+    return table(headers, rows, caption="Scores of every image", sortable=True, tall=True)

@@ -1,0 +1,177 @@
+"""What one model got on a data set: its answers to every prompt, scored."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batch import Batch, Prompt
+from ..config.commands import EvaluateConfig
+from ..config.options import AskedKind
+from ..data.dataset import PairDataset
+from ..data.loading import scoring_loader, worker_count
+from ..segmenter import SamSegmenter
+from ..system.machine import Machine
+from ..tasks.metrics import OverlapMetrics, ThresholdCurve, is_empty, score, threshold_ious
+
+Progress = Callable[[int, int], None]
+Thresholds = Mapping[AskedKind, float]
+"""Probability above which a pixel is foreground, for each kind of prompt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """What one model got on a data set.
+
+    Attributes:
+        name: For tables: the adapter's run, 'frozen', or the base model.
+        base: The SAM below it.
+        method: What was trained.
+        image_size: Side of the encoder's input.
+        thresholds: Those that the scores were taken at.
+        metrics: Its scores.
+        prompts: What each image was asked with, by index, in pixels of the original.
+        curves: Scores at every threshold for each kind of prompt; only collected for a report.
+        masks: Predictions ``(H, W)`` for the images that a report shows, by index and kind of prompt.
+    """
+
+    name: str
+    base: str
+    method: str
+    image_size: int
+    thresholds: Thresholds
+    metrics: OverlapMetrics
+    prompts: dict[int, list[Prompt]] = field(default_factory=dict)
+    curves: dict[AskedKind, ThresholdCurve] = field(default_factory=dict)
+    masks: dict[tuple[int, AskedKind], np.ndarray] = field(default_factory=dict)
+
+
+def score_batch(
+    metrics: OverlapMetrics,
+    batch: Batch,
+    logits: list[Tensor],
+    thresholds: Thresholds,
+    losses: Tensor | None = None,
+    *,
+    search_thresholds: bool = False,
+) -> None:
+    """Add the scores of a batch; the one place where training and evaluation meet.
+
+    Args:
+        metrics: Collects them.
+        batch: With ground truth.
+        logits: For each prompt ``(1, H, W)`` at original size.
+        thresholds: For each kind of prompt.
+        losses: Of each prompt ``(Q,)``, if they are to be averaged too.
+        search_thresholds: Whether the best thresholds are looked for.
+    """
+    for position, (one, prompt, at) in enumerate(zip(logits, batch.prompts, batch.image_index, strict=True)):
+        probabilities, target, valid = one.sigmoid(), batch.targets[at], batch.valid[at]
+        row = score(probabilities, target, thresholds[prompt.kind], valid=valid)[0]
+        loss = None if losses is None else losses[position]
+        ious = None
+        if search_thresholds:
+            ious = threshold_ious(probabilities[0], target[0], None if valid is None else valid[0])
+        metrics.update(batch.indices[at], row, kind=prompt.kind, loss=loss, ious=ious)
+
+
+@torch.inference_mode()
+def score_records(
+    segmenter: SamSegmenter,
+    dataset: PairDataset,
+    config: EvaluateConfig,
+    machine: Machine,
+    *,
+    name: str,
+    thresholds: Thresholds,
+    progress: Progress | None = None,
+) -> Scoring:
+    """Score a segmenter on a data set.
+
+    Args:
+        segmenter: What is scored.
+        dataset: Made with the segmenter's own preprocessing.
+        config: Batch size and reading processes, and whether a report needs curves.
+        machine: Where the segmenter is, and its precision.
+        name: What tables call it.
+        thresholds: For each kind of prompt.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The scores, and the prompts that each image was asked with; no masks yet.
+    """
+    metrics = OverlapMetrics().to(machine.device)
+    scoring = Scoring(
+        name=name,
+        base=segmenter.backbone.identity.name,
+        method=segmenter.method.name,
+        image_size=segmenter.preprocessing.image_size,
+        thresholds=thresholds,
+        metrics=metrics,
+    )
+    pin = machine.device.type == "cuda"
+    loader = scoring_loader(dataset, batch_size=config.batch_size, workers=worker_count(config.workers), pin=pin)
+    batch: Batch
+    for batch in loader:
+        for at, prompt in zip(batch.image_index, batch.prompts, strict=True):
+            scoring.prompts.setdefault(batch.indices[at], []).append(prompt)
+        batch = batch.to(machine.device)
+        logits = _answers(segmenter, batch, machine)
+        score_batch(metrics, batch, logits, thresholds)
+        if config.report:
+            _add_to_curves(scoring.curves, batch, logits)
+        if progress is not None:
+            progress(len(scoring.prompts), len(dataset))
+    return scoring
+
+
+@torch.inference_mode()
+def predict_masks(
+    segmenter: SamSegmenter, dataset: PairDataset, indices: list[int], machine: Machine, *, thresholds: Thresholds
+) -> dict[tuple[int, AskedKind], np.ndarray]:
+    """Masks ``(H, W)`` of some images of a data set by index and kind of the prompts that they are scored with."""
+    masks = {}
+    for index in indices:
+        batch = Batch.collate([dataset[index]]).to(machine.device)
+        for prompt, logits in zip(batch.prompts, _answers(segmenter, batch, machine), strict=True):
+            masks[index, prompt.kind] = (logits.sigmoid()[0] > thresholds[prompt.kind]).cpu().numpy()
+    return masks
+
+
+def telling_images(metrics: OverlapMetrics, count: int = 3) -> dict[int, str]:
+    """The images with the lowest, the middle and the highest IoU, and the worst of those without foreground.
+
+    Args:
+        metrics: Scores of a data set.
+        count: How many of each; fewer in small sets, where each image counts once.
+
+    Returns:
+        Index to 'worst', 'median', 'best' or 'false alarm', in that order.
+    """
+    images = metrics.per_image()
+    ranked = sorted((index for index, row in images.items() if not is_empty(row)), key=lambda at: images[at]["iou"])
+    alarms = sorted((index for index, row in images.items() if is_empty(row)), key=lambda at: -images[at]["fp"])
+    number = min(count, max(len(ranked) // 3, 1))
+    middle = (len(ranked) - number) // 2
+    found = dict.fromkeys(ranked[:number], "worst")
+    for index in ranked[max(middle, 0) : middle + number]:
+        found.setdefault(index, "median")
+    for index in ranked[-number:]:
+        found.setdefault(index, "best")
+    return found | {index: "false alarm" for index in alarms[:count] if images[index]["fp"]}
+
+
+def _answers(segmenter: SamSegmenter, batch: Batch, machine: Machine) -> list[Tensor]:
+    """Logits ``(1, H, W)`` at original size for each prompt of a batch that is on the machine's device."""
+    with machine.autocast():
+        output = segmenter(batch)
+    return segmenter.full_logits(output, batch.for_prompts(batch.original_sizes))
+
+
+def _add_to_curves(curves: dict[AskedKind, ThresholdCurve], batch: Batch, logits: list[Tensor]) -> None:
+    for one, prompt, at in zip(logits, batch.prompts, batch.image_index, strict=True):
+        valid = batch.valid[at]
+        curve = curves.setdefault(prompt.kind, ThresholdCurve())
+        curve.update(one.sigmoid()[0], batch.targets[at][0], None if valid is None else valid[0])

@@ -1,0 +1,1 @@
+"""The fast forms of an encoder block; each equals a plain one."""

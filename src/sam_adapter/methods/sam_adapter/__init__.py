@@ -1,0 +1,1 @@
+"""SAM-Adapter (Chen et al., 2023)."""

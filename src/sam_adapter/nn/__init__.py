@@ -1,1 +1,0 @@
-"""Networks that the project exists for."""

@@ -1,0 +1,130 @@
+"""Prompts that a user gives: checked against the picture, from Python or from a JSON file."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..annotations.reading.files import image_size
+from ..batch import Prompt, Size
+from ..config.options import ASKED_KINDS
+from ..config.ranges import shortened
+from ..errors import ConfigError, DataError
+
+LARGEST_FILE = 256 << 20
+"""Bytes of the longest file of prompts that is read."""
+MOST_POINTS = 1000
+"""Points or boxes of one picture; each takes memory in the mask decoder."""
+
+
+def make_prompt(
+    *,
+    box: Any = None,
+    points: Any = None,
+    labels: Any = None,
+    mask_input: Tensor | None = None,
+    size: Size,
+) -> Prompt:
+    """Check a user's prompt against the picture's size; see `Predictor.predict` for the arguments.
+
+    Raises:
+        DataError: If a shape is wrong, or a coordinate is not in the picture.
+    """
+    boxes = point_tensor = label_tensor = None
+    if box is not None:
+        boxes = _coordinates("box", box, 4, size)
+        if (boxes[:, 2:] < boxes[:, :2]).any():  # a mask in the last row or column has a box without area
+            raise DataError(f"box: expected x1 <= x2 and y1 <= y2, got {boxes.tolist()}.")
+    if points is not None:
+        point_tensor = _coordinates("points", points, 2, size)[None]  # (1, P, 2)
+        try:
+            given = [1] * point_tensor.shape[1] if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
+        except ValueError:  # lists of unequal lengths
+            given = list(labels or ())
+        if len(given) != point_tensor.shape[1] or any(label not in (0, 1) or type(label) is not int for label in given):
+            raise DataError(f"labels: expected {point_tensor.shape[1]} values, each 0 or 1, got {shortened(given)}.")
+        label_tensor = torch.tensor([given])
+    elif labels is not None:
+        raise DataError("labels: given without points.")
+    if boxes is not None and point_tensor is not None and len(boxes) != 1:
+        raise DataError(f"box and points: with points expected one box, got {len(boxes)}.")
+    prompt = Prompt(boxes=boxes, points=point_tensor, point_labels=label_tensor)
+    if mask_input is None:
+        return prompt
+    if mask_input.ndim != 3 or len(mask_input) != len(prompt):
+        raise DataError(
+            f"mask_input: expected ({len(prompt)}, h, w), one of an earlier answer's mask_logits for each mask that is "
+            f"asked for, got {tuple(mask_input.shape)}."
+        )
+    return replace(prompt, mask_inputs=mask_input[:, None].float())
+
+
+def _coordinates(name: str, values: Any, columns: int, size: Size) -> Tensor:
+    try:
+        array = np.atleast_2d(np.asarray(values, dtype=np.float32))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{name}: expected numbers, got {shortened(values)}.") from error
+    if array.ndim != 2 or array.shape[1] != columns or not len(array):
+        raise DataError(f"{name}: expected rows of {columns} numbers, got {shortened(values)}.")
+    if len(array) > MOST_POINTS:
+        raise DataError(f"{name}: expected at most {MOST_POINTS}, got {len(array)}.")
+    height, width = size
+    x, y = array[:, 0::2], array[:, 1::2]
+    if not np.isfinite(array).all() or x.min() < 0 or y.min() < 0 or x.max() > width or y.max() > height:
+        raise DataError(f"{name}: {shortened(array.tolist())} is not inside the picture of {width}x{height} pixels.")
+    return torch.from_numpy(array)
+
+
+def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Prompt]:
+    """Prompts by picture, checked against the pictures' sizes; all problems are reported together."""
+    try:
+        if not path.is_file():
+            raise ConfigError(f"prompts: there is no file '{path}'.")
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise ConfigError(f"prompts: expected at most {LARGEST_FILE} bytes, but '{path}' has {size}.")
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"prompts: '{path}' cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"prompts: '{path}' is not JSON ({error}).") from error
+    if not isinstance(entries, dict):
+        raise ConfigError(f"prompts: '{path}' should map file names to prompts.")
+    if set(entries) == set(ASKED_KINDS):
+        raise ConfigError(
+            f"prompts: '{path}' has a table for each kind of prompt, as 'evaluate --prompt mixed' writes. Give a file "
+            'with what stands under "box" or "points" alone.'
+        )
+    by_name = {f"{name}{file.suffix}": file for file, name in pictures}
+    bare = Counter(file.name for file, _ in pictures)
+    by_name |= {file.name: file for file, _ in pictures if bare[file.name] == 1}
+    prompts: dict[Path, Prompt] = {}
+    problems = []
+    for name, entry in entries.items():
+        if name not in by_name:
+            problems.append(f"prompts: '{name}' is not among the pictures.")
+            continue
+        try:
+            prompts[by_name[name]] = _prompt_from_entry(entry, image_size(by_name[name]))
+        except DataError as error:
+            problems.append(f"prompts: '{name}': {error}")
+    if problems:
+        raise ConfigError(*problems)
+    return prompts
+
+
+def _prompt_from_entry(entry: Any, size: Size) -> Prompt:
+    known = {"box", "points", "labels"}
+    if not isinstance(entry, Mapping) or not entry or set(entry) - known or None in entry.values():
+        raise DataError(
+            f"expected {{'box': [x1, y1, x2, y2]}} or {{'points': [[x, y]], 'labels': [1]}}, got {shortened(entry)}."
+        )
+    prompt = make_prompt(**entry, size=size)
+    if len(prompt) != 1:
+        raise DataError(f"box: expected one box for a picture, got {len(prompt)}.")
+    return prompt

@@ -1,0 +1,97 @@
+"""SAM's own preprocessing and the way back: resize, pad, normalise; logits to original size.
+
+One object does it for training, evaluation, prediction and export, and is stored with the adapter.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from .batch import Prompt, Size
+
+SAM_MEAN = (123.675, 116.28, 103.53)
+SAM_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a picture becomes the encoder's square input.
+
+    Attributes:
+        image_size: Side S of the square in pixels.
+        resize: ``pad`` brings the longest side to S and fills up with zeros at the right and bottom (Pillow's
+            bilinear filter, as SAM's predictor); ``squash`` brings both sides to S, as the SAM-Adapter paper.
+        mean: Subtracted from RGB values 0-255.
+        std: Divided by afterwards.
+    """
+
+    image_size: int
+    resize: Literal["pad", "squash"] = "pad"
+    mean: tuple[float, float, float] = SAM_MEAN
+    std: tuple[float, float, float] = SAM_STD
+
+    def input_size(self, original_size: Size) -> Size:
+        """Size ``(H, W)`` that a picture has inside the square."""
+        side = self.image_size
+        if self.resize == "squash":
+            return side, side
+        height, width = original_size
+        scale = side / max(height, width)
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+    def resized(self, image: np.ndarray) -> np.ndarray:
+        """The picture at its size inside the square.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+
+        Returns:
+            ``(h, w, 3)`` uint8.
+        """
+        height, width = self.input_size((image.shape[0], image.shape[1]))
+        if self.resize == "squash" and height >= image.shape[0] and width >= image.shape[1]:
+            # Enlarging needs no antialiasing, and OpenCV rounds once where Pillow rounds after each axis.
+            return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+    def pixel_values(self, image: np.ndarray) -> Tensor:
+        """The encoder's input for one picture.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+
+        Returns:
+            ``(3, S, S)`` float32, normalised; padding is zero.
+        """
+        pixels = torch.from_numpy(self.resized(image)).permute(2, 0, 1).float()  # (3, h, w)
+        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
+        pixels = (pixels - mean) / std
+        bottom, right = self.image_size - pixels.shape[1], self.image_size - pixels.shape[2]
+        return functional.pad(pixels, (0, right, 0, bottom))
+
+    def prompt_to_input(self, prompt: Prompt, original_size: Size) -> Prompt:
+        """A prompt in pixels of the original picture → the same in pixels of the square."""
+        height, width = self.input_size(original_size)
+        return prompt.scaled(width / original_size[1], height / original_size[0])
+
+    def to_original_size(self, mask_logits: Tensor, original_size: Size) -> Tensor:
+        """Low-resolution logits → logits of every pixel of the original picture, as SAM's predictor does it.
+
+        Args:
+            mask_logits: ``(B, K, h, w)`` over the whole square.
+            original_size: ``(H, W)``.
+
+        Returns:
+            ``(B, K, H, W)`` float32.
+        """
+        side = (self.image_size, self.image_size)
+        height, width = self.input_size(original_size)
+        logits = functional.interpolate(mask_logits.float(), side, mode="bilinear", align_corners=False)
+        logits = logits[..., :height, :width]
+        return functional.interpolate(logits, original_size, mode="bilinear", align_corners=False)

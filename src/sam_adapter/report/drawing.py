@@ -1,0 +1,149 @@
+"""Masks, errors and prompts drawn on pictures, so that they are seen on any picture and by colour-blind readers."""
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..batch import Prompt
+
+Colour = tuple[int, int, int]
+
+COLOURS: tuple[Colour, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+"""Okabe & Ito, 2008: orange, sky blue, green, yellow, blue, vermilion and purple, which the colour-blind tell apart."""
+
+TRUE_POSITIVE: Colour = (240, 240, 240)
+FALSE_POSITIVE: Colour = COLOURS[0]
+FALSE_NEGATIVE: Colour = COLOURS[4]
+"""White, orange and blue differ in brightness too, so nobody needs to see colour for them."""
+VOID: Colour = (110, 110, 110)
+"""Its stripes are seen on the darkened picture by their pattern."""
+
+PROMPT_COLOUR: Colour = (255, 255, 0)
+BACKGROUND_POINT: Colour = (255, 60, 60)
+TINT = 0.4
+SAMPLES = 2000
+"""Pixels of a picture that its colours are judged by."""
+
+VISIONS = np.array(
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    ],
+    dtype=np.float32,
+)
+"""Linear RGB as seen with all cones, without those for red, and without those for green (Machado et al., 2009)."""
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, *, width: int | None = None) -> np.ndarray:
+    """The picture with the mask tinted, and a double outline, coloured and black or white, that lies within the mask.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        mask: ``(H, W)`` bool.
+        width: Pixels of each of the two outlines; None makes them fit a picture that is looked at in full size.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    shape = mask.astype(np.uint8)
+    colour = contrasting_colour(image)
+    tint = np.full_like(image, colour)
+    result = cv2.copyTo(cv2.addWeighted(image, 1 - TINT, tint, TINT, 0), shape, image.copy())
+    around = 2 * (width or max(round(max(mask.shape) / 400), 1)) + 1
+    kernel = np.ones((around, around), np.uint8)
+    inner = cv2.erode(shape, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    innermost = cv2.erode(inner, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    result = cv2.copyTo(tint, shape - inner, result)
+    return np.asarray(cv2.copyTo(np.full_like(image, _opposite(colour)), inner - innermost, result))
+
+
+def contrasting_colour(image: np.ndarray) -> Colour:
+    """The one of `COLOURS` that differs most from a picture's own colours, with normal and red-green blind vision.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+    """
+    step = max(int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLES)), 1)
+    pixels = _seen(image[step // 2 :: step, step // 2 :: step].reshape(1, -1, 3))  # (3, P, 3)
+    colours = _seen(np.array(COLOURS, np.uint8)[None])  # (3, C, 3)
+    # A tenth of the picture may be nearer: a coloured lamp must not decide for a brown leaf.
+    distance = np.linalg.norm(colours[:, :, None] - pixels[:, None], axis=-1).min(0)  # (C, P)
+    return COLOURS[int(np.quantile(distance, 0.1, axis=1).argmax())]
+
+
+def error_map(image: np.ndarray, mask: np.ndarray, target: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """The picture in dark grey, and over it what was found, wrongly marked and missed, and stripes on the void.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        mask: Prediction, ``(H, W)`` bool.
+        target: Ground truth, ``(H, W)`` bool.
+        valid: ``(H, W)`` bool, False where the ground truth says nothing; None if every pixel counts.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    grey = (image.astype(np.float32).mean(axis=2) * 0.3).round().astype(np.uint8)
+    drawn = np.repeat(grey[:, :, None], 3, axis=2)
+    drawn[mask & target] = TRUE_POSITIVE
+    drawn[mask & ~target] = FALSE_POSITIVE
+    drawn[~mask & target] = FALSE_NEGATIVE
+    if valid is not None:
+        drawn[~valid] = np.repeat(grey[:, :, None], 3, axis=2)[~valid]
+        width = max(round(max(mask.shape) / 100), 2)
+        rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+        drawn[~valid & ((rows + columns) // width % 2 == 0)] = VOID
+    return drawn
+
+
+def with_prompt(image: np.ndarray, prompt: "Prompt") -> np.ndarray:
+    """The picture with a prompt's boxes and points: yellow, points of the background red and crossed.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        prompt: In pixels of the picture.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    drawn = image.copy()
+    thickness = max(round(max(image.shape) / 130), 1)
+    for box in [] if prompt.boxes is None else prompt.boxes.round().int().tolist():
+        for colour, width in (((0, 0, 0), thickness + 2), (PROMPT_COLOUR, thickness)):
+            cv2.rectangle(drawn, box[:2], box[2:], colour, width)
+    if prompt.points is not None and prompt.point_labels is not None:
+        points = prompt.points.reshape(-1, 2).round().int().tolist()
+        for point, label in zip(points, prompt.point_labels.flatten().tolist(), strict=True):
+            _draw_point(drawn, point, label == 1, thickness)
+    return drawn
+
+
+def _draw_point(drawn: np.ndarray, point: list[int], foreground: bool, thickness: int) -> None:
+    colour, radius = PROMPT_COLOUR if foreground else BACKGROUND_POINT, 2 * thickness + 1
+    cv2.circle(drawn, point, radius + 2, (0, 0, 0), -1)
+    cv2.circle(drawn, point, radius, colour, -1)
+    if not foreground:
+        cv2.drawMarker(drawn, point, (0, 0, 0), cv2.MARKER_TILTED_CROSS, 2 * radius, thickness)
+
+
+def _seen(colours: np.ndarray) -> np.ndarray:
+    """CIELAB ``(3, N, 3)`` of sRGB colours ``(1, N, 3)`` uint8 under each of `VISIONS`."""
+    linear = (colours.astype(np.float32) / 255) ** 2.2
+    seen = np.einsum("vij,nj->vni", VISIONS, linear[0]).clip(0, 1)
+    return cv2.cvtColor(np.ascontiguousarray(seen, dtype=np.float32), cv2.COLOR_LRGB2LAB)
+
+
+def _opposite(colour: Colour) -> Colour:
+    """Black or white, whichever is farther in brightness."""
+    return (0, 0, 0) if np.dot(colour, (0.2126, 0.7152, 0.0722)) > 110 else (255, 255, 255)

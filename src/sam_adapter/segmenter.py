@@ -1,0 +1,249 @@
+"""SamSegmenter: backbone + method + preprocessing, from a batch of pictures and prompts to mask logits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from .annotations.reading.rules import ReadingRules
+from .backbones import SamBackbone, load_backbone
+from .batch import Batch, Output, Prompt, Size, by_group
+from .config.commands import TrainConfig, trained_parts
+from .config.options import AdapterOptions, AskedKind, Threshold
+from .errors import CheckpointError, ConfigError
+from .methods.base import MethodSettings, apply_method, parameter_table
+from .methods.sam_adapter.module import AdapterSettings
+from .preprocessing import Preprocessing
+from .system.machine import Machine
+
+
+class SamSegmenter(nn.Module):
+    """A SAM with a method of adaptation applied.
+
+    Args:
+        backbone: The base model; its frozen state is set by the method.
+        method: What is added and trained.
+        preprocessing: How pictures become the encoder's input; its size must be the backbone's.
+        prompt: Kind of prompt it was trained with, for the user's information.
+        threshold: Probability above which a pixel is foreground.
+        best_thresholds: The best one on validation for each kind of prompt, where it is known.
+        reading: How files become pictures and masks; None for the program's own rules.
+    """
+
+    def __init__(
+        self,
+        backbone: SamBackbone,
+        method: MethodSettings,
+        preprocessing: Preprocessing,
+        *,
+        prompt: str = "box",
+        threshold: float = 0.5,
+        best_thresholds: Mapping[str, float] | None = None,
+        reading: ReadingRules | None = None,
+    ) -> None:
+        super().__init__()
+        assert preprocessing.image_size == backbone.image_size
+        self.backbone = backbone
+        self.method = method
+        self.preprocessing = preprocessing
+        self.prompt = prompt
+        self.threshold = threshold
+        self.best_thresholds = dict(best_thresholds or {})
+        self.reading = reading
+        self.adapter = apply_method(method, backbone)
+        self.train(False)
+
+    @classmethod
+    def from_config(cls, config: TrainConfig) -> Self:
+        """A segmenter ready to be trained.
+
+        Raises:
+            CheckpointError: If the base model cannot be loaded.
+            ConfigError: If the image size does not fit it.
+        """
+        backbone = load_backbone(config.model, image_size=config.image_size)
+        backbone.gradient_checkpointing = config.gradient_checkpointing
+        method = MethodSettings(
+            name=config.method,
+            parts=trained_parts(config.method, config.parts),
+            adapter=adapter_settings(config, backbone.hidden_size) if config.method == "sam_adapter" else None,
+        )
+        preprocessing = Preprocessing(image_size=backbone.image_size, resize=config.resize)
+        return cls(backbone, method, preprocessing, prompt=config.prompt)
+
+    @classmethod
+    def frozen(cls, model: str, *, preprocessing: Preprocessing | None = None, image_size: int | None = None) -> Self:
+        """A SAM as it is, with an adapter's preprocessing or SAM's own."""
+        backbone = load_backbone(model, image_size=preprocessing.image_size if preprocessing else image_size)
+        return cls(backbone, MethodSettings(), preprocessing or Preprocessing(image_size=backbone.image_size))
+
+    @property
+    def leaves_encoder(self) -> bool:
+        """See `MethodSettings.leaves_encoder`."""
+        return self.method.leaves_encoder
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def threshold_for(self, kind: str, chosen: Threshold | None = None) -> float:
+        """Probability above which a pixel is foreground.
+
+        Args:
+            kind: Of the prompt that is asked: box, points or none.
+            chosen: A number, 'best' for what was best on validation for that kind, or None for the segmenter's own.
+
+        Raises:
+            ConfigError: If the best one is asked for and not known.
+        """
+        if chosen != "best":
+            return self.threshold if chosen is None else chosen
+        if kind not in self.best_thresholds:
+            known = known_thresholds(self.best_thresholds)
+            raise ConfigError(f"threshold: the adapter has no best threshold for the prompt '{kind}' {known}")
+        return self.best_thresholds[kind]
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Image embeddings ``(B, D, h, w)`` of normalised input ``(B, 3, S, S)``."""
+        return self.backbone.encode(pixel_values, self.adapter)
+
+    def decode(
+        self,
+        image_embeddings: Tensor,
+        prompts: Sequence[Prompt],
+        original_sizes: Sequence[Size],
+        *,
+        multimask: bool = False,
+    ) -> Output:
+        """Answer prompts, one for each image and in pixels of the original picture."""
+        scaled = [
+            self.preprocessing.prompt_to_input(prompt, size)
+            for prompt, size in zip(prompts, original_sizes, strict=True)
+        ]
+        return self.backbone.decode(image_embeddings, scaled, multimask=multimask)
+
+    def forward(self, batch: Batch) -> Output:
+        """Low-resolution logits and predicted quality for every prompt of a batch."""
+        image_embeddings = batch.image_embeddings
+        if image_embeddings is None:
+            assert batch.pixel_values is not None
+            image_embeddings = self.encode(batch.pixel_values)
+        if batch.image_index != list(range(len(batch))):
+            image_embeddings = image_embeddings[batch.image_index]  # (prompts, D, h, w)
+        return self.decode(image_embeddings, batch.prompts, batch.for_prompts(batch.original_sizes))
+
+    def full_logits(self, output: Output, original_sizes: Sequence[Size]) -> list[Tensor]:
+        """Logits ``(N, H, W)`` in float32 at each picture's original size."""
+        low = output.mask_logits
+
+        def together(members: list[int]) -> Tensor:
+            stacked = torch.stack([low[at] for at in members])  # (n, N, h, w)
+            return self.preprocessing.to_original_size(stacked, original_sizes[members[0]])
+
+        return by_group(((size, one.shape) for one, size in zip(low, original_sizes, strict=True)), together)
+
+    def train(self, mode: bool = True) -> Self:
+        """Put into training mode only what is trained; frozen parts stay in eval mode."""
+        super().train(False)
+        self.training = mode
+        if mode:
+            for module in [self.adapter, *(self.backbone.part(part) for part in self.method.parts)]:
+                if module is not None:
+                    module.train()
+        return self
+
+    def suited_to(self, machine: Machine, *, for_good: bool = False) -> Self:
+        """Compute as is good on a machine; nothing is moved there yet.
+
+        Args:
+            machine: Precision, attention, and whether blocks are compiled.
+            for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it.
+        """
+        self.backbone.attention = machine.attention
+        self.backbone.compiled = machine.compiled
+        if for_good and machine.precision == "bf16-mixed":
+            self.keep_frozen_in_bfloat16()
+        return self
+
+    def keep_frozen_in_bfloat16(self) -> Self:
+        """Hold the image encoder's frozen matrices in bfloat16, for use under bfloat16 autocast alone.
+
+        Autocast rounds them for every product; rounded once, they take half the memory and no time, and the results
+        are the same.
+        """
+        for module in self.backbone.part("image_encoder").modules():
+            if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.requires_grad:
+                module.to(torch.bfloat16)
+        return self
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What an adapter file holds: every trained tensor, and frozen ones that an import carried along."""
+        own = {name: p for name, p in self.named_parameters() if p.requires_grad or name in self.method.carried}
+        return {name: parameter.detach() for name, parameter in own.items()}
+
+    def require_fitting(self, state: Mapping[str, Tensor]) -> None:
+        """Compare names and shapes with `trained_state`.
+
+        Raises:
+            CheckpointError: If a tensor is missing, unknown or of another shape.
+        """
+        own = self.trained_state()
+        wrong = [f"'{name}' is missing" for name in sorted(own.keys() - state.keys())]
+        wrong += [f"'{name}' is unknown" for name in sorted(state.keys() - own.keys())]
+        wrong += [
+            f"'{name}' has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & state.keys())
+            if state[name].shape != own[name].shape
+        ]
+        if wrong:
+            more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+            raise CheckpointError(
+                f"the weights do not fit the method '{self.method.name}': {'; '.join(wrong[:8])}{more}."
+            )
+
+    @torch.no_grad()
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `trained_state` gave, strictly; see `require_fitting`."""
+        self.require_fitting(state)
+        if self.adapter is not None and any(parameter.is_meta for parameter in self.adapter.parameters()):
+            self.adapter.to_empty(device=self.device)
+        for name, tensor in self.trained_state().items():
+            tensor.copy_(state[name])
+
+    def parameter_table(self) -> list[tuple[str, int, int]]:
+        """Rows of (part, parameters, trained parameters)."""
+        return parameter_table(self.backbone, self.adapter)
+
+
+def known_thresholds(best_thresholds: Mapping[AskedKind, float] | Mapping[str, float]) -> str:
+    """How a sentence about a missing best threshold ends: which kinds of prompt have one, and what to do."""
+    known = ", ".join(f"{kind} {value:g}" for kind, value in best_thresholds.items()) or "none at all"
+    return (
+        f"(known: {known}). They are found on validation when an adapter is trained with that prompt; give a number "
+        "instead."
+    )
+
+
+def adapter_settings(options: AdapterOptions, hidden_size: int) -> AdapterSettings:
+    """The preset's settings with the user's changes.
+
+    Args:
+        options: Preset and changes.
+        hidden_size: Channels of the encoder, on which the paper's widths depend.
+    """
+    paper = options.preset == "paper"
+    neck_prompt = not paper if options.neck_prompt is None else options.neck_prompt
+    return AdapterSettings(
+        tune_dim=options.tune_dim or (max(hidden_size // 32, 1) if paper else 192),
+        hidden_dim=options.hidden_dim or (max(hidden_size // 32, 1) if paper else 32),
+        high_frequency_rate=options.high_frequency_rate,
+        embedding_from=options.embedding_from or ("before_position" if paper else "after_position"),
+        neck_prompt=neck_prompt,
+        activation=options.activation,
+        use_high_frequency=options.use_high_frequency,
+        use_embedding=options.use_embedding,
+        share_up=options.share_up,
+        adapter_init=options.adapter_init or ("paper" if paper else "default"),
+    )

@@ -1,0 +1,1 @@
+"""The machine: processes, memory, locks and files that are never left half written."""

@@ -1,0 +1,66 @@
+"""IoU at many thresholds, and the threshold at which its mean is best."""
+
+import torch
+from torch import Tensor
+
+from ...system.float64 import with_float64
+from .shapes import require_same_shape
+
+SMOOTHING = 1e-3
+"""Added to intersection and union."""
+
+STEPS = 64
+"""Thresholds are 1/64, ..., 63/64; on some dozen validation images a finer choice would be chance."""
+
+
+def threshold_ious(probabilities: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """IoU of one mask at each threshold.
+
+    Args:
+        probabilities: ``(H, W)`` from 0 to 1.
+        target: ``(H, W)``, 0 or 1.
+        valid: ``(H, W)`` bool, False at pixels that do not count; None counts all.
+
+    Returns:
+        ``(63,)`` float32. A probability that is NaN lies above no threshold, as in `score`.
+
+    Raises:
+        ValueError: If shapes differ.
+    """
+    require_same_shape(probabilities, target, valid)
+    probabilities, target = with_float64(probabilities), with_float64(target)
+    level = levels(probabilities, STEPS)
+    counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid).bool()
+    truth = target.bool() & counted
+    tp, marked = (above(level[pixels], STEPS)[1:] for pixels in (truth, counted))
+    return ((tp + SMOOTHING) / (truth.sum() + marked - tp + SMOOTHING)).float()
+
+
+def best_threshold(ious: Tensor) -> float:
+    """The threshold with the highest IoU; of equal ones, that nearest to one half.
+
+    Args:
+        ious: ``(63,)``, mean over images.
+    """
+    thresholds = torch.arange(1, STEPS, dtype=torch.float64) / STEPS
+    equal = ious.double().cpu() >= ious.max().item() - 1e-9
+    return float(thresholds[equal][(thresholds[equal] - 0.5).abs().argmin()])
+
+
+def levels(probabilities: Tensor, steps: int) -> Tensor:
+    """Probabilities as whole numbers: one is above ``k / steps`` exactly where its level is larger than ``k``.
+
+    Args:
+        probabilities: Of any shape, from 0 to 1; NaN lies above nothing.
+        steps: A power of two, which scales without rounding.
+
+    Returns:
+        The same shape, 0 to ``steps``.
+    """
+    return (probabilities.float().nan_to_num(0) * steps).ceil().long()
+
+
+def above(level: Tensor, steps: int) -> Tensor:
+    """How many of some levels ``(n,)`` are larger than 0, 1, ..., ``steps - 1``; ``(steps,)`` float64."""
+    counts = torch.bincount(level, minlength=steps + 1).double()
+    return counts.flip(0).cumsum(0).flip(0)[1:]

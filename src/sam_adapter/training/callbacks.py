@@ -1,0 +1,187 @@
+"""What happens beside the training loop: keep the best adapter and write metrics.csv."""
+
+import csv
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from ..checkpoints.adapter import CONFIG_FILE, save_adapter
+from ..config.options import ASKED_KINDS
+from ..system.writing import written_beside
+from .lightning_module import SegmentationTask
+from .outcome import worse_than_frozen
+from .run_folder import read_metrics
+
+log = logging.getLogger(__name__)
+
+
+class AdapterKeeper(Callback):
+    """Writes the adapter whenever the validation score improves, or after every epoch without validation.
+
+    Args:
+        folder: Where the adapter goes.
+        monitor: Name of the validation score, None without validation.
+        mode: ``max`` if more is better, else ``min``.
+    """
+
+    def __init__(self, folder: Path, monitor: str | None, mode: str) -> None:
+        self.folder = folder
+        self.monitor = monitor
+        self.mode = mode
+        self.best: float | None = None
+        self.scores: dict[str, float] = {}
+        self.thresholds: dict[str, float] = {}
+        self.epoch: int | None = None
+        """The epoch that was kept, counted from 1."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far, for resuming."""
+        return {"best": self.best, "scores": self.scores, "epoch": self.epoch, "thresholds": self.thresholds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the best score of before, if what had it is still there."""
+        if state_dict["epoch"] is not None and not self._written():
+            log.warning(
+                "The adapter of epoch %d is no longer in '%s'; the best from here on is kept.",
+                state_dict["epoch"],
+                self.folder,
+            )
+            return
+        self.best, self.scores, self.epoch = state_dict["best"], state_dict["scores"], state_dict["epoch"]
+        self.thresholds = state_dict["thresholds"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the adapter if it is better."""
+        if self.monitor is None or trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, SegmentationTask)
+        epoch = trainer.current_epoch + 1
+        value = pl_module.val_scores.get(self.monitor)
+        if value is None and self.best is None:
+            log.warning("No validation image has foreground, so there is no %s; the latest is kept", self.monitor)
+        elif value is None or not math.isfinite(value):  # also a loss that is NaN for every image, which has no mean
+            log.warning("%s is %s after epoch %d; the adapter is not kept", self.monitor, value, epoch)
+            return
+        if value is None or self.best is None or (value > self.best if self.mode == "max" else value < self.best):
+            self.best, self.epoch = value, epoch
+            found = pl_module.val_scores
+            self.thresholds = {kind: found[name] for kind in ASKED_KINDS if (name := f"best_threshold_{kind}") in found}
+            self.scores = {name: one for name, one in found.items() if not name.startswith("best_threshold")}
+            self.write(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Without validation the latest is kept."""
+        if self.monitor is None:
+            self.epoch = trainer.current_epoch + 1
+            self.write(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """If nothing was kept, as in a run that was over when it went on without its adapter, keep the latest."""
+        if trainer.is_global_zero and not self._written():
+            self.epoch = trainer.current_epoch
+            log.warning("There was no adapter in '%s'; it now holds the latest, of epoch %d.", self.folder, self.epoch)
+            self.write(trainer, pl_module)
+
+    def _written(self) -> bool:
+        return (self.folder / CONFIG_FILE).exists()
+
+    def write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the adapter, once for all processes."""
+        assert isinstance(pl_module, SegmentationTask)
+        if not trainer.is_global_zero:
+            return
+        with pl_module.kept_weights() as segmenter:
+            save_adapter(
+                self.folder,
+                segmenter,
+                scores=self.scores,
+                frozen_scores=pl_module.frozen_scores,
+                epoch=self.epoch,
+                epochs=trainer.max_epochs,
+                warnings=self.warnings(pl_module),
+                best_thresholds=self.thresholds,
+            )
+
+    def warnings(self, task: SegmentationTask) -> list[str]:
+        """What the user of the kept adapter should know."""
+        return [*task.warnings, *worse_than_frozen(self.scores, task.frozen_scores)]
+
+
+class MetricsTable(Callback):
+    """Writes one row an epoch to a CSV file and keeps the rows of before when a run is continued.
+
+    Epochs count from 1; row 0 has the validation scores of the base before training.
+
+    Args:
+        path: The file.
+    """
+
+    TRAINING = ("step", "lr", "train_loss", "train_iou")
+    VALIDATION = (
+        "val_loss",
+        "val_iou",
+        *(f"val_iou_{kind}" for kind in ASKED_KINDS),
+        "val_dice",
+        *(f"val_dice_{kind}" for kind in ASKED_KINDS),
+        "val_mae",
+        "val_ber",
+        "val_empty_correct",
+    )
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._began = 0.0
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the row of the base."""
+        assert isinstance(pl_module, SegmentationTask)
+        if trainer.is_global_zero:
+            row = self._add(0, {"step": 0}, pl_module.frozen_scores)
+            log.info("frozen base: %s (%.1f s)", _shown(row), row["seconds"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; a run that goes on in the middle of an epoch has no other start."""
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row; rows of a run that went further before it was resumed are replaced."""
+        assert isinstance(pl_module, SegmentationTask)
+        means = pl_module.train_scores()
+        if not trainer.is_global_zero:
+            return
+        training = {f"train_{name}": value for name, value in means.items()}
+        training |= {"step": trainer.global_step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row = self._add(trainer.current_epoch + 1, training, pl_module.val_scores)
+        log.info("epoch %d of %d: %s (%.1f s)", row["epoch"], trainer.max_epochs, _shown(row), row["seconds"])
+
+    def _add(self, epoch: int, training: Mapping[str, float], scores: Mapping[str, float]) -> dict[str, Any]:
+        columns = ["epoch", *self.TRAINING, *self.VALIDATION, "seconds"]
+        values = {**training, **{f"val_{name}": value for name, value in scores.items()}, "epoch": epoch}
+        row: dict[str, Any] = {name: values.get(name, "") for name in columns}
+        now = time.perf_counter()
+        row["seconds"], self._began = round(now - self._began, 3), now
+        before = [old for old in read_metrics(self.path) if int(old["epoch"]) < epoch]
+        with written_beside(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=columns)
+            writer.writeheader()
+            writer.writerows([*before, row])
+        return row
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    """The scores of a row for people; where one kind of prompt is scored, it is not said twice."""
+    kinds = [kind for kind in ASKED_KINDS if row[f"val_iou_{kind}"] != ""]
+    names = ["train_loss", "train_iou", "val_loss", "val_iou"]
+    names += [f"val_iou_{kind}" for kind in kinds if len(kinds) > 1]
+    names += ["val_dice", "val_mae", "val_ber", "val_empty_correct"]
+    return ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names if row[name] != "")

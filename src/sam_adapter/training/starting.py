@@ -1,0 +1,72 @@
+"""Starting a run from the weights of an adapter, on the same base and with the same method."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..checkpoints.adapter import read_adapter_config, read_adapter_weights
+from ..errors import CheckpointError
+from ..methods.base import MethodSettings
+from ..segmenter import SamSegmenter
+
+
+def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, dict[str, Tensor]]:
+    """Check that a run may start from an adapter.
+
+    Args:
+        folder: The adapter.
+        segmenter: As the run is configured; its weights are left as they are.
+
+    Returns:
+        The segmenter, able to hold all of the adapter's tensors, and the weights, for `load_trained_state`.
+
+    Raises:
+        CheckpointError: If the adapter is damaged, or has another base or method than the run.
+    """
+    description = read_adapter_config(folder)
+    own, theirs = segmenter.backbone.identity, description.base
+    if own.sha256 != theirs.sha256:
+        raise CheckpointError(
+            f"start_from: {folder} was trained on the base '{theirs.name}' with SHA-256 {theirs.sha256}, but --model "
+            f"'{own.name}' has {own.sha256}. Start from an adapter of this base, or give that base."
+        )
+    state = read_adapter_weights(folder)
+    method = description.method_settings.carrying_spare(state)
+    ours, expected = _compared(segmenter.method), _compared(method)
+    if ours["method"] != expected["method"]:
+        raise CheckpointError(
+            f"start_from: {folder} was trained with '--method {expected['method']}', and the run has "
+            f"'--method {ours['method']}'. Give the run the same."
+        )
+    different = [
+        f"{name} is {expected.get(name)} there and {ours.get(name)} here"
+        for name in ours | expected
+        if ours.get(name) != expected.get(name)
+    ]
+    if different:
+        raise CheckpointError(
+            f"start_from: {folder} was trained with another method: {'; '.join(different)}. Give the run the same."
+        )
+    begun = SamSegmenter(segmenter.backbone, method, segmenter.preprocessing, prompt=segmenter.prompt)
+    size, own_size = description.preprocessing.image_size, segmenter.preprocessing.image_size
+    try:
+        begun.require_fitting(state)
+    except CheckpointError as error:
+        if size == own_size or "image_encoder" not in method.parts:
+            raise
+        raise CheckpointError(
+            f"start_from: {folder} was trained at image size {size}, the run has {own_size}, and an image encoder that "
+            f"was trained fits its own size alone. Give '--image-size {size}'."
+        ) from error
+    return begun, state
+
+
+def _compared(method: MethodSettings) -> dict[str, Any]:
+    """What defines a method, but for how weights begin and what an import brought along."""
+    adapter = method.adapter
+    if adapter is not None:
+        adapter = replace(adapter, adapter_init="default", misread_embedding=False)
+    settings = {"method": method.name, "parts": sorted(method.parts)}
+    return settings | ({} if adapter is None else asdict(adapter))
