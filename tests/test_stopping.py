@@ -17,7 +17,8 @@ FIRST = """
 import os, subprocess, sys, time
 from sam_adapter.system.processes import FIRST_PROCESS
 environment = {**os.environ, FIRST_PROCESS: str(os.getpid()), "LOCAL_RANK": "1"}
-other = "import time; from sam_adapter.system.processes import follow_first_process as f; f(); print('there', flush=True)"
+other = "import time; from sam_adapter.system.processes import follow_first_process as f; f()"
+other += "; print('there', flush=True)"
 subprocess.Popen([sys.executable, "-c", other + "; time.sleep(60)"], env=environment)
 time.sleep(60)
 """

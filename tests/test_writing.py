@@ -163,7 +163,8 @@ def test_leftovers_of_dead_processes_go_and_all_else_stays(tmp_path: Path):
     inner = tmp_path / "adapter"
     inner.mkdir()
     script = (
-        "import os, sys; from pathlib import Path; from sam_adapter.system.writing import written_beside, temporary_name\n"
+        "import os, sys; from pathlib import Path\n"
+        "from sam_adapter.system.writing import written_beside, temporary_name\n"
         "folder = Path(sys.argv[1])\n"
         "(folder / temporary_name('folder')).mkdir()\n"
         "with written_beside(folder / 'adapter' / 'x') as partial: os.kill(os.getpid(), 9)\n"

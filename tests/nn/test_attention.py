@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from sam_adapter.kernels import blocked, portions
-from sam_adapter.kernels.attention import ATTENTION, choose_attention, position_biases
+from sam_adapter.kernels.attention import ATTENTION, position_biases
 from sam_adapter.kernels.portions import HeadLayout
 from sam_adapter.kernels.windows import filled_up, partition, unpartition
+from sam_adapter.system.machine import choose_attention
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from transformers import SamConfig, SamModel
 from ..batch import Output, Prompt, by_group
 from ..config.options import Part
 from ..errors import CheckpointError, ConfigError
-from ..kernels.attention import choose_attention
 from ..kernels.encoder_block import block_runner, can_go_by_rows
 from ..methods.sam_adapter.module import SamAdapter
+from ..system.machine import choose_attention
 from . import meta_names as meta
 from .download import download_folder
 

@@ -21,6 +21,12 @@ TUNE_DIM, HIDDEN_DIM = 384, 128
 """Twice and four times the default: texture is all there is to go by, and in so small a model width is cheap."""
 METHODS: tuple[Literal["sam_adapter", "decoder"], ...] = ("sam_adapter", "decoder")
 PROMPTS: tuple[Literal["box", "none"], ...] = ("box", "none")
+TITLES = {
+    "box_fill": "fill the box",
+    "frozen": "SAM, frozen",
+    "decoder": "decoder only",
+    "sam_adapter": "SAM-Adapter",
+}
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,8 @@ from typing import get_args
 from ..config.commands import DemoConfig
 from ..system.writing import remove_leftovers, require_writable, written_beside
 from ..training.run_folder import METRICS, read_metrics
-from .jobs import METHODS, TEST_SEED, TRAIN_SEED, Places, Row, draw, score_frozen, train_and_score
+from .jobs import METHODS, TEST_SEED, TITLES, TRAIN_SEED, Places, Row, draw, score_frozen, train_and_score
 from .scenes import SceneKind
-
-TITLES = {
-    "box_fill": "fill the box",
-    "frozen": "SAM, frozen",
-    "decoder": "decoder only",
-    "sam_adapter": "SAM-Adapter",
-}
 
 Say = Callable[[str], None]
 

@@ -16,8 +16,7 @@ from ..report.figures import Picture, high_frequency_picture, mask_picture
 from ..report.page import Case, Cell, Section, charts_row, commands, error_legend, gallery, page, table, write_page
 from ..training.curves import read_curve
 from ..training.run_folder import read_metrics
-from .jobs import METHODS, MODEL, Places, Row
-from .run import TITLES
+from .jobs import METHODS, MODEL, TITLES, Places, Row
 
 NEXT = (
     ("sam-adapter check --images IMAGES --masks MASKS", "Look for faults in your data"),

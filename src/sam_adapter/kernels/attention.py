@@ -164,14 +164,3 @@ ATTENTION: Mapping[str, Attention] = {
     "folded": on_grid(folded_attention),
     "flex": on_grid(flex_attention),
 }
-
-
-def choose_attention(kind: str, device_type: str) -> str:
-    """The form that is meant: ``auto`` is folded on CUDA, whose kernels are fused, and blocked elsewhere.
-
-    Returns:
-        A key of `ATTENTION`.
-    """
-    if kind == "auto":
-        return "folded" if device_type == "cuda" else "blocked"
-    return kind

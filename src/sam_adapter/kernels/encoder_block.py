@@ -39,7 +39,7 @@ def encoder_block(layer: Any, hidden_states: Tensor, attend: Attention, *, by_ro
 
 
 def can_go_by_rows(layer: Any, hidden_states: Tensor) -> bool:
-    """Whether `sam_adapter.kernels.frozen` can do a block: on a CPU, frozen, and with weights of the products' own type."""
+    """Whether `kernels.frozen` can do a block: on a CPU, frozen, and with weights of the products' own type."""
     weight = layer.mlp.lin1.weight
     on_cpu = hidden_states.device.type == "cpu"
     autocast = on_cpu and torch.is_autocast_enabled("cpu")

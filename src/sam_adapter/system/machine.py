@@ -13,7 +13,6 @@ import torch
 
 from ..config.options import AttentionKind, MachineOptions
 from ..errors import ConfigError
-from ..kernels.attention import choose_attention
 from .processes import keep_freed_memory
 
 try:
@@ -151,3 +150,14 @@ def _good_at_bfloat16(device: torch.device) -> bool:
         return False
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since PyTorch 2.11
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+
+
+def choose_attention(kind: str, device_type: str) -> str:
+    """The form that is meant: ``auto`` is folded on CUDA, whose kernels are fused, and blocked elsewhere.
+
+    Returns:
+        A key of `sam_adapter.kernels.attention.ATTENTION`.
+    """
+    if kind == "auto":
+        return "folded" if device_type == "cuda" else "blocked"
+    return kind

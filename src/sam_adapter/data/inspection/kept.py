@@ -4,12 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ... import __version__
 from ...annotations.folders import Record, list_pairs
 from ...annotations.reading.rules import ReadingRules
 from ...config.options import DataOptions
@@ -72,7 +72,7 @@ def state_of(options: DataOptions) -> str:
     files = [path for record in listing.records for path in (record.image, record.mask)]
     files += [*listing.images_without_mask, *listing.masks_without_image]
     files += [path for paths in listing.duplicates for path in paths]
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(version("sam-adapter").encode())
     for field in fields(DataOptions):
         if field.name != "faulty":  # what is done about faults changes nothing of what is found
             digest.update(f"{field.name}={getattr(options, field.name)}\n".encode())
