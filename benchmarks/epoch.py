@@ -23,7 +23,7 @@ from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.tasks.prompts import PromptMaker
 from sam_adapter.training.callbacks import AdapterKeeper, MetricsTable
-from sam_adapter.training.lightning_module import SegmentationTask
+from sam_adapter.training.lightning_module import TrainingModule
 from train_step import SIZES, model_folder
 
 
@@ -70,7 +70,7 @@ def watch(clock: Clock) -> None:
     clock.around(SamSegmenter, "encode", "image encoder, forward")
     clock.around(SamSegmenter, "decode", "prompt encoder and mask decoder, forward")
     clock.around(SamSegmenter, "full_logits", "logits to original size")
-    clock.around(SegmentationTask, "training_step", "loss and training scores")
+    clock.around(TrainingModule, "training_step", "loss and training scores")
     clock.around(_EvaluationLoop, "run", "validation, all of it", whole=True)
     clock.around(torch.Tensor, "backward", "backward")
     clock.around(torch.optim.AdamW, "step", "optimiser")

@@ -36,7 +36,7 @@ LAYERS = [
 """Folders and files of the package's root, lowest first: a file imports what is above it here, or its own folder."""
 
 ROOMS = {
-    "transformers": {"backbones"},
+    "transformers": {"backbones", "kernels"},
     "huggingface_hub": {"backbones"},
     "lightning": {"training", "data"},
     "albumentations": {"data"},

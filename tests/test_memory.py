@@ -10,8 +10,8 @@ from sam_adapter import TrainConfig, cli
 from sam_adapter.errors import ConfigError
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
-from sam_adapter.training.dry_run import memory_advised, next_rung, rehearse
-from sam_adapter.training.lightning_module import SegmentationTask
+from sam_adapter.training.dry_run import dry_run, memory_advised, next_saving
+from sam_adapter.training.lightning_module import TrainingModule
 
 CPU = Machine.choose(device="cpu", precision="32")
 
@@ -35,7 +35,7 @@ def run(pairs: Path, model: str, output: Path) -> TrainConfig:
 def test_every_rung_is_named_once_and_can_be_taken(pairs: Path, sam_folder: str, tmp_path: Path):
     config, machine, named = run(pairs, sam_folder, tmp_path), CPU, []
     for _ in range(10):
-        rung = next_rung(config, machine)
+        rung = next_saving(config, machine)
         named.append(rung)
         options = dict(re.findall(r"--([a-z-]+)(?: ([\w-]+))?", rung.split(" (")[0]))
         if "image-size" in options:
@@ -57,7 +57,7 @@ def test_every_rung_is_named_once_and_can_be_taken(pairs: Path, sam_folder: str,
         RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
     ],
 )
-def test_running_out_of_memory_is_answered_with_the_next_rung(error: RuntimeError, pairs: Path, tmp_path: Path):
+def test_running_out_of_memory_is_answered_with_the_next_saving(error: RuntimeError, pairs: Path, tmp_path: Path):
     config = run(pairs, "tiny", tmp_path).but(batch_size=1)
     advice = r"memory of the cpu .* Try next: --gradient-checkpointing"
     with pytest.raises(ConfigError, match=advice), memory_advised(config, CPU):
@@ -73,13 +73,13 @@ def test_a_dry_run_takes_the_runs_own_step_and_writes_nothing(
     pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     seen = []
-    losses = SegmentationTask.losses
+    losses = TrainingModule.losses
 
-    def noted(self: SegmentationTask, batch):
+    def noted(self: TrainingModule, batch):
         seen.append((len(batch), len(batch.prompts)))
         return losses(self, batch)
 
-    monkeypatch.setattr(SegmentationTask, "losses", noted)
+    monkeypatch.setattr(TrainingModule, "losses", noted)
     config = run(pairs, sam_folder, tmp_path / "run").but(dry_run=True)
     (tmp_path / "c.yaml").write_text(config.to_yaml())
     cli.main(["train", "--config", str(tmp_path / "c.yaml")])
@@ -92,7 +92,7 @@ def test_a_dry_run_takes_the_runs_own_step_and_writes_nothing(
 
 
 def test_a_rehearsed_epoch_is_its_steps_and_the_validation(pairs: Path, sam_folder: str, tmp_path: Path):
-    found = rehearse(run(pairs, sam_folder, tmp_path / "run"))
+    found = dry_run(run(pairs, sam_folder, tmp_path / "run"))
     assert found.batches == 2
     assert found.peak_bytes > 0
     steps = found.batches * (found.step_seconds + found.load_seconds)
@@ -108,9 +108,9 @@ def test_a_rehearsal_with_kept_embeddings_encodes_once(
         SamSegmenter, "encode", lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels)
     )
     config = run(pairs, sam_folder, tmp_path / "run").but(method="decoder", embedding_cache=tmp_path / "cache")
-    found = rehearse(config)
+    found = dry_run(config)
     assert encoded == [4, 4, 1]  # warming up, measured, the validation image; steps and validation encode nothing
     assert found.once_seconds > 0
     assert "Encoding the images once" in str(found)
     assert not (tmp_path / "cache").exists()
-    assert "Encoding" not in str(rehearse(config.but(embedding_cache=None)))
+    assert "Encoding" not in str(dry_run(config.but(embedding_cache=None)))

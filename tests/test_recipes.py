@@ -12,7 +12,7 @@ from sam_adapter.config.commands import TrainConfig
 from sam_adapter.data.augmentation import Augmentation
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
-from sam_adapter.training.lightning_module import SegmentationTask
+from sam_adapter.training.lightning_module import TrainingModule
 from test_golden import BASE, numbers, run_batch
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -37,7 +37,7 @@ def test_second_recipe_has_the_second_implementations_losses():
     segmenter = SamSegmenter.from_config(config)
     theirs = import_adapter(BASE, GOLDEN / "second_impl_partial.safetensors").trained_state()
     segmenter.load_trained_state({name: theirs[name] for name in segmenter.trained_state()})
-    task = SegmentationTask(segmenter, config, Machine.asked(config), images=2)
+    task = TrainingModule(segmenter, config, Machine.asked(config), images=2)
     optimizer, batch = task.optimizer(), run_batch(segmenter, boxes=True)
     for step in expected["steps"]:
         losses, terms, iou = task.losses(batch)

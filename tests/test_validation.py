@@ -27,7 +27,7 @@ from sam_adapter.tasks.metrics.thresholds import best_threshold, threshold_ious
 from sam_adapter.training.averaging import MovingAverage
 from sam_adapter.training.callbacks import AdapterKeeper
 from sam_adapter.training.epoch_means import EpochMeans
-from sam_adapter.training.lightning_module import SegmentationTask
+from sam_adapter.training.lightning_module import TrainingModule
 from sam_adapter.training.outcome import comparison, worse_than_frozen
 from sam_adapter.training.stopping import GracefulStop
 from training_runs import config, rows, weights
@@ -303,7 +303,7 @@ def test_probabilities_that_are_not_a_number_lie_above_no_threshold():
 def test_a_diverged_epoch_does_not_take_the_place_of_a_good_one(tmp_path: Path):
     keeper, written = AdapterKeeper(tmp_path, "loss", "min"), []
     keeper.write = lambda trainer, pl_module: written.append(keeper.epoch)
-    task = Mock(SegmentationTask, val_scores={"loss": 0.5})
+    task = Mock(TrainingModule, val_scores={"loss": 0.5})
     for epoch, scores in enumerate([{"loss": 0.5}, {}, {"loss": math.nan}, {"loss": 0.4}]):
         task.val_scores = scores  # of a loss that is NaN for every image there is no mean
         keeper.on_validation_end(Mock(sanity_checking=False, current_epoch=epoch), task)
@@ -315,7 +315,7 @@ def test_without_the_monitored_score_the_latest_is_kept(tmp_path: Path):
     keeper.write = lambda trainer, pl_module: written.append(keeper.epoch)
     for epoch in range(2):
         keeper.on_validation_end(
-            Mock(sanity_checking=False, current_epoch=epoch), Mock(SegmentationTask, val_scores={"empty": 3})
+            Mock(sanity_checking=False, current_epoch=epoch), Mock(TrainingModule, val_scores={"empty": 3})
         )
     assert written == [1, 2]
 

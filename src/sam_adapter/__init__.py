@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .config.commands import CheckConfig, ConvertConfig, EvaluateConfig, PredictConfig, TrainConfig
     from .data.inspection.inspect import inspect
     from .evaluation.evaluate import evaluate
-    from .prediction.folder import Predictor, predict
+    from .prediction.folder import predict
+    from .prediction.predictor import Predictor
     from .segmenter import SamSegmenter
     from .training.run import train
 
@@ -30,7 +31,7 @@ _HOMES = {
     "inspect": "data.inspection.inspect",
     "evaluate": "evaluation.evaluate",
     "SamSegmenter": "segmenter",
-    "Predictor": "prediction.folder",
+    "Predictor": "prediction.predictor",
     "predict": "prediction.folder",
     "train": "training.run",
 }

@@ -1,6 +1,10 @@
-"""What travels between rooms: one image's `Prompt` and `Sample`, a `Batch` of them, and the model's answer."""
+"""What travels between rooms: a `Query` about an image, a `Sample`, a `Batch` of them, and the model's `Output`.
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+Everything between the files and the scores is a list of queries: one question about one image each. Images may be asked
+any number of them, so a batch holds its queries one after another, with the position of each one's image.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -14,38 +18,35 @@ T = TypeVar("T")
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+VOID = 255
+"""Label of pixels about which an annotation says nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
     """What SAM is told about one image; all fields empty means no prompt.
 
-    The leading dimension ``N`` counts the masks that are asked for, one for each box or group of points.
-
     Attributes:
-        boxes: ``(N, 4)`` XYXY pixels.
-        points: ``(N, P, 2)`` XY pixels.
-        point_labels: ``(N, P)``, 1 foreground, 0 background, -1 padding.
-        mask_inputs: ``(N, 1, h, w)`` mask logits of an earlier answer, at a quarter of the encoder's input side.
+        box: ``(4,)`` XYXY pixels.
+        points: ``(P, 2)`` XY pixels.
+        point_labels: ``(P,)``, 1 foreground, 0 background, -1 padding.
+        mask_input: ``(1, h, w)`` mask logits of an earlier answer, at the side of the model's mask input.
     """
 
-    boxes: Tensor | None = None
+    box: Tensor | None = None
     points: Tensor | None = None
     point_labels: Tensor | None = None
-    mask_inputs: Tensor | None = None
-
-    def __len__(self) -> int:
-        given = next((value for value in self.tensors if value is not None), None)
-        return 1 if given is None else given.shape[0]
+    mask_input: Tensor | None = None
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """The four fields in order."""
-        return self.boxes, self.points, self.point_labels, self.mask_inputs
+        return self.box, self.points, self.point_labels, self.mask_input
 
     @property
     def kind(self) -> AskedKind:
         """What it says most exactly: the box, points, or nothing of the two."""
-        if self.boxes is not None:
+        if self.box is not None:
             return "box"
         return "none" if self.points is None else "points"
 
@@ -56,14 +57,14 @@ class Prompt:
 
     def scaled(self, x: float, y: float) -> Self:
         """The same prompt in an image whose width is ``x`` and height ``y`` times as large."""
-        boxes = None if self.boxes is None else self.boxes * self.boxes.new_tensor([x, y, x, y])
+        box = None if self.box is None else self.box * self.box.new_tensor([x, y, x, y])
         points = None if self.points is None else self.points * self.points.new_tensor([x, y])
-        return replace(self, boxes=boxes, points=points)
+        return replace(self, box=box, points=points)
 
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """A copy with every tensor changed."""
         changed = [None if value is None else change(value) for value in self.tensors]
-        names = ("boxes", "points", "point_labels", "mask_inputs")
+        names = ("box", "points", "point_labels", "mask_input")
         return replace(self, **dict(zip(names, changed, strict=True)))
 
     def to(self, device: torch.device | str) -> Self:
@@ -71,108 +72,201 @@ class Prompt:
         return self.with_each(lambda tensor: tensor.to(device))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """One question about one image, which one mask answers.
+
+    Attributes:
+        prompt: What the model is told, in pixels of the image.
+        label: Value in the label map of what is asked for.
+    """
+
+    prompt: Prompt = Prompt()
+    label: int = 1
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The ground truth of one image as a label map.
+
+    A query's target is made when it is asked for, in as many rows as are asked for: no stack of full-size masks is
+    ever held.
+
+    Attributes:
+        labels: ``(H, W)`` uint8, 0 is background and `VOID` says nothing.
+        has_void: Whether any pixel is void.
+    """
+
+    labels: Tensor
+    has_void: bool
+
+    @classmethod
+    def of(cls, labels: Tensor) -> Self:
+        """The annotation that a label map ``(H, W)`` means."""
+        return cls(labels, bool((labels == VOID).any()))
+
+    def target(self, label: int, rows: slice = slice(None)) -> Tensor:
+        """Where a label is: ``(rows, W)`` bool."""
+        return self.labels[rows] == label
+
+    def counted(self, rows: slice = slice(None)) -> Tensor | None:
+        """Where the ground truth says something: ``(rows, W)`` bool, or None for everywhere."""
+        return self.labels[rows] != VOID if self.has_void else None
+
+
+class Window(NamedTuple):
+    """The part of a picture that a sample shows, in pixels of the picture."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """What an image encoder gives for some images: named tensors, the images along their first dimension.
+
+    Attributes:
+        tensors: By name; SAM has ``image_embeddings`` ``(B, D, h, w)`` alone.
+    """
+
+    tensors: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with every tensor changed."""
+        return replace(self, tensors={name: change(tensor) for name, tensor in self.tensors.items()})
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """The images at some positions, which may repeat."""
+        if list(rows) == list(range(len(self))):
+            return self
+        return self.with_each(lambda tensor: tensor[rows])
+
+    @classmethod
+    def stack(cls, images: Sequence[Self]) -> Self:
+        """Single images, without the first dimension, side by side."""
+        return cls({name: torch.stack([one[name] for one in images]) for name in images[0].tensors})
+
+    def unstack(self) -> list[Self]:
+        """The images one by one, without the first dimension."""
+        return [self.with_each(lambda tensor, at=at: tensor[at]) for at in range(len(self))]
+
+
 class Sample(NamedTuple):
-    """One image as the data room hands it out.
+    """One image, or a window of it, as the data room hands it out.
 
     Attributes:
         index: Position in the data set.
         name: Relative path without extension.
-        pixel_values: ``(3, S, S)`` normalised input, or None when the embedding is given.
-        target: ``(K, H, W)`` bool ground truth at original size, or None when there is none.
-        prompts: What is asked about the image, in pixels of the original.
-        original_size: ``(H, W)``.
-        image_embedding: ``(D, h, w)`` of an earlier encoding, or None.
-        valid: ``(1, H, W)`` bool, False where the ground truth says nothing (void); None if every pixel counts.
-        weight: How much it counts in the loss, shared among its prompts; 0 if it only fills up a process.
+        pixel_values: ``(3, S, S)`` normalised input, or None when the encoded image is given.
+        annotation: The ground truth at original size, or None when there is none.
+        queries: What is asked about the image, in pixels of the original.
+        original_size: ``(H, W)`` of the image, or of the window.
+        encoded: What the encoder gave earlier, without the dimension of images, or None.
+        weight: How much it counts in the loss, shared among its queries; 0 if it only fills up a process.
+        window: The part of the picture that this is; None for all of it.
     """
 
     index: int
     name: str
     pixel_values: Tensor | None
-    target: Tensor | None
-    prompts: list[Prompt]
+    annotation: Annotation | None
+    queries: list[Query]
     original_size: Size
-    image_embedding: Tensor | None = None
-    valid: Tensor | None = None
+    encoded: EncodedImage | None = None
     weight: float = 1.0
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
     """Samples side by side; only what the model sees is stacked, as the originals differ in size.
 
-    Either ``pixel_values`` ``(B, 3, S, S)`` or ``image_embeddings`` ``(B, D, h, w)`` is given. ``valid`` holds for each
-    image where its ground truth counts, ``(1, H, W)`` bool, or None for everywhere.
-
-    ``prompts`` holds the prompts of all images one after another; images may have different numbers of them. For each
-    prompt ``image_index`` is the position of its image in the batch (left out: one prompt an image, in order) and
-    ``weight`` how much it counts in the loss (left out: 1 each); those of an image sum to 1, or to 0.
+    Attributes:
+        indices: Of the samples.
+        names: Of the samples.
+        pixel_values: ``(B, 3, S, S)``, or None when ``encoded`` is given.
+        annotations: Of the samples; None where there is no ground truth.
+        queries: Those of all images one after another; Q in all, of any number for each image.
+        original_sizes: Of the samples.
+        encoded: The images as the encoder gave them earlier, or None.
+        image_index: For each query the position of its image in the batch. Left out: one query an image, in order.
+        weight: How much each query counts in the loss; those of an image sum to 1, or to 0. Left out: 1 each.
     """
 
     indices: list[int]
     names: list[str]
     pixel_values: Tensor | None
-    targets: list[Tensor]
-    prompts: list[Prompt]
+    annotations: list[Annotation | None]
+    queries: list[Query]
     original_sizes: list[Size]
-    image_embeddings: Tensor | None = None
-    valid: list[Tensor | None] = field(default_factory=list)
+    encoded: EncodedImage | None = None
     image_index: list[int] = field(default_factory=list)
     weight: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "valid", self.valid or [None] * len(self.targets))
-        object.__setattr__(self, "image_index", self.image_index or list(range(len(self.prompts))))
-        object.__setattr__(self, "weight", self.weight or [1.0] * len(self.prompts))
-        if not len(self.prompts) == len(self.image_index) == len(self.weight):
+        object.__setattr__(self, "image_index", self.image_index or list(range(len(self.queries))))
+        object.__setattr__(self, "weight", self.weight or [1.0] * len(self.queries))
+        if not len(self.queries) == len(self.image_index) == len(self.weight):
             raise ValueError(
-                f"a batch needs an image_index and a weight for each prompt: got {len(self.prompts)} prompts, "
+                f"a batch needs an image_index and a weight for each query: got {len(self.queries)} queries, "
                 f"{len(self.image_index)} indices and {len(self.weight)} weights."
             )
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def for_prompts(self, values: Sequence[T]) -> list[T]:
-        """Values that belong to the images, repeated so that each prompt has its image's."""
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompt of each query."""
+        return [query.prompt for query in self.queries]
+
+    def for_queries(self, values: Sequence[T]) -> list[T]:
+        """Values that belong to the images, repeated so that each query has its image's."""
         return [values[at] for at in self.image_index]
 
     @classmethod
     def collate(cls, samples: list[Sample]) -> Self:
-        """Stack samples; targets stay a list, empty where there is no ground truth."""
+        """Put samples side by side."""
+        pixel_values = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
+        encoded = [sample.encoded for sample in samples if sample.encoded is not None]
         return cls(
             indices=[sample.index for sample in samples],
             names=[sample.name for sample in samples],
-            pixel_values=_stacked([sample.pixel_values for sample in samples]),
-            targets=[sample.target for sample in samples if sample.target is not None],
-            prompts=[prompt for sample in samples for prompt in sample.prompts],
+            pixel_values=torch.stack(pixel_values) if pixel_values else None,
+            annotations=[sample.annotation for sample in samples],
+            queries=[query for sample in samples for query in sample.queries],
             original_sizes=[sample.original_size for sample in samples],
-            image_embeddings=_stacked([sample.image_embedding for sample in samples]),
-            valid=[sample.valid for sample in samples if sample.target is not None],
-            image_index=[at for at, sample in enumerate(samples) for _ in sample.prompts],
-            weight=[sample.weight / len(sample.prompts) for sample in samples for _ in sample.prompts],
+            encoded=EncodedImage.stack(encoded) if encoded else None,
+            image_index=[at for at, sample in enumerate(samples) for _ in sample.queries],
+            weight=[sample.weight / len(sample.queries) for sample in samples for _ in sample.queries],
         )
 
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """A copy with every tensor changed."""
+        """A copy with every tensor changed, but for the prompts'."""
         return replace(
             self,
             pixel_values=None if self.pixel_values is None else change(self.pixel_values),
-            image_embeddings=None if self.image_embeddings is None else change(self.image_embeddings),
-            targets=[change(target) for target in self.targets],
-            prompts=[prompt.with_each(change) for prompt in self.prompts],
-            valid=[None if valid is None else change(valid) for valid in self.valid],
+            encoded=None if self.encoded is None else self.encoded.with_each(change),
+            annotations=[None if one is None else replace(one, labels=change(one.labels)) for one in self.annotations],
         )
 
     def to(self, device: torch.device | str) -> Self:
         """A copy on another device; from pinned memory to a GPU without waiting for it."""
         non_blocking = torch.device(device).type == "cuda"
-        return self.with_each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        queries = [replace(query, prompt=query.prompt.to(device)) for query in self.queries]
+        return replace(self.with_each(lambda tensor: tensor.to(device, non_blocking=non_blocking)), queries=queries)
 
     def pin_memory(self) -> Self:
         """A copy in page-locked memory, but for the small prompts; PyTorch's loaders ask for it by this name."""
-        pinned = replace(self, prompts=[], image_index=[], weight=[]).with_each(Tensor.pin_memory)
-        return replace(pinned, prompts=self.prompts, image_index=self.image_index, weight=self.weight)
+        return self.with_each(Tensor.pin_memory)
 
 
 def by_group(keys: Iterable[Hashable], compute: Callable[[list[int]], Iterable[T]]) -> list[T]:
@@ -192,35 +286,15 @@ def by_group(keys: Iterable[Hashable], compute: Callable[[list[int]], Iterable[T
     return [results[at] for at in range(len(results))]
 
 
-def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
-    given = [tensor for tensor in tensors if tensor is not None]
-    return torch.stack(given) if given else None
-
-
 class Output(NamedTuple):
-    """SAM's answer.
+    """The answers to some queries.
 
     Attributes:
-        mask_logits: For each image ``(N, h, w)`` low-resolution logits (``(N * 3, h, w)`` with multimask output).
-        iou_scores: For each image the predicted quality, ``(N,)`` (or ``(N * 3,)``).
+        mask_logits: ``(Q, M, h, w)`` low-resolution logits; M is 1, or 3 with multimask output.
+        iou_scores: ``(Q, M)`` predicted quality.
+        object_scores: ``(Q,)`` logits of whether the object is there, from families that say so.
     """
 
-    mask_logits: list[Tensor]
-    iou_scores: list[Tensor]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Masks for one image at its original size.
-
-    Attributes:
-        masks: ``(N, H, W)`` bool.
-        probabilities: ``(N, H, W)`` float32 from 0 to 1.
-        iou_scores: ``(N,)`` predicted quality of each mask.
-        mask_logits: ``(N, h, w)`` low-resolution logits, usable as `Prompt.mask_inputs`.
-    """
-
-    masks: Tensor
-    probabilities: Tensor
-    iou_scores: Tensor
     mask_logits: Tensor
+    iou_scores: Tensor
+    object_scores: Tensor | None = None

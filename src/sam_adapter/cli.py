@@ -243,9 +243,9 @@ def _check(config: CheckConfig) -> None:
 
 def _train(config: TrainConfig) -> None:
     if config.dry_run:
-        from .training.dry_run import rehearse
+        from .training.dry_run import dry_run
 
-        print(rehearse(config))
+        print(dry_run(config))
         return
     from .training.run import train
 

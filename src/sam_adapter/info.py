@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import torch
 
-from .backbones.sam import ALIASES, BUNDLED
+from .backbones.families import ALIASES, BUNDLED
 from .config.commands import InfoConfig
 from .errors import amount
 from .system.machine import Machine

@@ -80,18 +80,46 @@ class Preprocessing:
         height, width = self.input_size(original_size)
         return prompt.scaled(width / original_size[1], height / original_size[0])
 
-    def to_original_size(self, mask_logits: Tensor, original_size: Size) -> Tensor:
+    def to_original_size(self, mask_logits: Tensor, original_size: Size, rows: slice | None = None) -> Tensor:
         """Low-resolution logits → logits of every pixel of the original picture, as SAM's predictor does it.
 
         Args:
-            mask_logits: ``(B, K, h, w)`` over the whole square.
+            mask_logits: ``(B, h, w)`` over the whole square.
             original_size: ``(H, W)``.
+            rows: Rows of the original that are wanted; None gives all. Memory is taken for these alone.
 
         Returns:
-            ``(B, K, H, W)`` float32.
+            ``(B, rows, W)`` float32.
         """
-        side = (self.image_size, self.image_size)
-        height, width = self.input_size(original_size)
-        logits = functional.interpolate(mask_logits.float(), side, mode="bilinear", align_corners=False)
-        logits = logits[..., :height, :width]
-        return functional.interpolate(logits, original_size, mode="bilinear", align_corners=False)
+        side, (height, width) = self.image_size, self.input_size(original_size)
+        logits = mask_logits.float()[:, None]
+        if rows is None:
+            logits = functional.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
+            logits = logits[..., :height, :width]
+            return functional.interpolate(logits, original_size, mode="bilinear", align_corners=False)[:, 0]
+        # Of the square only those rows are made from which the wanted ones are.
+        first, last, weights = _source_rows(rows, height, original_size[0], logits.device)
+        low, high = int(first.min()), int(last.max()) + 1
+        square = _rows_of(logits, *_source_rows(slice(low, high), logits.shape[-2], side, logits.device), side)
+        return _rows_of(square[..., :width], first - low, last - low, weights, original_size[1])[:, 0]
+
+
+def _source_rows(rows: slice, source: int, wanted: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For some rows of a bilinear resize: the two rows of the source that each lies between, and the second's weight.
+
+    Args:
+        rows: Of the result, with start and stop.
+        source: Height of the source.
+        wanted: Height of the whole result.
+        device: Of the tensors.
+    """
+    place = (torch.arange(rows.start, rows.stop, device=device) + 0.5) * (source / wanted) - 0.5
+    place = place.clamp(min=0)
+    first = place.floor().long()
+    return first, (first + 1).clamp(max=source - 1), (place - first)[:, None]
+
+
+def _rows_of(logits: Tensor, first: Tensor, last: Tensor, weights: Tensor, width: int) -> Tensor:
+    """Rows ``(B, 1, rows, width)`` of a bilinear resize of ``(B, 1, h, w)``, see `_source_rows`."""
+    mixed = torch.lerp(logits[..., first, :], logits[..., last, :], weights)
+    return functional.interpolate(mixed, (len(first), width), mode="bilinear", align_corners=False)

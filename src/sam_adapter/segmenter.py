@@ -1,19 +1,18 @@
-"""SamSegmenter: backbone + method + preprocessing, from a batch of pictures and prompts to mask logits."""
+"""SamSegmenter: backbone + method + preprocessing, from a batch of pictures and queries to mask logits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from .annotations.reading.rules import ReadingRules
-from .backbones import SamBackbone, load_backbone
-from .batch import Batch, Output, Prompt, Size, by_group
+from .backbones import Backbone, load_backbone
+from .batch import Batch, EncodedImage, Output
 from .config.commands import TrainConfig, trained_parts
-from .config.options import AdapterOptions, AskedKind, Threshold
+from .config.options import AskedKind, Threshold
 from .errors import CheckpointError, ConfigError
-from .methods.base import MethodSettings, apply_method, parameter_table
-from .methods.sam_adapter.module import AdapterSettings
+from .methods.base import MethodSettings, apply_method, method_named, parameter_table
 from .preprocessing import Preprocessing
 from .system.machine import Machine
 
@@ -25,6 +24,7 @@ class SamSegmenter(nn.Module):
         backbone: The base model; its frozen state is set by the method.
         method: What is added and trained.
         preprocessing: How pictures become the encoder's input; its size must be the backbone's.
+        task: What it is asked; a key of `sam_adapter.config.registry.TASKS`.
         prompt: Kind of prompt it was trained with, for the user's information.
         threshold: Probability above which a pixel is foreground.
         best_thresholds: The best one on validation for each kind of prompt, where it is known.
@@ -33,10 +33,11 @@ class SamSegmenter(nn.Module):
 
     def __init__(
         self,
-        backbone: SamBackbone,
+        backbone: Backbone,
         method: MethodSettings,
         preprocessing: Preprocessing,
         *,
+        task: str = "binary",
         prompt: str = "box",
         threshold: float = 0.5,
         best_thresholds: Mapping[str, float] | None = None,
@@ -47,6 +48,7 @@ class SamSegmenter(nn.Module):
         self.backbone = backbone
         self.method = method
         self.preprocessing = preprocessing
+        self.task = task
         self.prompt = prompt
         self.threshold = threshold
         self.best_thresholds = dict(best_thresholds or {})
@@ -67,10 +69,10 @@ class SamSegmenter(nn.Module):
         method = MethodSettings(
             name=config.method,
             parts=trained_parts(config.method, config.parts),
-            adapter=adapter_settings(config, backbone.hidden_size) if config.method == "sam_adapter" else None,
+            adapter=method_named(config.method).settings(config, backbone),
         )
         preprocessing = Preprocessing(image_size=backbone.image_size, resize=config.resize)
-        return cls(backbone, method, preprocessing, prompt=config.prompt)
+        return cls(backbone, method, preprocessing, task=config.task, prompt=config.prompt)
 
     @classmethod
     def frozen(cls, model: str, *, preprocessing: Preprocessing | None = None, image_size: int | None = None) -> Self:
@@ -80,7 +82,7 @@ class SamSegmenter(nn.Module):
 
     @property
     def leaves_encoder(self) -> bool:
-        """See `MethodSettings.leaves_encoder`."""
+        """Whether images are encoded as the base does it, so that what the encoder gives can be kept."""
         return self.method.leaves_encoder
 
     @property
@@ -105,44 +107,35 @@ class SamSegmenter(nn.Module):
             raise ConfigError(f"threshold: the adapter has no best threshold for the prompt '{kind}' {known}")
         return self.best_thresholds[kind]
 
-    def encode(self, pixel_values: Tensor) -> Tensor:
-        """Image embeddings ``(B, D, h, w)`` of normalised input ``(B, 3, S, S)``."""
-        return self.backbone.encode(pixel_values, self.adapter)
+    def encode(self, pixel_values: Tensor, *, frozen: bool = False) -> EncodedImage:
+        """What the encoder gives for normalised input.
 
-    def decode(
-        self,
-        image_embeddings: Tensor,
-        prompts: Sequence[Prompt],
-        original_sizes: Sequence[Size],
-        *,
-        multimask: bool = False,
-    ) -> Output:
-        """Answer prompts, one for each image and in pixels of the original picture."""
-        scaled = [
-            self.preprocessing.prompt_to_input(prompt, size)
-            for prompt, size in zip(prompts, original_sizes, strict=True)
-        ]
-        return self.backbone.decode(image_embeddings, scaled, multimask=multimask)
+        Args:
+            pixel_values: ``(B, 3, S, S)``.
+            frozen: As the base does it, without what the method adds.
+        """
+        prompts = None if frozen or self.adapter is None else self.adapter.block_prompts(pixel_values)
+        return self.backbone.encode(pixel_values, prompts)
 
-    def forward(self, batch: Batch) -> Output:
-        """Low-resolution logits and predicted quality for every prompt of a batch."""
-        image_embeddings = batch.image_embeddings
-        if image_embeddings is None:
+    def forward(self, batch: Batch, *, multimask: bool = False, frozen: bool = False) -> Output:
+        """Answer the queries of a batch, of which there is at least one.
+
+        Args:
+            batch: Images, or what the encoder gave for them, and queries in pixels of the originals.
+            multimask: Three masks for each query instead of one.
+            frozen: See `encode`.
+        """
+        encoded = batch.encoded
+        if encoded is None:
             assert batch.pixel_values is not None
-            image_embeddings = self.encode(batch.pixel_values)
-        if batch.image_index != list(range(len(batch))):
-            image_embeddings = image_embeddings[batch.image_index]  # (prompts, D, h, w)
-        return self.decode(image_embeddings, batch.prompts, batch.for_prompts(batch.original_sizes))
-
-    def full_logits(self, output: Output, original_sizes: Sequence[Size]) -> list[Tensor]:
-        """Logits ``(N, H, W)`` in float32 at each picture's original size."""
-        low = output.mask_logits
-
-        def together(members: list[int]) -> Tensor:
-            stacked = torch.stack([low[at] for at in members])  # (n, N, h, w)
-            return self.preprocessing.to_original_size(stacked, original_sizes[members[0]])
-
-        return by_group(((size, one.shape) for one, size in zip(low, original_sizes, strict=True)), together)
+            encoded = self.encode(batch.pixel_values, frozen=frozen)
+        sizes = batch.for_queries(batch.original_sizes)
+        prompts = [
+            self.preprocessing.prompt_to_input(query.prompt, size)
+            for query, size in zip(batch.queries, sizes, strict=True)
+        ]
+        prepared = self.backbone.prepare(encoded)
+        return self.backbone.decode(prepared, prompts, batch.image_index, multimask=multimask)
 
     def train(self, mode: bool = True) -> Self:
         """Put into training mode only what is trained; frozen parts stay in eval mode."""
@@ -223,27 +216,4 @@ def known_thresholds(best_thresholds: Mapping[AskedKind, float] | Mapping[str, f
     return (
         f"(known: {known}). They are found on validation when an adapter is trained with that prompt; give a number "
         "instead."
-    )
-
-
-def adapter_settings(options: AdapterOptions, hidden_size: int) -> AdapterSettings:
-    """The preset's settings with the user's changes.
-
-    Args:
-        options: Preset and changes.
-        hidden_size: Channels of the encoder, on which the paper's widths depend.
-    """
-    paper = options.preset == "paper"
-    neck_prompt = not paper if options.neck_prompt is None else options.neck_prompt
-    return AdapterSettings(
-        tune_dim=options.tune_dim or (max(hidden_size // 32, 1) if paper else 192),
-        hidden_dim=options.hidden_dim or (max(hidden_size // 32, 1) if paper else 32),
-        high_frequency_rate=options.high_frequency_rate,
-        embedding_from=options.embedding_from or ("before_position" if paper else "after_position"),
-        neck_prompt=neck_prompt,
-        activation=options.activation,
-        use_high_frequency=options.use_high_frequency,
-        use_embedding=options.use_embedding,
-        share_up=options.share_up,
-        adapter_init=options.adapter_init or ("paper" if paper else "default"),
     )

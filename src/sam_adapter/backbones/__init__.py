@@ -1,5 +1,6 @@
-"""Segmentation models that adapters are made for; one file a family."""
+"""Base models that adapters are made for; one file a family."""
 
-from .sam import SamBackbone, load_backbone
+from .base import Backbone
+from .families import load_backbone
 
-__all__ = ["SamBackbone", "load_backbone"]
+__all__ = ["Backbone", "load_backbone"]

@@ -101,7 +101,7 @@ def _drawn(record: Record, rules: ReadingRules) -> np.ndarray:
     _outline(drawn, mask, colour if colour != COLOURS[3] else COLOURS[1])  # yellow is the box
     if not mask.any():
         return drawn
-    box = Prompt(boxes=torch.from_numpy(box_from_mask(mask))[None])
+    box = Prompt(box=torch.from_numpy(box_from_mask(mask)))
     return with_prompt(drawn, box.scaled(size[0] / mask.shape[1], size[1] / mask.shape[0]))
 
 

@@ -1,4 +1,4 @@
-"""The adapter on disk: ``adapter_config.json`` and ``adapter_model.safetensors``, self-describing and strict."""
+"""The adapter on disk: ``sam_adapter.json`` and ``sam_adapter.safetensors``, self-describing and strict."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..backbones import load_backbone
+from ..config.registry import TASKS, look_up
 from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
 from ..system.writing import write_tensors, written_beside
 from .description import Description, read_description
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "sam_adapter.json"
+WEIGHTS_FILE = "sam_adapter.safetensors"
+FORMER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+"""What the two were called before; the names are those of another library's adapters."""
 
 
 def save_adapter(
@@ -55,10 +58,11 @@ def save_adapter(
         },
         "preprocessing": asdict(segmenter.preprocessing),
         "reading": None if segmenter.reading is None else segmenter.reading.to_json(),
+        "task": segmenter.task,
         "prompt": segmenter.prompt,
         "threshold": segmenter.threshold,
         "best_thresholds": dict(thresholds),
-        "classes": ("foreground",),
+        "classes": look_up(TASKS, segmenter.task).class_names,
         "scores": _finite(scores),
         "frozen_scores": _finite(frozen_scores),
         "epoch": epoch,
@@ -105,7 +109,7 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
             f"the base of {folder} was '{base.name}': {error} If it lies elsewhere now, give its place as --model."
         ) from error
     except ConfigError as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: preprocessing.{error}") from error
+        raise CheckpointError(f"{adapter_files(folder)[0]}: preprocessing.{error}") from error
     if backbone.identity.sha256 != base.sha256:
         raise CheckpointError(
             f"{folder} was trained on the base '{base.name}' with SHA-256 {base.sha256}, but "
@@ -114,8 +118,9 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
     with torch.device("meta"):  # no memory for what the method adds until the file is known to fit it
         segmenter = SamSegmenter(
             backbone,
-            description.method_settings.carrying_spare(state),
+            description.method_settings.carrying_untrained(state, backbone),
             preprocessing,
+            task=description.task,
             prompt=description.prompt,
             threshold=description.threshold,
             best_thresholds={**description.best_thresholds},
@@ -124,8 +129,28 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
     try:
         segmenter.load_trained_state(state)
     except CheckpointError as error:
-        raise CheckpointError(f"{folder / WEIGHTS_FILE}: {error}") from error
+        raise CheckpointError(f"{adapter_files(folder)[1]}: {error}") from error
     return segmenter.train(False)
+
+
+def adapter_files(folder: Path) -> tuple[Path, Path]:
+    """Description and weights of an adapter, under their names or those of before.
+
+    Raises:
+        CheckpointError: If the folder is no adapter.
+    """
+    names = FORMER_FILES if _is_former(folder) else (CONFIG_FILE, WEIGHTS_FILE)
+    for name in names:
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"adapter: '{folder}' has no {name}. Expected a folder that 'sam-adapter train' (RUN/adapter) or "
+                "'sam-adapter convert' wrote."
+            )
+    return folder / names[0], folder / names[1]
+
+
+def _is_former(folder: Path) -> bool:
+    return not (folder / CONFIG_FILE).exists() and (folder / FORMER_FILES[0]).is_file()
 
 
 def read_adapter_config(folder: Path) -> Description:
@@ -134,13 +159,7 @@ def read_adapter_config(folder: Path) -> Description:
     Raises:
         CheckpointError: If the folder is no adapter, or its description is wrong or of a newer format.
     """
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise CheckpointError(
-                f"adapter: '{folder}' has no {name}. Expected a folder that 'sam-adapter train' (RUN/adapter) or "
-                "'sam-adapter convert' wrote."
-            )
-    return read_description(folder / CONFIG_FILE)
+    return read_description(adapter_files(folder)[0])
 
 
 def read_adapter_weights(folder: Path) -> dict[str, Tensor]:
@@ -149,7 +168,7 @@ def read_adapter_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If the file is damaged, or a value is not finite.
     """
-    path = folder / WEIGHTS_FILE
+    path = adapter_files(folder)[1]
     try:
         state = load_file(path)
     except Exception as error:  # safetensors raises its own types on broken files

@@ -1,20 +1,22 @@
-"""The schema of ``adapter_config.json``: every field with its type and range, and the way from older formats.
+"""The schema of ``sam_adapter.json``: every field with its type and range, and the way from older formats.
 
 Sizes are bounded here, before anything is built from them, so that no description can ask for more memory than a real
 adapter needs.
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..annotations.reading.rules import ReadingRules
-from ..config.options import Method, Part, PromptKind, Resize
+from ..config.options import Part, PromptKind, Resize
+from ..config.registry import METHODS, TASKS
 from ..errors import CheckpointError
-from ..methods.base import MethodSettings
-from ..methods.sam_adapter.module import AdapterSettings
+from ..methods.base import MethodSettings, method_named
 from ..preprocessing import Preprocessing
 
 FORMAT = 2
@@ -29,53 +31,45 @@ Level = Annotated[float, Field(ge=-1e6, le=1e6)]
 Spread = Annotated[float, Field(ge=1e-3, le=1e6)]
 
 
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def _among(names: tuple[str, ...]) -> Callable[[str], str]:
+    """A check that a value is one of some names."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"input should be one of {', '.join(names)}")
+        return value
+
+    return check
+
+
 class _Fields(BaseModel):
     """Fields that are all known, of exactly their type, and finite."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class _Adapter(_Fields):
-    """See `AdapterSettings`."""
-
-    tune_dim: Width
-    hidden_dim: Width
-    high_frequency_rate: Share
-    embedding_from: Literal["before_position", "after_position"]
-    neck_prompt: bool
-    activation: Literal["gelu", "relu", "silu"]
-    use_high_frequency: bool
-    use_embedding: bool
-    share_up: bool
-    adapter_init: Literal["default", "paper", "zero"]
-    misread_embedding: bool
-
-    @model_validator(mode="after")
-    def _has_an_input(self) -> Self:
-        if not (self.use_high_frequency or self.use_embedding):
-            raise ValueError("one of use_high_frequency and use_embedding must be true")
-        return self
-
-
 class _Method(_Fields):
-    """See `MethodSettings`."""
+    """See `MethodSettings`; the settings of what it adds are checked by `added_settings`."""
 
-    name: Literal[Method, "none"]
+    name: Annotated[str, AfterValidator(_among((*METHODS, "none")))]
     parts: Annotated[tuple[Part, ...], Field(max_length=3)]
-    adapter: _Adapter | None
+    adapter: dict[str, Any] | None
     carried: Annotated[tuple[Name, ...], Field(max_length=10_000)]
 
     @model_validator(mode="after")
     def _adapter_belongs_to_its_method(self) -> Self:
-        if (self.name == "sam_adapter") != (self.adapter is not None):
-            raise ValueError("method sam_adapter needs the settings of its adapter, and no other method has any")
+        if (method_named(self.name).settings_type is None) != (self.adapter is None):
+            raise ValueError("'adapter' has the settings of what the method adds, and is null if it adds nothing")
         return self
 
 
 class _Base(_Fields):
     """See `BaseIdentity`."""
 
-    family: Literal["sam"]
+    family: Annotated[str, Field(pattern="^[a-z0-9_.]{1,64}$")]
     name: Name
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -98,6 +92,7 @@ class Description(_Fields):
         base: The SAM it belongs to.
         preprocessing: How pictures become the encoder's input.
         reading: How files become pictures and masks; None for the program's own rules.
+        task: What it is asked.
         prompt: Kind of prompt it was trained with.
         threshold: Probability above which a pixel is foreground.
         best_thresholds: The best one on validation for each kind of prompt.
@@ -115,6 +110,7 @@ class Description(_Fields):
     base: _Base
     preprocessing: _Preprocessing
     reading: ReadingRules | None
+    task: Annotated[str, AfterValidator(_among(tuple(TASKS)))] = "binary"
     prompt: PromptKind
     threshold: Share
     best_thresholds: dict[Literal["box", "points", "none"], Share]
@@ -129,12 +125,9 @@ class Description(_Fields):
     @property
     def method_settings(self) -> MethodSettings:
         """How it was trained."""
-        adapter = self.method.adapter
+        method = self.method
         return MethodSettings(
-            name=self.method.name,
-            parts=self.method.parts,
-            adapter=AdapterSettings(**adapter.model_dump()) if adapter else None,
-            carried=self.method.carried,
+            name=method.name, parts=method.parts, adapter=added_settings(method), carried=method.carried
         )
 
     @property
@@ -166,13 +159,33 @@ def read_description(path: Path) -> Description:
         )
     for migrate in MIGRATIONS[found - 1 :]:
         values = migrate(values)
+    place = ""
     try:
         # As JSON, because there lists may stand for tuples while nothing else is converted.
-        return Description.model_validate_json(json.dumps(values))
+        description = Description.model_validate_json(json.dumps(values))
+        place = "method.adapter."
+        added_settings(description.method)
     except ValidationError as error:
-        problems = [_sentence(problem) for problem in error.errors(include_url=False, include_context=False)]
+        problems = [_sentence(one, place) for one in error.errors(include_url=False, include_context=False)]
         shown = [*problems[:20], *([f"and {len(problems) - 20} more."] if len(problems) > 20 else [])]
         raise CheckpointError("\n".join(f"{path}: {one}" for one in shown)) from error
+    return description
+
+
+def added_settings(method: _Method) -> Any:
+    """The settings of what a method adds, as its own type, of which every field must be given.
+
+    Raises:
+        ValidationError: If fields are missing, unknown, of a wrong type or out of range.
+    """
+    own = method_named(method.name).settings_type
+    if own is None or method.adapter is None:
+        return None
+    required = [(field.name, Any) for field in fields(own)]
+    TypeAdapter(make_dataclass("Given", required, namespace={"__pydantic_config__": _STRICT})).validate_python(
+        method.adapter
+    )
+    return TypeAdapter(own).validate_json(json.dumps(method.adapter))
 
 
 def _json_object(path: Path) -> dict[str, Any]:
@@ -187,13 +200,13 @@ def _json_object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _sentence(problem: Any) -> str:
+def _sentence(problem: Any, prefix: str) -> str:
     """One of pydantic's findings as a sentence."""
-    place = ".".join(str(part) for part in problem["loc"]) or "the description"
+    place = prefix + ".".join(str(part) for part in problem["loc"]) or "the description"
     message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "missing":
+    if problem["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return f"{place} is missing."
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{place} is not known."
     return f"{place}: {message[0].lower()}{message[1:]}, got {_shown(problem['input'])}."
 

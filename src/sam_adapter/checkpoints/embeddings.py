@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from ..annotations.folders import Record
 from ..annotations.reading.brightness import Brightness
 from ..config.commands import EvaluateConfig, TrainConfig
 from ..data.dataset import PairDataset, PictureDataset
-from ..data.embedding_file import write_embedding
+from ..data.embedding_file import write_encoded
 from ..data.loading import picture_loader, worker_count
 from ..errors import ConfigError, OutputError
 from ..segmenter import SamSegmenter
@@ -48,7 +49,8 @@ def embedding_files(
     Returns:
         Image and page to file.
     """
-    setting = f"{segmenter.backbone.identity.sha256} {segmenter.preprocessing} {brightness} {machine.precision}"
+    backbone = segmenter.backbone
+    setting = f"{backbone.family} {backbone.identity.sha256} {segmenter.preprocessing} {brightness} {machine.precision}"
     files = {}
     for record in records:
         start = f"{setting} {record.page} ".encode()
@@ -108,9 +110,10 @@ def encode_missing(
         if errors:
             raise errors[0]
         with machine.autocast():
-            embeddings = segmenter.encode(batch.to(segmenter.device).pixel_values)
-        for index, embedding in zip(batch.indices, embeddings.to(_dtype(machine)).cpu(), strict=True):
-            write_embedding(missing[index], embedding)
+            encoded = segmenter.encode(batch.to(segmenter.device).pixel_values)
+        dtype = _dtype(machine)
+        for index, one in zip(batch.indices, encoded.with_each(lambda x: x.to(dtype).cpu()).unstack(), strict=True):  # noqa: B023
+            write_encoded(missing[index], one)
         if progress is not None:
             progress(max(batch.indices) + 1, len(missing))
 
@@ -206,8 +209,8 @@ def _dtype(machine: Machine) -> torch.dtype:
 
 
 def _require_room(folder: Path, count: int, segmenter: SamSegmenter, machine: Machine) -> None:
-    side = segmenter.backbone.image_size // segmenter.backbone.patch_size
-    needed = count * segmenter.backbone.embedding_channels * side**2 * _dtype(machine).itemsize
+    numbers = sum(math.prod(shape) for shape in segmenter.backbone.encoded_shapes.values())
+    needed = count * numbers * _dtype(machine).itemsize
     require_writable(folder, "embedding_cache")
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)

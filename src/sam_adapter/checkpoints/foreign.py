@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..backbones import SamBackbone, load_backbone
+from ..backbones import Backbone, load_backbone
 from ..backbones import meta_names as meta
 from ..config.commands import ConvertConfig
 from ..errors import CheckpointError
@@ -71,7 +71,7 @@ def convert(config: ConvertConfig) -> SamSegmenter:
     return segmenter
 
 
-def _from_second(backbone: SamBackbone, state: Mapping[str, Tensor]) -> SamSegmenter:
+def _from_second(backbone: Backbone, state: Mapping[str, Tensor]) -> SamSegmenter:
     up = state["image_encoder.task_adapter_up.weight"]  # (C, R)
     high, embedding = "image_encoder.HFC_tune.", "image_encoder.patch_embed_tune."
     down = state["image_encoder.task_adapter_blocks.0.down_projection.weight"]  # (R, T)
@@ -89,13 +89,15 @@ def _from_second(backbone: SamBackbone, state: Mapping[str, Tensor]) -> SamSegme
         name = re.sub(r"image_encoder\.task_adapter_blocks\.(\d+)\.down_projection\.", r"adapter.down.\1.", name)
         named[name.replace("image_encoder.task_adapter_up.", "adapter.shared_up.")] = tensor
     ours = _sam_names(named)
-    method = MethodSettings(name="sam_adapter", parts=("mask_decoder",), adapter=settings).carrying_spare(ours)
+    method = MethodSettings(name="sam_adapter", parts=("mask_decoder",), adapter=settings).carrying_untrained(
+        ours, backbone
+    )
     segmenter = SamSegmenter(backbone, method, Preprocessing(image_size=backbone.image_size), prompt="box")
     segmenter.load_trained_state(ours)
     return segmenter
 
 
-def _from_paper(backbone: SamBackbone, state: Mapping[str, Tensor], source: str) -> SamSegmenter:
+def _from_paper(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> SamSegmenter:
     _require_same_encoder(backbone, state, source)
     up = state[f"{_PAPER}shared_mlp.weight"]  # (C, R)
     settings = AdapterSettings(
@@ -121,7 +123,7 @@ def _from_paper(backbone: SamBackbone, state: Mapping[str, Tensor], source: str)
     ours = _sam_names(named)
     method = MethodSettings(
         name="sam_adapter", parts=("mask_decoder",), adapter=settings, carried=tuple(_CARRIED.values())
-    ).carrying_spare(ours)
+    ).carrying_untrained(ours, backbone)
     preprocessing = Preprocessing(image_size=backbone.image_size, resize="squash")
     segmenter = SamSegmenter(backbone, method, preprocessing, prompt="none")
     segmenter.load_trained_state(ours)
@@ -140,14 +142,14 @@ def _image_size(state: Mapping[str, Tensor]) -> int:
     return state["image_encoder.pos_embed"].shape[1] * patch
 
 
-def _require_same_encoder(backbone: SamBackbone, state: Mapping[str, Tensor], source: str) -> None:
+def _require_same_encoder(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
     """The encoder in a full checkpoint was frozen, so it must be the base's."""
     theirs = {
         name: tensor
         for name, tensor in state.items()
         if name.startswith("image_encoder.") and not name.startswith(_PAPER)
     }
-    own = backbone.sam.state_dict()
+    own = {name.removeprefix("sam."): tensor for name, tensor in backbone.state_dict().items()}
     for name, tensor in meta.from_meta_names(theirs).items():
         if name not in own or own[name].shape != tensor.shape or not own[name].equal(tensor.float()):
             raise CheckpointError(

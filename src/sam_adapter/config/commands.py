@@ -25,6 +25,7 @@ from .options import (
     PromptOptions,
     Resize,
     Save,
+    TaskName,
     Threshold,
     parse_loss,
     possible_monitors,
@@ -70,6 +71,8 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     resize: Resize = "pad"
     """'pad': longest side to the image size, zeros at the right and bottom, as SAM does. 'squash': both sides, as
     the paper does."""
+    task: TaskName = "binary"
+    """What is asked of pictures: 'binary' is one foreground mask each."""
     method: Method = "sam_adapter"
     """What is added and trained: the SAM-Adapter, parts of SAM as they are, or all of SAM."""
     parts: tuple[Part, ...] | None = None

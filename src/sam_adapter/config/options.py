@@ -9,14 +9,20 @@ import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from ..errors import ConfigError
 from .ranges import range_problem, shortened
+from .registry import LOSSES, METHODS, TASKS
 
-Method = Literal["sam_adapter", "decoder", "full"]
+if TYPE_CHECKING:
+    Method = str
+    TaskName = str
+else:
+    Method = Literal[tuple(METHODS)]
+    TaskName = Literal[tuple(TASKS)]
 Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
 AskedKind = Literal["box", "points", "none"]
 PromptKind = Literal["box", "points", "none", "mixed"]
@@ -41,7 +47,6 @@ Save = Literal["masks", "overlays", "probabilities"]
 Threshold = float | Literal["best"]
 
 ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
-LOSSES = ("bce", "balanced_bce", "iou", "dice")
 ALL_PARTS: tuple[Part, ...] = ("mask_decoder", "prompt_encoder", "image_encoder")
 
 

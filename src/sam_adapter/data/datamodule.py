@@ -17,8 +17,9 @@ from ..config.options import DataOptions
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from ..system.processes import is_main_process
+from ..tasks.base import Task
 from .augmentation import Augmentation
-from .dataset import PairDataset, prompt_maker
+from .dataset import PairDataset
 from .inspection.copies import near_copies
 from .inspection.findings import Inspection, Remark
 from .inspection.kept import inspect_once, keep, state_of
@@ -81,8 +82,8 @@ class PairDataModule(lightning.LightningDataModule):
                 log.warning("%s", remark.in_words())
         log.info("%d training pairs, %d validation pairs", len(self.train_records), len(self.val_records))
 
-    def prepare(self, preprocessing: Preprocessing) -> None:
-        """Make the data sets, once it is known what input the model takes."""
+    def prepare(self, preprocessing: Preprocessing, task: Task) -> None:
+        """Make the data sets, once it is known what input the model takes and what is asked."""
         config = self.config
         pairs = [(record, self.looks[record]) for record in self.train_records]
         for remark in tiny_object_remarks(pairs, image_size=preprocessing.image_size):
@@ -90,16 +91,16 @@ class PairDataModule(lightning.LightningDataModule):
         self.train_set = PairDataset(
             self.train_records,
             preprocessing,
-            prompt_maker(config, training=True),
+            task,
+            training=True,
             reading=self.reading,
             augmentation=self.augmentation,
             seed=config.seed,
         )
         self.val_set = None
         if self.val_records:
-            maker = prompt_maker(config, training=False)
             self.val_set = PairDataset(
-                self.val_records, preprocessing, maker, reading=self.val_reading, seed=config.seed
+                self.val_records, preprocessing, task, reading=self.val_reading, seed=config.seed
             )
 
     @property

@@ -13,26 +13,12 @@ from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.decoding import MOST_PIXELS
 from ..annotations.reading.files import read_image, read_mask
 from ..annotations.reading.rules import ReadingRules
-from ..batch import Batch, Prompt, Sample
-from ..config.options import PromptOptions
+from ..batch import VOID, Annotation, Batch, EncodedImage, Prompt, Query, Sample
 from ..errors import DataError
 from ..preprocessing import Preprocessing
-from ..tasks.prompts import PromptMaker
+from ..tasks.base import Task
 from .augmentation import Augmentation
-from .embedding_file import read_embedding
-
-
-def prompt_maker(options: PromptOptions, *, training: bool) -> PromptMaker:
-    """The prompts that a configuration asks for."""
-    return PromptMaker(
-        kind=options.prompt,
-        box_scale=options.box_scale,
-        box_jitter=options.box_jitter,
-        positive_points=options.positive_points,
-        negative_points=options.negative_points,
-        count=options.training_prompts if training else 1,
-        training=training,
-    )
+from .embedding_file import read_encoded
 
 
 class PairDataset(Dataset[Sample]):
@@ -44,20 +30,22 @@ class PairDataset(Dataset[Sample]):
     Args:
         records: The pairs.
         preprocessing: Picture to encoder input.
-        prompt_maker: Mask to prompt.
+        task: Annotation to queries.
+        training: Whether queries are drawn for training, or are those that scores are taken of.
         reading: What mask values mean, and the scale of deep pictures; without a table each mask is judged alone.
         augmentation: Changes image and mask together; None for evaluation.
         seed: Seed of everything random.
-        embeddings: Image and page to the file of its embedding; it is handed out and the image is not read. None reads
-            all.
+        embeddings: Image and page to the file of what the encoder gave for it; that is handed out and the image is not
+            read. None reads all.
     """
 
     def __init__(
         self,
         records: list[Record],
         preprocessing: Preprocessing,
-        prompt_maker: PromptMaker,
+        task: Task,
         *,
+        training: bool = False,
         reading: ReadingRules | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 0,
@@ -65,7 +53,8 @@ class PairDataset(Dataset[Sample]):
     ) -> None:
         self.records = records
         self.preprocessing = preprocessing
-        self.prompt_maker = prompt_maker
+        self.task = task
+        self.training = training
         self.reading = reading or ReadingRules()
         self.augmentation = augmentation
         self.seed = seed
@@ -112,8 +101,8 @@ class PairDataset(Dataset[Sample]):
         augmentation_seed = 0 if self.augmentation is None else int(rng.integers(2**31))
         if self.embeddings is not None:
             mask, valid = self._mask(record)
-            embedding = read_embedding(self.embeddings[record.picture])
-            return self._sample(index, mask, valid, rng, image_embedding=embedding)
+            encoded = read_encoded(self.embeddings[record.picture])
+            return self._sample(index, mask, valid, rng, encoded=encoded)
         image, mask, valid = self.pair(index)
         if self.augmentation is not None:
             image, mask, valid = self.augmentation(image, mask, valid, seed=augmentation_seed)
@@ -127,17 +116,18 @@ class PairDataset(Dataset[Sample]):
         rng: np.random.Generator,
         *,
         pixel_values: Tensor | None = None,
-        image_embedding: Tensor | None = None,
+        encoded: EncodedImage | None = None,
     ) -> Sample:
+        annotation = annotated(mask, valid)
+        ask = self.task.training_queries if self.training else self.task.evaluation_queries
         return Sample(
             index=index,
             name=self.records[index].name,
             pixel_values=pixel_values,
-            target=torch.from_numpy(mask)[None],
-            prompts=self.prompt_maker(mask, rng, valid),
+            annotation=annotation,
+            queries=ask(annotation, rng),
             original_size=(mask.shape[0], mask.shape[1]),
-            image_embedding=image_embedding,
-            valid=None if valid is None else torch.from_numpy(valid)[None],
+            encoded=encoded,
         )
 
 
@@ -184,10 +174,18 @@ class PictureDataset(Dataset[Sample | DataError]):
             index=index,
             name=str(path),
             pixel_values=self.preprocessing.pixel_values(image),
-            target=None,
-            prompts=[self.prompts.get(path, Prompt())],
+            annotation=None,
+            queries=[Query(prompt=self.prompts.get(path, Prompt()))],
             original_size=(image.shape[0], image.shape[1]),
         )
+
+
+def annotated(mask: np.ndarray, valid: np.ndarray | None) -> Annotation:
+    """The annotation that a mask ``(H, W)`` bool means, void where ``valid`` ``(H, W)`` bool is False."""
+    labels = mask.astype(np.uint8)
+    if valid is not None:
+        labels[~valid] = VOID
+    return Annotation(torch.from_numpy(labels), has_void=valid is not None and not valid.all())
 
 
 def collate_pictures(items: list[Sample | DataError]) -> tuple[Batch | None, list[DataError]]:

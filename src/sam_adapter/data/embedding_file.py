@@ -1,30 +1,27 @@
-"""One image embedding as a file of its own."""
+"""What the encoder gave for one image, as a file of its own."""
 
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from ..batch import EncodedImage
 from ..errors import DataError
 from ..system.writing import write_tensors
 
-NAME = "image_embedding"
-"""Name of the tensor in the file."""
+
+def write_encoded(path: Path, encoded: EncodedImage) -> None:
+    """Write the tensors of one image, without the dimension of images; folders are made."""
+    write_tensors(path, {name: one.contiguous() for name, one in encoded.tensors.items()}, durable=False)
 
 
-def write_embedding(path: Path, embedding: Tensor) -> None:
-    """Write an image embedding ``(D, h, w)``; folders are made."""
-    write_tensors(path, {NAME: embedding.contiguous()}, durable=False)
-
-
-def read_embedding(path: Path) -> Tensor:
-    """An image embedding ``(D, h, w)`` that was kept on disk, memory-mapped.
+def read_encoded(path: Path) -> EncodedImage:
+    """The tensors of one image that were kept on disk, memory-mapped.
 
     Raises:
         DataError: If the file is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return file.get_tensor(NAME)
+            return EncodedImage({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read as an image embedding ({error}); delete it.") from error

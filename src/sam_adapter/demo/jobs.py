@@ -144,7 +144,7 @@ def train_and_score(config: DemoConfig, method: Literal["sam_adapter", "decoder"
 def score_frozen(config: DemoConfig) -> tuple[dict[str, float], list[Row]]:
     """Scores on plain scenes with a box; rows on camouflage, those without any model before them."""
     from .. import evaluate
-    from ..backbones.sam import BUNDLED
+    from ..backbones.families import BUNDLED
 
     places = Places(config.output)
     rows = _box_fill(places.test)

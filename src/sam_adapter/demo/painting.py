@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from SAMADAPTERNEW.demo.textures import FloatMap, cut, pick, texture_bank
+
+from sam_adapter.demo.textures import FloatMap, cut, pick, texture_bank
 
 COARSE = ("fractal", "cloud")
 FINE = ("grain", "brushed", "stripes", "spots", "veins", "leaves", "weave", "fractal")

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from SAMADAPTERNEW.demo.painting import (
+
+from sam_adapter.demo.painting import (
     COARSE,
     Colour,
     Picture,
@@ -27,9 +28,9 @@ from SAMADAPTERNEW.demo.painting import (
     surface,
     tint,
 )
-from SAMADAPTERNEW.demo.shapes import silhouette
-from SAMADAPTERNEW.demo.textures import FloatMap, Texture, cut, pick, texture_bank
-from SAMADAPTERNEW.system.writing import written_beside
+from sam_adapter.demo.shapes import silhouette
+from sam_adapter.demo.textures import FloatMap, Texture, cut, pick, texture_bank
+from sam_adapter.system.writing import written_beside
 
 SceneKind = Literal["plain", "camouflage", "shadow"]
 DISGUISES = ("grain", "brushed", "stripes", "spots", "veins", "leaves", "weave")

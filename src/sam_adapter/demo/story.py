@@ -132,7 +132,7 @@ def _boxes(places: Places, scores: str) -> dict[str, Any]:
 
 
 def _box_prompt(box: list[float]) -> Prompt:
-    return Prompt(boxes=torch.tensor([box]))
+    return Prompt(box=torch.tensor(box))
 
 
 def _plain_pictures(places: Places) -> list[Picture]:

@@ -32,8 +32,8 @@ def score_baselines(dataset: PairDataset, prompts: Mapping[int, Sequence[Prompt]
     for index, asked in prompts.items():
         image, mask, valid = dataset.pair(index)
         for prompt in asked:
-            if prompt.boxes is not None:
-                name, answer = "fill_box", filled_box(prompt.boxes[0].tolist(), mask.shape)
+            if prompt.box is not None:
+                name, answer = "fill_box", filled_box(prompt.box.tolist(), mask.shape)
             elif prompt.points is None:
                 name, answer = "otsu", otsu_mask(image)
             else:

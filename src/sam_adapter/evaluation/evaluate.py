@@ -15,19 +15,21 @@ from ..checkpoints.adapter import load, read_adapter_config
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
 from ..config.commands import EvaluateConfig
 from ..config.options import ASKED_KINDS, AskedKind, asked_kinds
-from ..data.dataset import PairDataset, prompt_maker
+from ..config.registry import METRICS, TASKS, look_up
+from ..data.dataset import PairDataset
 from ..data.inspection.inspect import inspect
 from ..errors import ConfigError
 from ..segmenter import SamSegmenter, known_thresholds
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable, written_beside
+from ..tasks.base import Task
 from ..tasks.metrics import OverlapMetrics, is_empty
 from .baselines import BASELINES, score_baselines
 from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_images
 
 log = logging.getLogger(__name__)
 
-COLUMNS: tuple[str, ...] = ("name", "model", "prompt", "iou", "dice", "mae", "ber", "tp", "fp", "fn", "tn")
+COLUMNS: tuple[str, ...] = ("name", "model", "prompt", *METRICS, "ber", "tp", "fp", "fn", "tn")
 """Of per_image.csv."""
 
 
@@ -157,10 +159,10 @@ def prompts_as_json(
 
 
 def _prompt_as_json(prompt: Prompt) -> dict[str, Any]:
-    if prompt.boxes is not None:
-        return {"box": prompt.boxes[0].tolist()}
+    if prompt.box is not None:
+        return {"box": prompt.box.tolist()}
     if prompt.points is not None and prompt.point_labels is not None:
-        return {"points": prompt.points[0].tolist(), "labels": prompt.point_labels[0].tolist()}
+        return {"points": prompt.points.tolist(), "labels": prompt.point_labels.tolist()}
     return {}
 
 
@@ -182,8 +184,8 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
 
 
 def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:
-    maker = prompt_maker(config, training=False)
-    return PairDataset(records, segmenter.preprocessing, maker, reading=segmenter.reading, seed=config.seed)
+    task: Task = look_up(TASKS, segmenter.task).from_options(config)
+    return PairDataset(records, segmenter.preprocessing, task, reading=segmenter.reading, seed=config.seed)
 
 
 def _require_thresholds(config: EvaluateConfig) -> None:
@@ -234,5 +236,5 @@ def _write_per_image(path: Path, records: Sequence[Record], models: Mapping[str,
                 row: dict[str, Any] = {"name": records[index].name, "model": model, "prompt": kind, **scores}
                 row |= {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
                 if is_empty(scores):
-                    row |= dict.fromkeys(("iou", "dice", "mae", "ber"), "")
+                    row |= dict.fromkeys((*METRICS, "ber"), "")
                 writer.writerow(row)

@@ -133,10 +133,10 @@ def _with_curves(
 ) -> list[tuple[str, Scoring, AskedKind, ThresholdCurve]]:
     """Title, scoring, kind and curve of each kind that each model was asked with."""
     return [
-        (one.name if len(kinds) == 1 else f"{one.name}, {IN_WORDS[kind]}", one, kind, one.curves[kind])
+        (one.name if len(kinds) == 1 else f"{one.name}, {IN_WORDS[kind]}", one, kind, curves[kind])
         for kind in kinds
         for one in scorings
-        if kind in one.curves
+        if kind in (curves := one.metrics.curves or {})
     ]
 
 

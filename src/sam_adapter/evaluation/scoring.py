@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..batch import Batch, Prompt
 from ..config.commands import EvaluateConfig
@@ -14,7 +13,8 @@ from ..data.dataset import PairDataset
 from ..data.loading import scoring_loader, worker_count
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
-from ..tasks.metrics import OverlapMetrics, ThresholdCurve, is_empty, score, threshold_ious
+from ..tasks.metrics import OverlapMetrics, is_empty
+from ..tasks.pixels import sum_over_pixels
 
 Progress = Callable[[int, int], None]
 Thresholds = Mapping[AskedKind, float]
@@ -31,9 +31,8 @@ class Scoring:
         method: What was trained.
         image_size: Side of the encoder's input.
         thresholds: Those that the scores were taken at.
-        metrics: Its scores.
+        metrics: Its scores, and for a report those at every threshold.
         prompts: What each image was asked with, by index, in pixels of the original.
-        curves: Scores at every threshold for each kind of prompt; only collected for a report.
         masks: Predictions ``(H, W)`` for the images that a report shows, by index and kind of prompt.
     """
 
@@ -44,37 +43,7 @@ class Scoring:
     thresholds: Thresholds
     metrics: OverlapMetrics
     prompts: dict[int, list[Prompt]] = field(default_factory=dict)
-    curves: dict[AskedKind, ThresholdCurve] = field(default_factory=dict)
     masks: dict[tuple[int, AskedKind], np.ndarray] = field(default_factory=dict)
-
-
-def score_batch(
-    metrics: OverlapMetrics,
-    batch: Batch,
-    logits: list[Tensor],
-    thresholds: Thresholds,
-    losses: Tensor | None = None,
-    *,
-    search_thresholds: bool = False,
-) -> None:
-    """Add the scores of a batch; the one place where training and evaluation meet.
-
-    Args:
-        metrics: Collects them.
-        batch: With ground truth.
-        logits: For each prompt ``(1, H, W)`` at original size.
-        thresholds: For each kind of prompt.
-        losses: Of each prompt ``(Q,)``, if they are to be averaged too.
-        search_thresholds: Whether the best thresholds are looked for.
-    """
-    for position, (one, prompt, at) in enumerate(zip(logits, batch.prompts, batch.image_index, strict=True)):
-        probabilities, target, valid = one.sigmoid(), batch.targets[at], batch.valid[at]
-        row = score(probabilities, target, thresholds[prompt.kind], valid=valid)[0]
-        loss = None if losses is None else losses[position]
-        ious = None
-        if search_thresholds:
-            ious = threshold_ious(probabilities[0], target[0], None if valid is None else valid[0])
-        metrics.update(batch.indices[at], row, kind=prompt.kind, loss=loss, ious=ious)
 
 
 @torch.inference_mode()
@@ -102,7 +71,7 @@ def score_records(
     Returns:
         The scores, and the prompts that each image was asked with; no masks yet.
     """
-    metrics = OverlapMetrics().to(machine.device)
+    metrics = dataset.task.metrics(thresholds, curves=config.report).to(machine.device)
     scoring = Scoring(
         name=name,
         base=segmenter.backbone.identity.name,
@@ -114,16 +83,18 @@ def score_records(
     pin = machine.device.type == "cuda"
     loader = scoring_loader(dataset, batch_size=config.batch_size, workers=worker_count(config.workers), pin=pin)
     batch: Batch
+    done = 0
     for batch in loader:
-        for at, prompt in zip(batch.image_index, batch.prompts, strict=True):
-            scoring.prompts.setdefault(batch.indices[at], []).append(prompt)
-        batch = batch.to(machine.device)
-        logits = _answers(segmenter, batch, machine)
-        score_batch(metrics, batch, logits, thresholds)
-        if config.report:
-            _add_to_curves(scoring.curves, batch, logits)
+        for at, query in zip(batch.image_index, batch.queries, strict=True):
+            scoring.prompts.setdefault(batch.indices[at], []).append(query.prompt)
+        if batch.queries:
+            batch = batch.to(machine.device)
+            with machine.autocast():
+                logits = dataset.task.mask_logits(segmenter(batch))
+            metrics.collect(batch, sum_over_pixels(logits, batch, segmenter.preprocessing, metrics.reduces(batch)))
+        done += len(batch)
         if progress is not None:
-            progress(len(scoring.prompts), len(dataset))
+            progress(done, len(dataset))
     return scoring
 
 
@@ -135,8 +106,11 @@ def predict_masks(
     masks = {}
     for index in indices:
         batch = Batch.collate([dataset[index]]).to(machine.device)
-        for prompt, logits in zip(batch.prompts, _answers(segmenter, batch, machine), strict=True):
-            masks[index, prompt.kind] = (logits.sigmoid()[0] > thresholds[prompt.kind]).cpu().numpy()
+        with machine.autocast():
+            output = segmenter(batch)
+        predictions = dataset.task.predictions(batch, output, segmenter.preprocessing, thresholds)
+        for query, prediction in zip(batch.queries, predictions, strict=True):
+            masks[index, query.prompt.kind] = prediction.mask().numpy()
     return masks
 
 
@@ -161,17 +135,3 @@ def telling_images(metrics: OverlapMetrics, count: int = 3) -> dict[int, str]:
     for index in ranked[-number:]:
         found.setdefault(index, "best")
     return found | {index: "false alarm" for index in alarms[:count] if images[index]["fp"]}
-
-
-def _answers(segmenter: SamSegmenter, batch: Batch, machine: Machine) -> list[Tensor]:
-    """Logits ``(1, H, W)`` at original size for each prompt of a batch that is on the machine's device."""
-    with machine.autocast():
-        output = segmenter(batch)
-    return segmenter.full_logits(output, batch.for_prompts(batch.original_sizes))
-
-
-def _add_to_curves(curves: dict[AskedKind, ThresholdCurve], batch: Batch, logits: list[Tensor]) -> None:
-    for one, prompt, at in zip(logits, batch.prompts, batch.image_index, strict=True):
-        valid = batch.valid[at]
-        curve = curves.setdefault(prompt.kind, ThresholdCurve())
-        curve.update(one.sigmoid()[0], batch.targets[at][0], None if valid is None else valid[0])

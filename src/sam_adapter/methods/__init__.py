@@ -1,1 +1,1 @@
-"""Methods of adaptation."""
+"""Methods of adaptation; one file or folder a method."""

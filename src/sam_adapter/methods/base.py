@@ -1,26 +1,26 @@
-"""Methods of adaptation: what each adds to a SAM and which parts of it are trained; everything else stays frozen."""
+"""The contract of a method of adaptation: what it adds to a base model and which parts of that it trains.
 
+A method is one file with a subclass of `Method`, and a line in `sam_adapter.config.registry.METHODS`.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
-from torch import nn
+from torch import Tensor, nn
 
-from ..backbones import SamBackbone
-from ..config.options import Method, Part
-from .sam_adapter.module import AdapterSettings, SamAdapter
+from ..backbones import Backbone
+from ..backbones.base import BlockPrompts
+from ..config.options import AdapterOptions, Part
+from ..config.registry import METHODS, look_up
 
-_SAM = "backbone.sam."
-SPARE = tuple(
-    f"{_SAM}{name}."
-    for name in (
-        "mask_decoder.iou_prediction_head",
-        *(f"mask_decoder.output_hypernetworks_mlps.{mask}" for mask in (1, 2, 3)),
-        "prompt_encoder.mask_embed",
-    )
-)
-"""How the names of tensors begin that no loss reaches: the predicted quality, the three masks beside the one that is
-trained, and what reads an earlier mask. They stay as the base has them."""
+BACKBONE = "backbone."
+"""How the names of a base model's tensors begin in adapter files."""
+ENCODER: Part = "image_encoder"
+ENCODER_MODULE = ".vision_encoder."
+"""What `transformers` calls it in every family."""
+ALL_PARTS: tuple[Part, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,41 +28,77 @@ class MethodSettings:
     """A method with everything that defines it; stored with the weights.
 
     Attributes:
-        name: ``sam_adapter``, ``decoder`` or ``full``; ``none`` is SAM as it is.
-        parts: Parts of SAM that are trained themselves.
-        adapter: Settings of the SAM-Adapter, for the method that has one.
+        name: A key of `METHODS`; ``none`` is the base as it is.
+        parts: Parts of the base that are trained themselves.
+        adapter: Settings of what the method adds, of its `Method.settings_type`; None if it adds nothing.
         carried: Names of frozen tensors that differ from the base and are saved too (imported checkpoints, and adapters
-            written before `SPARE` tensors were frozen).
+            written before `Backbone.untrained` ones were frozen).
     """
 
-    name: Method | str = "none"
+    name: str = "none"
     parts: tuple[Part, ...] = ()
-    adapter: AdapterSettings | None = None
-    carried: tuple[str, ...] = field(default=())
+    adapter: Any = None
+    carried: tuple[str, ...] = ()
 
     @property
     def leaves_encoder(self) -> bool:
-        """Whether images are encoded as the base does it, so that their embeddings can be kept."""
-        changed = any(name.startswith(f"{_SAM}vision_encoder.") for name in self.carried)
-        return self.adapter is None and "image_encoder" not in self.parts and not changed
+        """Whether images are encoded as the base does it, so that what the encoder gives can be kept."""
+        changed = any(ENCODER_MODULE in name for name in self.carried)
+        return self.adapter is None and ENCODER not in self.parts and not changed
 
     @property
     def some_untouched(self) -> bool:
         """Whether a loss may leave trained tensors without a gradient.
 
         The prompt encoder has tensors for each kind of point and corner; a batch touches those that its prompts have.
-        Everything else that a method trains, but for `SPARE`, takes part in every answer.
+        Everything else that a method trains, but for `Backbone.untrained`, takes part in every answer.
         """
         return "prompt_encoder" in self.parts
 
-    def carrying_spare(self, names: Iterable[str]) -> Self:
-        """The settings with which a file that holds these tensors can be loaded, `SPARE` ones among them."""
-        spare = sorted(name for name in names if name.startswith(SPARE) and name not in self.carried)
-        return replace(self, carried=(*self.carried, *spare))
+    def carrying_untrained(self, names: Iterable[str], backbone: Backbone) -> Self:
+        """The settings with which a file that holds these tensors can be loaded, also `Backbone.untrained` ones."""
+        own = untrained_names(backbone)
+        more = sorted(name for name in names if name.startswith(own) and name not in self.carried)
+        return replace(self, carried=(*self.carried, *more))
 
 
-def apply_method(settings: MethodSettings, backbone: SamBackbone) -> SamAdapter | None:
-    """Freeze a backbone but for the parts that a method trains, and make what the method adds.
+class Method(ABC):
+    """What is added to a base model, and made from which options."""
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type | None] = None
+    """Dataclass of all that defines what is added; its fields' types and ranges are checked when a file is read."""
+
+    def settings(self, options: AdapterOptions, backbone: Backbone) -> Any:
+        """What the options mean for a base: an instance of ``settings_type``, or None."""
+        return None
+
+    def added(self, settings: Any, backbone: Backbone) -> "Added | None":
+        """Make what is added to a base, or None."""
+        return None
+
+
+class Added(nn.Module, ABC):
+    """Modules that a method adds; its parameters are trained and saved."""
+
+    @abstractmethod
+    def block_prompts(self, pixel_values: Tensor) -> BlockPrompts:
+        """What is added to the encoder's hidden states for some images ``(B, 3, S, S)``."""
+
+
+def method_named(name: str) -> Method:
+    """The method of a name in `METHODS`, or the one that does nothing for ``none``."""
+    return Unchanged() if name == "none" else look_up(METHODS, name)()
+
+
+class Unchanged(Method):
+    """The base as it is."""
+
+    name = "none"
+
+
+def apply_method(settings: MethodSettings, backbone: Backbone) -> Added | None:
+    """Freeze a base but for the parts that a method trains, and make what the method adds.
 
     Args:
         settings: The method.
@@ -74,25 +110,21 @@ def apply_method(settings: MethodSettings, backbone: SamBackbone) -> SamAdapter 
     backbone.requires_grad_(False)
     for part in settings.parts:
         backbone.part(part).requires_grad_(True)
-    # SAM's random Fourier features are constants in Meta's code; a parameter only in name.
-    backbone.sam.shared_image_embedding.requires_grad_(False)
-    for name, parameter in backbone.named_parameters(prefix="backbone"):
-        if name.startswith(SPARE):
+    for name, parameter in backbone.named_parameters():
+        if name.startswith((*backbone.untrained, *backbone.constants)):
             parameter.requires_grad_(False)
-    if settings.adapter is None:
-        return None
-    return SamAdapter(
-        settings.adapter,
-        hidden_size=backbone.hidden_size,
-        depth=backbone.depth,
-        patch_size=backbone.patch_size,
-    )
+    return None if settings.adapter is None else method_named(settings.name).added(settings.adapter, backbone)
 
 
-def parameter_table(backbone: SamBackbone, adapter: nn.Module | None) -> list[tuple[str, int, int]]:
-    """Rows of (part, parameters, trained parameters), the adapter first and a total last."""
-    named: list[tuple[str, nn.Module]] = [] if adapter is None else [("adapter", adapter)]
-    named += [(part, backbone.part(part)) for part in ("image_encoder", "prompt_encoder", "mask_decoder")]
+def untrained_names(backbone: Backbone) -> tuple[str, ...]:
+    """How the names of `Backbone.untrained` tensors begin in adapter files."""
+    return tuple(f"{BACKBONE}{name}" for name in backbone.untrained)
+
+
+def parameter_table(backbone: Backbone, added: nn.Module | None) -> list[tuple[str, int, int]]:
+    """Rows of (part, parameters, trained parameters), what was added first and a total last."""
+    named: list[tuple[str, nn.Module]] = [] if added is None else [("adapter", added)]
+    named += [(part, backbone.part(part)) for part in ALL_PARTS]
     rows = []
     for name, module in named:
         parameters = list(module.parameters())

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,46 +22,54 @@ MOST_POINTS = 1000
 """Points or boxes of one picture; each takes memory in the mask decoder."""
 
 
-def make_prompt(
+def make_prompts(
     *,
     box: Any = None,
     points: Any = None,
     labels: Any = None,
     mask_input: Tensor | None = None,
     size: Size,
-) -> Prompt:
-    """Check a user's prompt against the picture's size; see `Predictor.predict` for the arguments.
+) -> list[Prompt]:
+    """Check a user's prompts against the picture's size; see `Predictor.predict` for the arguments.
+
+    Returns:
+        One for each box, or one alone.
 
     Raises:
         DataError: If a shape is wrong, or a coordinate is not in the picture.
     """
-    boxes = point_tensor = label_tensor = None
+    boxes: list[Tensor | None] = [None]
+    point_tensor = label_tensor = None
     if box is not None:
-        boxes = _coordinates("box", box, 4, size)
-        if (boxes[:, 2:] < boxes[:, :2]).any():  # a mask in the last row or column has a box without area
-            raise DataError(f"box: expected x1 <= x2 and y1 <= y2, got {boxes.tolist()}.")
+        given_boxes = _coordinates("box", box, 4, size)
+        if (given_boxes[:, 2:] < given_boxes[:, :2]).any():  # a mask in the last row or column has one without area
+            raise DataError(f"box: expected x1 <= x2 and y1 <= y2, got {given_boxes.tolist()}.")
+        boxes = list(given_boxes)
     if points is not None:
-        point_tensor = _coordinates("points", points, 2, size)[None]  # (1, P, 2)
+        point_tensor = _coordinates("points", points, 2, size)  # (P, 2)
         try:
-            given = [1] * point_tensor.shape[1] if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
+            given = [1] * len(point_tensor) if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
         except ValueError:  # lists of unequal lengths
             given = list(labels or ())
-        if len(given) != point_tensor.shape[1] or any(label not in (0, 1) or type(label) is not int for label in given):
-            raise DataError(f"labels: expected {point_tensor.shape[1]} values, each 0 or 1, got {shortened(given)}.")
-        label_tensor = torch.tensor([given])
+        if len(given) != len(point_tensor) or any(label not in (0, 1) or type(label) is not int for label in given):
+            raise DataError(f"labels: expected {len(point_tensor)} values, each 0 or 1, got {shortened(given)}.")
+        label_tensor = torch.tensor(given)
     elif labels is not None:
         raise DataError("labels: given without points.")
-    if boxes is not None and point_tensor is not None and len(boxes) != 1:
+    if point_tensor is not None and len(boxes) != 1:
         raise DataError(f"box and points: with points expected one box, got {len(boxes)}.")
-    prompt = Prompt(boxes=boxes, points=point_tensor, point_labels=label_tensor)
-    if mask_input is None:
-        return prompt
-    if mask_input.ndim != 3 or len(mask_input) != len(prompt):
-        raise DataError(
-            f"mask_input: expected ({len(prompt)}, h, w), one of an earlier answer's mask_logits for each mask that is "
-            f"asked for, got {tuple(mask_input.shape)}."
-        )
-    return replace(prompt, mask_inputs=mask_input[:, None].float())
+    masks: list[Tensor | None] = [None] * len(boxes)
+    if mask_input is not None:
+        if mask_input.ndim != 3 or len(mask_input) != len(boxes):
+            raise DataError(
+                f"mask_input: expected ({len(boxes)}, h, w), one of an earlier answer's mask_logits for each mask that "
+                f"is asked for, got {tuple(mask_input.shape)}."
+            )
+        masks = list(mask_input[:, None].float())
+    return [
+        Prompt(box=one, points=point_tensor, point_labels=label_tensor, mask_input=mask)
+        for one, mask in zip(boxes, masks, strict=True)
+    ]
 
 
 def _coordinates(name: str, values: Any, columns: int, size: Size) -> Tensor:
@@ -124,7 +131,7 @@ def _prompt_from_entry(entry: Any, size: Size) -> Prompt:
         raise DataError(
             f"expected {{'box': [x1, y1, x2, y2]}} or {{'points': [[x, y]], 'labels': [1]}}, got {shortened(entry)}."
         )
-    prompt = make_prompt(**entry, size=size)
-    if len(prompt) != 1:
-        raise DataError(f"box: expected one box for a picture, got {len(prompt)}.")
-    return prompt
+    prompts = make_prompts(**entry, size=size)
+    if len(prompts) != 1:
+        raise DataError(f"box: expected one box for a picture, got {len(prompts)}.")
+    return prompts[0]

@@ -108,7 +108,7 @@ def error_map(image: np.ndarray, mask: np.ndarray, target: np.ndarray, valid: np
 
 
 def with_prompt(image: np.ndarray, prompt: "Prompt") -> np.ndarray:
-    """The picture with a prompt's boxes and points: yellow, points of the background red and crossed.
+    """The picture with a prompt's box and points: yellow, points of the background red and crossed.
 
     Args:
         image: ``(H, W, 3)`` uint8.
@@ -119,12 +119,13 @@ def with_prompt(image: np.ndarray, prompt: "Prompt") -> np.ndarray:
     """
     drawn = image.copy()
     thickness = max(round(max(image.shape) / 130), 1)
-    for box in [] if prompt.boxes is None else prompt.boxes.round().int().tolist():
+    if prompt.box is not None:
+        box = prompt.box.round().int().tolist()
         for colour, width in (((0, 0, 0), thickness + 2), (PROMPT_COLOUR, thickness)):
             cv2.rectangle(drawn, box[:2], box[2:], colour, width)
     if prompt.points is not None and prompt.point_labels is not None:
-        points = prompt.points.reshape(-1, 2).round().int().tolist()
-        for point, label in zip(points, prompt.point_labels.flatten().tolist(), strict=True):
+        points = prompt.points.round().int().tolist()
+        for point, label in zip(points, prompt.point_labels.tolist(), strict=True):
             _draw_point(drawn, point, label == 1, thickness)
     return drawn
 

@@ -5,6 +5,7 @@ Where it is too small, as Docker's 64 MB are, a batch that does not fit is lost 
 
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def bytes_of(value: Any) -> int:
         return value.nbytes
     if isinstance(value, list | tuple):
         return sum(map(bytes_of, value))
+    if isinstance(value, Mapping):
+        return sum(map(bytes_of, value.values()))
     if is_dataclass(value):
         return sum(bytes_of(getattr(value, field.name)) for field in fields(value))
     return 0

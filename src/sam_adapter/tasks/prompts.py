@@ -80,10 +80,14 @@ def innermost_point(mask: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptMaker:
-    """Makes the prompts for one image from its ground truth.
+    """Makes prompts for one mask.
 
-    Training draws at random. Evaluation is the same every time: each kind is asked once, the box is exact, the first
-    positive point is the mask's innermost one, and the rest depends on the seed and the image's position alone.
+    Attributes:
+        kind: What is asked with.
+        box_scale: Boxes are enlarged about their centre by this factor.
+        box_jitter: In training, see `jitter_box`.
+        positive_points: Points inside the mask.
+        negative_points: Points outside the mask.
     """
 
     kind: PromptKind
@@ -91,54 +95,58 @@ class PromptMaker:
     box_jitter: float = 0.0
     positive_points: int = 1
     negative_points: int = 0
-    count: int = 1
-    training: bool = False
 
-    def __call__(self, mask: np.ndarray, rng: np.random.Generator, valid: np.ndarray | None = None) -> list[Prompt]:
-        """Make prompts.
+    def drawn(
+        self, mask: np.ndarray, rng: np.random.Generator, counted: np.ndarray | None = None, *, count: int = 1
+    ) -> list[Prompt]:
+        """Prompts for training, drawn at random; mixed ones take turns from a kind drawn at random.
 
         Args:
-            mask: ``(H, W)`` ground truth; an empty one gets no prompt.
+            mask: ``(H, W)`` bool ground truth; an empty one gets no prompt.
             rng: Source of randomness.
-            valid: ``(H, W)``, zero where the ground truth says nothing; no point is drawn there. None is everywhere.
+            counted: ``(H, W)`` bool, False where the ground truth says nothing; no point is drawn there. None is
+                everywhere.
+            count: Number of prompts.
 
         Returns:
-            Each for one mask, in pixels of the image. In training ``count`` prompts, of which mixed ones take turns
-            from a kind drawn at random; in evaluation one of each kind, or none alone if the mask is empty.
+            ``count`` prompts in pixels of the image.
         """
-        counted = np.ones(mask.shape, bool) if valid is None else valid.astype(bool)
-        mask = mask.astype(bool) & counted
-        kinds: tuple[AskedKind, ...]
-        if not self.training:
-            kinds = asked_kinds(self.kind) if mask.any() else ("none",)
-        elif self.kind == "mixed":
+        kinds: tuple[AskedKind, ...] = (self.kind,) * count if self.kind != "mixed" else ()
+        if self.kind == "mixed":
             first = int(rng.integers(3))
-            kinds = tuple(ASKED_KINDS[(first + turn) % 3] for turn in range(self.count))
-        else:
-            kinds = (self.kind,) * self.count
-        return [self._prompt(kind, mask, counted & ~mask, rng) for kind in kinds]
+            kinds = tuple(ASKED_KINDS[(first + turn) % 3] for turn in range(count))
+        return [self._prompt(kind, mask, counted, rng, exact=False) for kind in kinds]
 
-    def _prompt(self, kind: AskedKind, mask: np.ndarray, outside: np.ndarray, rng: np.random.Generator) -> Prompt:
+    def exact(self, mask: np.ndarray, rng: np.random.Generator, counted: np.ndarray | None = None) -> list[Prompt]:
+        """Prompts for evaluation, one of each kind, or none alone if the mask is empty; for the arguments see `drawn`.
+
+        The box is exact, the first positive point is the mask's innermost one, and the rest follows from the random
+        numbers.
+        """
+        kinds = asked_kinds(self.kind) if mask.any() else ("none",)
+        return [self._prompt(kind, mask, counted, rng, exact=True) for kind in kinds]
+
+    def _prompt(
+        self, kind: AskedKind, mask: np.ndarray, counted: np.ndarray | None, rng: np.random.Generator, *, exact: bool
+    ) -> Prompt:
         if kind == "none" or not mask.any():
             return Prompt()
         if kind == "box":
             box = box_from_mask(mask, scale=self.box_scale)
-            if self.training and self.box_jitter:
+            if self.box_jitter and not exact:
                 box = jitter_box(box, self.box_jitter, mask.shape, rng)
-            return Prompt(boxes=torch.from_numpy(box)[None])
-        return self._points(mask, outside, rng)
-
-    def _points(self, mask: np.ndarray, outside: np.ndarray, rng: np.random.Generator) -> Prompt:
-        if self.training:
-            points = draw_points(mask, self.positive_points, rng)
-        else:
+            return Prompt(box=torch.from_numpy(box))
+        if exact:
             more = draw_points(mask, self.positive_points - 1, rng)
             points = np.concatenate([innermost_point(mask), more])
+        else:
+            points = draw_points(mask, self.positive_points, rng)
         labels = np.ones(len(points), dtype=np.int64)
+        outside = ~mask if counted is None else counted & ~mask
         if self.negative_points and outside.any():
             points = np.concatenate([points, draw_points(outside, self.negative_points, rng)])
             labels = np.concatenate([labels, np.zeros(self.negative_points, dtype=np.int64)])
-        return Prompt(points=torch.from_numpy(points)[None], point_labels=torch.from_numpy(labels)[None])
+        return Prompt(points=torch.from_numpy(points), point_labels=torch.from_numpy(labels))
 
 
 def _inside(box: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from ..checkpoints.adapter import CONFIG_FILE, save_adapter
 from ..config.options import ASKED_KINDS
 from ..system.writing import written_beside
-from .lightning_module import SegmentationTask
+from .lightning_module import TrainingModule
 from .outcome import worse_than_frozen
 from .run_folder import read_metrics
 
@@ -60,7 +60,7 @@ class AdapterKeeper(Callback):
         """Keep the adapter if it is better."""
         if self.monitor is None or trainer.sanity_checking:
             return
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, TrainingModule)
         epoch = trainer.current_epoch + 1
         value = pl_module.val_scores.get(self.monitor)
         if value is None and self.best is None:
@@ -93,7 +93,7 @@ class AdapterKeeper(Callback):
 
     def write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the adapter, once for all processes."""
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, TrainingModule)
         if not trainer.is_global_zero:
             return
         with pl_module.kept_weights() as segmenter:
@@ -108,9 +108,9 @@ class AdapterKeeper(Callback):
                 best_thresholds=self.thresholds,
             )
 
-    def warnings(self, task: SegmentationTask) -> list[str]:
+    def warnings(self, module: TrainingModule) -> list[str]:
         """What the user of the kept adapter should know."""
-        return [*task.warnings, *worse_than_frozen(self.scores, task.frozen_scores)]
+        return [*module.warnings, *worse_than_frozen(self.scores, module.frozen_scores)]
 
 
 class MetricsTable(Callback):
@@ -144,7 +144,7 @@ class MetricsTable(Callback):
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the row of the base."""
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, TrainingModule)
         if trainer.is_global_zero:
             row = self._add(0, {"step": 0}, pl_module.frozen_scores)
             log.info("frozen base: %s (%.1f s)", _shown(row), row["seconds"])
@@ -155,7 +155,7 @@ class MetricsTable(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row; rows of a run that went further before it was resumed are replaced."""
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, TrainingModule)
         means = pl_module.train_scores()
         if not trainer.is_global_zero:
             return

@@ -7,7 +7,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from ..config.options import ASKED_KINDS
-from .lightning_module import SegmentationTask
+from .lightning_module import TrainingModule
 from .outcome import OF_KIND
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class CollapseWatch(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare with the validation before."""
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, TrainingModule)
         if trainer.sanity_checking:
             return
         found = [

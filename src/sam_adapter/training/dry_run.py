@@ -1,4 +1,4 @@
-"""What to do when memory runs out, and how a training run would fare: its ladder and its rehearsal."""
+"""The dry run: one real step of a training run, measured; and what to do when memory runs out."""
 
 import time
 from collections.abc import Iterator
@@ -14,10 +14,11 @@ from ..data.datamodule import PairDataModule
 from ..data.loading import training_loader, worker_count
 from ..errors import ConfigError, amount
 from ..system.machine import Machine
-from .lightning_module import SegmentationTask, prepared
+from .lightning_module import TrainingModule
+from .setup import prepared
 
 
-def next_rung(config: TrainConfig, machine: Machine) -> str:
+def next_saving(config: TrainConfig, machine: Machine) -> str:
     """The step that saves memory next and costs least, of those that a configuration has not taken yet."""
     if config.batch_size > 1:
         half = config.batch_size // 2
@@ -45,19 +46,19 @@ def memory_advised(config: TrainConfig, machine: Machine) -> Iterator[None]:
             raise
         raise ConfigError(
             f"the memory of the {machine.device.type} is not enough ({str(error).splitlines()[0]}). Try next: "
-            f"{next_rung(config, machine)}. '--dry-run' measures a step without starting a run."
+            f"{next_saving(config, machine)}. '--dry-run' measures a step without starting a run."
         ) from error
 
 
-def rehearse(config: TrainConfig) -> "Rehearsal":
+def dry_run(config: TrainConfig) -> "DryRun":
     """Take one real step of a run as configured, and write nothing; raises what `prepared` raises."""
-    task, data = prepared(config)
-    with memory_advised(config, task.machine):
-        return Rehearsal.measured(task, data)
+    module, data = prepared(config)
+    with memory_advised(config, module.machine):
+        return DryRun.measured(module, data)
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """One real step, measured.
 
     Attributes:
@@ -92,9 +93,9 @@ class Rehearsal:
         return self.once_seconds + self.config.epochs * self.epoch_seconds + self.val_seconds
 
     @classmethod
-    def measured(cls, task: SegmentationTask, data: PairDataModule) -> Self:
+    def measured(cls, module: TrainingModule, data: PairDataModule) -> Self:
         """Take two steps, of which the first only warms up; the model is thrown away afterwards."""
-        config, machine = task.config, task.machine
+        config, machine = module.config, module.machine
         loader = training_loader(
             data.train_set, batch_size=config.batch_size, workers=0, processes=1, rank=0, seed=config.seed, pin=False
         )
@@ -102,29 +103,29 @@ class Rehearsal:
         batch: Batch = next(iter(loader))
         load_seconds = time.perf_counter() - began
         batch = batch.to(machine.device)
-        segmenter = task.segmenter.to(machine.device).train()
+        segmenter = module.segmenter.to(machine.device).train()
         once = 0.0
         if config.embedding_cache is not None and batch.pixel_values is not None:
-            embeddings = None
+            encoded = None
             for _ in range(2):
                 began = machine.clock()
                 with machine.autocast(), torch.no_grad():
-                    embeddings = segmenter.encode(batch.pixel_values)
+                    encoded = segmenter.encode(batch.pixel_values)
                 once = machine.clock() - began
             once = (once + load_seconds) * len(data.records) / config.batch_size
-            batch = replace(batch, pixel_values=None, image_embeddings=embeddings)
-        optimizer = task.optimizer()
+            batch = replace(batch, pixel_values=None, encoded=encoded)
+        optimizer = module.optimizer()
         seconds = 0.0
         for _ in range(2):
             began = machine.clock()
             with machine.autocast():
-                loss = task.losses(batch)[0].mean()
+                loss = module.losses(batch)[0].mean()
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             seconds = machine.clock() - began
-        validation = _validation_seconds(task, data, kept=once > 0)
-        batches = task.batches_per_epoch(config.devices * config.nodes)
+        validation = _validation_seconds(module, data, kept=once > 0)
+        batches = module.batches_per_epoch(config.devices * config.nodes)
         peak = machine.peak_bytes()
         return cls(seconds, load_seconds, peak, batches, validation, once, config, machine)
 
@@ -135,15 +136,15 @@ class Rehearsal:
             f"One step of {amount(config.batch_size, 'image')} took {self.step_seconds:.2f} s on {self.machine}; "
             "reading them "
             f"took {self.load_seconds:.2f} s.\nPeak memory {self.peak_bytes / 1e9:.2f} GB. To save memory next: "
-            f"{next_rung(config, self.machine)}.{first}\nAn epoch of {amount(self.batches, 'step')} and validation "
+            f"{next_saving(config, self.machine)}.{first}\nAn epoch of {amount(self.batches, 'step')} and validation "
             "will take "
             f"about {_clock(self.epoch_seconds)}, {amount(config.epochs, 'epoch')} {_clock(self.run_seconds)}."
         )
 
 
-def _validation_seconds(task: SegmentationTask, data: PairDataModule, *, kept: bool) -> float:
+def _validation_seconds(module: TrainingModule, data: PairDataModule, *, kept: bool) -> float:
     """Time for all validation images, from the first batch of them; the first of two goes only warms up."""
-    config, machine = task.config, task.machine
+    config, machine = module.config, module.machine
     if data.val_set is None:
         return 0.0
     count = min(config.batch_size, len(data.val_set))
@@ -151,13 +152,13 @@ def _validation_seconds(task: SegmentationTask, data: PairDataModule, *, kept: b
     batch = Batch.collate([data.val_set[index] for index in range(count)])
     load_seconds = time.perf_counter() - began
     batch = batch.to(machine.device)
-    segmenter, seconds = task.segmenter.train(False), 0.0
+    segmenter, seconds = module.segmenter.train(False), 0.0
     with torch.no_grad(), machine.autocast():
         if kept and batch.pixel_values is not None:
-            batch = replace(batch, pixel_values=None, image_embeddings=segmenter.encode(batch.pixel_values))
+            batch = replace(batch, pixel_values=None, encoded=segmenter.encode(batch.pixel_values))
         for _ in range(2):
             began = machine.clock()
-            task.validate(batch)
+            module.validate(batch)
             seconds = machine.clock() - began
     return _beside(seconds, load_seconds, config) * len(data.val_set) / count
 

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from statistics import median
 from typing import Any
 
 import lightning
@@ -14,21 +12,21 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..checkpoints.embeddings import embeddings_of
 from ..config.commands import TrainConfig
-from ..config.options import ASKED_KINDS, asked_kinds, parse_loss
-from ..data.datamodule import PairDataModule
+from ..config.options import ASKED_KINDS, parse_loss
 from ..errors import CheckpointError, ConfigError
-from ..evaluation.scoring import score_batch
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
-from ..tasks.metrics import OverlapMetrics, score
+from ..tasks.base import Task
+from ..tasks.metrics import scores_of
+from ..tasks.pixels import sum_over_pixels
 from .averaging import MovingAverage
+from .decay import decay_groups
 from .epoch_means import EpochMeans
-from .losses import image_losses, weighted_sum
+from .losses.base import WeightedLosses
 from .run_folder import LAST
-from .starting import starting_from
 
 
-class SegmentationTask(lightning.LightningModule):
+class TrainingModule(lightning.LightningModule):
     """One training step, one validation step and the optimiser.
 
     What Lightning calls its sanity check is the whole validation, before the first step, of the base without what the
@@ -36,6 +34,7 @@ class SegmentationTask(lightning.LightningModule):
 
     Args:
         segmenter: What is trained.
+        task: What is asked, and how answers are scored.
         config: The run.
         machine: Precision, for what Lightning does not call.
         images: Number of training images.
@@ -46,6 +45,7 @@ class SegmentationTask(lightning.LightningModule):
     def __init__(
         self,
         segmenter: SamSegmenter,
+        task: Task,
         config: TrainConfig,
         machine: Machine,
         *,
@@ -55,13 +55,18 @@ class SegmentationTask(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
+        self.task = task
         self.machine = machine
         self.config = config
         self.images = images
         self.start = start
-        self.loss_weights = parse_loss(config.loss)
+        self.loss = WeightedLosses(parse_loss(config.loss))
+        self.thresholds = dict.fromkeys(ASKED_KINDS, segmenter.threshold)
         self.train_means = EpochMeans()
-        self.val_metrics = OverlapMetrics()
+        self.step_weight = 0.0
+        """Weight of the queries in the batches since the last step of the optimiser."""
+        self.val_metrics = task.metrics(self.thresholds, search=True)
+        self.frozen_metrics = task.metrics(self.thresholds)
         self.val_scores: dict[str, float] = {}
         """Of the latest validation, as `OverlapMetrics.compute` gives them."""
         self.frozen_scores: dict[str, float] = {}
@@ -69,8 +74,7 @@ class SegmentationTask(lightning.LightningModule):
         self.warnings = list(warnings)
         self.average: MovingAverage | None = None
         if config.ema:
-            trained = [(name, one) for name, one in segmenter.named_parameters() if one.requires_grad]
-            self.average = MovingAverage(trained, config.ema)
+            self.average = MovingAverage(self.trained(), config.ema)
 
     def on_fit_start(self) -> None:
         """Encode the images once, if their embeddings are to be kept."""
@@ -97,49 +101,52 @@ class SegmentationTask(lightning.LightningModule):
             self.average.start()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The batch's share of the loss of an optimiser step, so that the shares add up to the mean over its images.
-
-        An optimiser step may have several batches and processes, of unequal sizes at the end of an epoch. Lightning
-        divides the gradient by the number of batches and of processes, and here that is taken back.
-        """
-        losses, terms, iou = self.losses(batch)
+        """The weighted sum of the losses of a batch's queries; see `on_before_optimizer_step`."""
+        losses, named = self.losses(batch)
         weight = losses.new_tensor(batch.weight)
         if not torch.isfinite(losses).all():
             raise ConfigError(
                 f"the loss became {losses.mean().item()} at epoch {self.current_epoch + 1}, step {self.global_step} "
                 f"(images {', '.join(batch.names)}). Lower --lr, set --clip 1, or use --precision 32."
             )
-        total = (losses * weight).sum()
-        with torch.no_grad():
-            named = {"loss": losses, "iou": iou, **{f"loss_{name}": values for name, values in terms.items()}}
-            sums = {name: (values.detach() * weight).sum() for name, values in named.items()}
+        sums = {name: (values.detach() * weight).sum() for name, values in named.items()}
         self.train_means.add(self.current_epoch, sums, weight.sum())
         shown = {name: sums[name] / weight.sum().clamp(min=1) for name in ("loss", "iou")}
         self.log_dict(shown, prog_bar=True, logger=False)
-        processes, accumulate = self.trainer.world_size, self.config.accumulate
-        return total * processes * accumulate / self.images_of_step(batch_idx, processes)
+        self.step_weight += sum(batch.weight)
+        return (losses * weight).sum() * self.config.accumulate  # Lightning divides by the number of batches
 
-    def images_of_step(self, batch_idx: int, processes: int) -> int:
-        """Images in the optimiser step to which a batch belongs, those of all processes together."""
-        a_batch = self.config.batch_size * processes
-        start = batch_idx // self.config.accumulate * self.config.accumulate * a_batch
-        return min(start + self.config.accumulate * a_batch, self.images) - start
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of each query ``(Q,)``; and by name the same, its terms, and the IoU."""
+        if not batch.queries:  # the process takes part in the exchange of gradients all the same
+            nothing = torch.stack([0.0 * parameter.sum() for _, parameter in self.trained()]).sum()[None][:0]
+            return nothing, dict.fromkeys(("loss", "iou", *(f"loss_{name}" for name in self.loss.weights)), nothing)
+        metrics = self.task.metrics(self.thresholds)
+        logits = self.task.mask_logits(self.segmenter(batch))
+        sums = sum_over_pixels(logits, batch, self.segmenter.preprocessing, [self.loss.sums, *metrics.reduces(batch)])
+        terms = self.loss.terms(sums[0])
+        losses = self.loss.weighted(terms)
+        named = {f"loss_{name}": values for name, values in terms.items()}
+        return losses, {"loss": losses, "iou": scores_of(sums[1])[:, 0].to(losses), **named}
 
-    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Loss of each prompt ``(Q,)``, its terms, and the IoU."""
-        logits, terms = self._answered(batch)
-        targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
-        with torch.no_grad():
-            answers = zip(logits, targets, valid, strict=True)
-            threshold = self.segmenter.threshold
-            rows = torch.cat([score(one.sigmoid(), target, threshold, valid=some) for one, target, some in answers])
-        return weighted_sum(terms, self.loss_weights), terms, rows[:, 0]
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """What is trained, by name."""
+        return [(name, one) for name, one in self.segmenter.named_parameters() if one.requires_grad]
 
-    def _answered(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Logits of each prompt ``(1, H, W)`` at original size, and the terms of its loss, each ``(Q,)``."""
-        logits = self.segmenter.full_logits(self.segmenter(batch), batch.for_prompts(batch.original_sizes))
-        targets, valid = batch.for_prompts(batch.targets), batch.for_prompts(batch.valid)
-        return logits, image_losses(logits, targets, self.loss_weights, valid=valid)
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make the gradient that of the weighted mean over all queries of the step.
+
+        A step may have several batches, and several processes whose queries weigh differently: each process has the
+        sum over its own, and the mean of the processes' sums is what they exchanged.
+        """
+        weight = torch.tensor(self.step_weight, device=self.device)
+        weight = self.trainer.strategy.reduce(weight, reduce_op="sum")
+        assert isinstance(weight, Tensor)
+        factor = self.trainer.world_size / weight.clamp(min=1e-12)
+        for _, parameter in self.trained():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+        self.step_weight = 0.0
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means for the loggers."""
@@ -180,24 +187,24 @@ class SegmentationTask(lightning.LightningModule):
         self.validate(batch, frozen=self.trainer.sanity_checking)
 
     def validate(self, batch: Batch, *, frozen: bool = False) -> None:
-        """Collect scores of each prompt; the loss is averaged over images too."""
-        if frozen and batch.pixel_values is not None:
-            embeddings = self.segmenter.backbone.encode(batch.pixel_values, None)
-            batch = replace(batch, pixel_values=None, image_embeddings=embeddings)
-        logits, terms = self._answered(batch)
-        losses = weighted_sum(terms, self.loss_weights)
-        thresholds = dict.fromkeys(ASKED_KINDS, self.segmenter.threshold)
-        score_batch(self.val_metrics, batch, logits, thresholds, losses, search_thresholds=not frozen)
+        """Collect scores of each query; the loss is averaged over images too."""
+        if not batch.queries:
+            return
+        metrics = self.frozen_metrics if frozen else self.val_metrics
+        logits = self.task.mask_logits(self.segmenter(batch, frozen=frozen))
+        reduces = [self.loss.sums, *metrics.reduces(batch)]
+        losses, *scored = sum_over_pixels(logits, batch, self.segmenter.preprocessing, reduces)
+        metrics.collect(batch, scored, self.loss.weighted(self.loss.terms(losses)))
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole set, gathered from all processes."""
-        scores = self.val_metrics.compute()
-        self.val_metrics.reset()
         if self.trainer.sanity_checking:
-            self.frozen_scores = scores
+            self.frozen_scores = self.frozen_metrics.compute()
+            self.frozen_metrics.reset()
             return
-        self.val_scores = scores
-        for name, value in scores.items():
+        self.val_scores = self.val_metrics.compute()
+        self.val_metrics.reset()
+        for name, value in self.val_scores.items():
             if not name.endswith(("_low", "_high")) and not name.startswith("best_threshold"):
                 self.log(f"val_{name}", value, prog_bar=name == "iou", sync_dist=True)  # the same in every process
 
@@ -276,59 +283,3 @@ class SegmentationTask(lightning.LightningModule):
         self.train_means.load_state_dict(checkpoint.get("train_means", {}), first=self.trainer.global_rank == 0)
         if self.average is not None:
             self.average.load_state_dict(checkpoint["average"])
-
-
-def prepared(config: TrainConfig) -> tuple[SegmentationTask, PairDataModule]:
-    """What a run trains, and on what.
-
-    Raises:
-        ConfigError: If options do not fit together.
-        DataError: If files are faulty.
-        CheckpointError: If the base cannot be loaded.
-    """
-    data = PairDataModule(config)
-    machine = Machine.asked(config)
-    machine.prepare_process()
-    segmenter, start = SamSegmenter.from_config(config), None
-    if config.start_from is not None:
-        segmenter, start = starting_from(config.start_from, segmenter)
-    segmenter.suited_to(machine, for_good=True)
-    if machine.attention == "flex" and machine.device.type == "cpu" and not segmenter.leaves_encoder:
-        raise ConfigError(
-            "attention: PyTorch's FlexAttention cannot be trained through on a CPU; use auto, or blocked, there."
-        )
-    segmenter.reading = data.reading
-    data.prepare(segmenter.preprocessing)
-    task = SegmentationTask(
-        segmenter, config, machine, images=len(data.train_records), start=start, warnings=_warnings(config, data)
-    )
-    return task, data
-
-
-def _warnings(config: TrainConfig, data: PairDataModule) -> list[str]:
-    """What a user of the adapter should know of the masks that it is trained on."""
-    counts = [data.looks[record].objects.count for record in data.train_records]
-    middle = median([count for count in counts if count] or [0])
-    if "box" not in asked_kinds(config.prompt) or middle <= 1:
-        return []
-    told = f"Trained on boxes around all objects of a picture (median {middle:g} objects)"
-    return [f"{told}: a box no longer means one object."]
-
-
-def decay_groups(segmenter: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trained parameters with weight decay, and those without: biases, norms and embeddings.
-
-    A row of an embedding that the prompts of a run do not use has no gradient; decay alone would shrink it.
-    """
-    whole = {
-        id(parameter)
-        for module in segmenter.modules()
-        if isinstance(module, nn.LayerNorm | nn.Embedding)
-        for parameter in module.parameters()
-    }
-    decayed, plain = [], []
-    for name, parameter in segmenter.named_parameters():
-        if parameter.requires_grad:
-            without = name.endswith("bias") or id(parameter) in whole
-            (plain if without else decayed).append(parameter)
-    return decayed, plain

@@ -32,11 +32,12 @@ from .collapse import CollapseWatch
 from .curves import draw_curves
 from .dry_run import memory_advised
 from .last_checkpoint import RunCheckpointIO, require_epochs_left, require_same_place
-from .lightning_module import SegmentationTask, prepared
+from .lightning_module import TrainingModule
 from .outcome import comparison
 from .progress import ProgressLines
 from .quiet import quiet_lightning
 from .run_folder import LAST, METRICS, clear_output, prepare_output
+from .setup import prepared
 from .stopping import GracefulStop, ending_together
 
 log = logging.getLogger(__name__)
@@ -99,39 +100,39 @@ def _train(config: TrainConfig) -> TrainResult:
         require_epochs_left(resume_from, config.epochs)
         require_same_place(resume_from, processes=config.devices * config.nodes, batch_size=config.batch_size)
     lightning.seed_everything(config.seed, verbose=False)
-    task, data = prepared(config)
+    module, data = prepared(config)
     if resume_from:
-        require_same_place(resume_from, pictures=task.images)
+        require_same_place(resume_from, pictures=module.images)
     validated = bool(data.val_records)
     keeper = AdapterKeeper(config.output / "adapter", config.monitor if validated else None, _mode(config))
     stop = GracefulStop(config.output / LAST, keeper)
-    trainer = _trainer(config, task, [stop, keeper], validated=validated, score_base=not resume_from)
+    trainer = _trainer(config, module, [stop, keeper], validated=validated, score_base=not resume_from)
     if trainer.is_global_zero:
         clear_output(config)
         data.keep_inspections()
-        log.info("Trained:\n%s", parameter_summary(task.segmenter.parameter_table()))
-        log.info("Training on %s", task.machine)
+        log.info("Trained:\n%s", parameter_summary(module.segmenter.parameter_table()))
+        log.info("Training on %s", module.machine)
     try:
         children = partial(getattr, trainer.strategy.launcher, "procs", [])
-        with stop.listening(), ending_together(children), memory_advised(config, task.machine):
-            trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
+        with stop.listening(), ending_together(children), memory_advised(config, module.machine):
+            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
     except SystemExit as error:  # Lightning leaves the program after Ctrl-C; that is for the caller to decide
         raise stop.stopped() from error
     finally:
         if trainer.is_global_zero:
             draw_curves(config.output / METRICS, config.output / "curves.png")
-    warned = keeper.warnings(task)
+    warned = keeper.warnings(module)
     if trainer.is_global_zero:
         for sentence in warned:
             log.warning("Warning: %s", sentence)
-    compared = comparison(keeper.scores, task.frozen_scores)
+    compared = comparison(keeper.scores, module.frozen_scores)
     kept = f"kept epoch {keeper.epoch} of {trainer.current_epoch}"
     return TrainResult(
         config.output / "adapter",
         scores=keeper.scores,
         epochs=trainer.current_epoch,
         epoch=keeper.epoch,
-        frozen_scores=task.frozen_scores,
+        frozen_scores=module.frozen_scores,
         warnings=warned,
         summary=f"{compared}; {kept}" if compared else kept,
     )
@@ -142,9 +143,9 @@ def _mode(config: TrainConfig) -> str:
 
 
 def _trainer(
-    config: TrainConfig, task: SegmentationTask, own: list[Callback], *, validated: bool, score_base: bool
+    config: TrainConfig, module: TrainingModule, own: list[Callback], *, validated: bool, score_base: bool
 ) -> lightning.Trainer:
-    logger, machine = _logger(config), task.machine
+    logger, machine = _logger(config), module.machine
     callbacks: list[Callback] = [
         TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 0),
         *own,
@@ -172,7 +173,7 @@ def _trainer(
         "accelerator": machine.device.type,
         "devices": config.devices,
         "num_nodes": config.nodes,
-        "strategy": _strategy(config, task),
+        "strategy": _strategy(config, module),
         "precision": machine.precision,
         "accumulate_grad_batches": config.accumulate,
         "gradient_clip_val": config.clip,
@@ -180,7 +181,7 @@ def _trainer(
         "plugins": [RunCheckpointIO()],
         "logger": logger,
         "use_distributed_sampler": False,
-        "num_sanity_val_steps": -1 if validated and score_base else 0,  # see SegmentationTask
+        "num_sanity_val_steps": -1 if validated and score_base else 0,  # see TrainingModule
         "limit_val_batches": None if validated else 0,
         "log_every_n_steps": 1,
         "enable_model_summary": False,
@@ -192,10 +193,10 @@ def _trainer(
         raise ConfigError(f"devices, accelerator, strategy or precision do not fit: {error}") from error
 
 
-def _strategy(config: TrainConfig, task: SegmentationTask) -> DDPStrategy | str:
+def _strategy(config: TrainConfig, module: TrainingModule) -> DDPStrategy | str:
     """How several processes go together; alone, or where the user has named another way, Lightning's name for it."""
     most = max(os.cpu_count() or 1, MOST_ON_SMALL_CPUS)
-    if task.machine.device.type == "cpu" and config.devices > most:
+    if module.machine.device.type == "cpu" and config.devices > most:
         raise ConfigError(f"devices: expected at most {amount(most, 'process')} on this CPU, got {config.devices}.")
     if config.strategy.startswith(("fsdp", "deepspeed", "xla")):
         raise ConfigError(
@@ -204,7 +205,7 @@ def _strategy(config: TrainConfig, task: SegmentationTask) -> DDPStrategy | str:
         )
     if config.strategy in ("auto", "ddp") and config.devices * config.nodes > 1:
         # Looking for untouched tensors costs a walk through the graph each step, and PyTorch warns if there are none.
-        return DDPStrategy(find_unused_parameters=task.segmenter.method.some_untouched)
+        return DDPStrategy(find_unused_parameters=module.segmenter.method.some_untouched)
     return config.strategy
 
 

@@ -33,7 +33,7 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
             f"'{own.name}' has {own.sha256}. Start from an adapter of this base, or give that base."
         )
     state = read_adapter_weights(folder)
-    method = description.method_settings.carrying_spare(state)
+    method = description.method_settings.carrying_untrained(state, segmenter.backbone)
     ours, expected = _compared(segmenter.method), _compared(method)
     if ours["method"] != expected["method"]:
         raise CheckpointError(

@@ -21,7 +21,7 @@ from ..checkpoints.adapter import CONFIG_FILE
 from ..errors import ProcessError
 from ..system.processes import GRACE, LOOK_EVERY, announced_as_first, handling_signals, stop_error
 from .callbacks import AdapterKeeper
-from .lightning_module import SegmentationTask
+from .lightning_module import TrainingModule
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class GracefulStop(Callback):
         if not trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False):
             return
         if save:
-            assert isinstance(trainer.lightning_module, SegmentationTask)
+            assert isinstance(trainer.lightning_module, TrainingModule)
             with trainer.lightning_module.trained_weights():
                 trainer.save_checkpoint(self.checkpoint, weights_only=False)
         if not (self.keeper.folder / CONFIG_FILE).exists():

@@ -4,9 +4,10 @@ After Chen et al., *SAM-Adapter: Adapting Segment Anything in Underperformed Sce
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,9 +25,9 @@ class AdapterSettings:
     were trained on that.
     """
 
-    tune_dim: int
-    hidden_dim: int
-    high_frequency_rate: float = 0.25
+    tune_dim: Annotated[int, Field(ge=1, le=65536)]
+    hidden_dim: Annotated[int, Field(ge=1, le=65536)]
+    high_frequency_rate: Annotated[float, Field(ge=0, le=1)] = 0.25
     embedding_from: Literal["before_position", "after_position"] = "after_position"
     neck_prompt: bool = True
     activation: Literal["gelu", "relu", "silu"] = "gelu"
@@ -35,6 +36,12 @@ class AdapterSettings:
     share_up: bool = True
     adapter_init: Literal["default", "paper", "zero"] = "default"
     misread_embedding: bool = False
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    def __post_init__(self) -> None:
+        if not (self.use_high_frequency or self.use_embedding):
+            raise ValueError("one of use_high_frequency and use_embedding must be true")
 
 
 class SamAdapter(nn.Module):

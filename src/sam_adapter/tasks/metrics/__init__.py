@@ -1,7 +1,7 @@
 """Scores of masks against ground truth."""
 
-from .overlap import COLUMNS, OverlapMetrics, is_empty, score
+from .overlap import COLUMNS, OverlapMetrics, is_empty, score, scores_of
 from .precision_recall import ThresholdCurve
 from .thresholds import threshold_ious
 
-__all__ = ["COLUMNS", "OverlapMetrics", "ThresholdCurve", "is_empty", "score", "threshold_ious"]
+__all__ = ["COLUMNS", "OverlapMetrics", "ThresholdCurve", "is_empty", "score", "scores_of", "threshold_ious"]

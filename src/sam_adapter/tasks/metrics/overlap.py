@@ -4,7 +4,7 @@ Images without foreground are counted apart: their IoU can only be 0 or 1, and a
 them there are, not how good the masks are.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,50 +12,41 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from ...batch import Batch
 from ...config.options import ASKED_KINDS, AskedKind
+from ...config.registry import METRICS, look_up
 from ...system.float64 import with_float64
-from .shapes import require_same_shape
-from .thresholds import SMOOTHING, best_threshold
+from ..pixels import Reduce
+from .counts import Counts, count_pixels
+from .precision_recall import LEVELS, ThresholdCurve
+from .thresholds import STEPS, best_threshold, count_levels, level_ious
 
-COLUMNS: tuple[str, ...] = ("iou", "dice", "mae", "tp", "fp", "fn", "tn")
+COLUMNS: tuple[str, ...] = (*METRICS, "tp", "fp", "fn", "tn")
 """What `score` gives for one image."""
 
-MEANS = ("iou", "dice", "mae", "ber")
+MEANS = (*METRICS, "ber")
 """What `OverlapMetrics.compute` gives over images with foreground."""
 
 RESAMPLES = 1000
 """Of the bootstrap; the ends of an interval then vary by a few percent of its length."""
 
 
-def score(probabilities: Tensor, target: Tensor, threshold: float = 0.5, *, valid: Tensor | None = None) -> Tensor:
-    """Score a mask at its original size, or several of one size.
+def scores_of(counts: Tensor) -> Tensor:
+    """Scores of masks from their pixel counts.
 
     Args:
-        probabilities: ``(..., H, W)`` from 0 to 1.
-        target: ``(..., H, W)``, 0 or 1.
-        threshold: Probability above which a pixel is foreground.
-        valid: ``(..., H, W)`` bool, False at pixels that do not count; None counts all.
+        counts: ``(..., 5)`` from `count_pixels`.
 
     Returns:
-        ``(..., 7)`` float64 in the order of `COLUMNS`: IoU and Dice with smoothing 1e-3, the mean absolute difference
-        between probability and target, and the four pixel counts. Where the ground truth is empty, IoU and Dice are
-        1 for an empty mask and practically 0 for any other.
-
-    Raises:
-        ValueError: If shapes differ.
+        ``(..., len(COLUMNS))`` float64 in the order of `COLUMNS`.
     """
-    require_same_shape(probabilities, target, valid)
-    probabilities, target = with_float64(probabilities), with_float64(target)
-    counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid).bool()
-    truth = target.bool() & counted
-    mask = (probabilities > threshold) & counted
-    tp, marked, present, pixels = (one.sum((-2, -1)).double() for one in (mask & truth, mask, truth, counted))
-    fp, fn = marked - tp, present - tp
-    iou = (tp + SMOOTHING) / (tp + fp + fn + SMOOTHING)
-    dice = (2 * tp + SMOOTHING) / (2 * tp + fp + fn + SMOOTHING)
-    errors = (probabilities.float() - truth.float()).abs() * counted
-    mae = errors.sum((-2, -1), dtype=torch.float64) / pixels.clamp(min=1)
-    return torch.stack([iou, dice, mae, tp, fp, fn, pixels - tp - fp - fn], -1)
+    named = Counts(*counts.unbind(-1))
+    return torch.stack([*(look_up(METRICS, name)(named) for name in METRICS), *named[:4]], -1)
+
+
+def score(probabilities: Tensor, target: Tensor, threshold: float = 0.5, *, valid: Tensor | None = None) -> Tensor:
+    """`scores_of` whole masks at their original size; for the arguments see `count_pixels`."""
+    return scores_of(count_pixels(probabilities, target, threshold, valid=valid))
 
 
 class OverlapMetrics(Metric):
@@ -63,6 +54,12 @@ class OverlapMetrics(Metric):
 
     Rows carry the image's index, so an image that several processes saw (as a distributed sampler deals them out)
     counts once.
+
+    Args:
+        thresholds: Probability above which a pixel is foreground, for each kind of prompt.
+        search: Whether the best threshold of each kind is looked for.
+        curves: Whether scores at every threshold are collected for each kind, in this process alone.
+        **kwargs: Of torchmetrics' ``Metric``.
     """
 
     full_state_update = False
@@ -70,11 +67,58 @@ class OverlapMetrics(Metric):
     rows: list[Tensor]
     ious: list[Tensor]
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        thresholds: Mapping[AskedKind, float] | None = None,
+        *,
+        search: bool = False,
+        curves: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.thresholds = dict.fromkeys(ASKED_KINDS, 0.5) | dict(thresholds or {})
+        self.search = search
+        self.curves: dict[AskedKind, ThresholdCurve] | None = {} if curves else None
         self.add_state("keys", default=[], dist_reduce_fx="cat")
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("ious", default=[], dist_reduce_fx="cat")
+
+    def reduces(self, batch: Batch) -> list[Reduce]:
+        """What is to be summed over the pixels of the answers to a batch, for `collect`."""
+
+        def counts(logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int]) -> Tensor:
+            thresholds = [self.thresholds[batch.queries[at].prompt.kind] for at in members]
+            chosen = logits.new_tensor(thresholds)[:, None, None]
+            return count_pixels(logits.detach().sigmoid(), target, chosen, valid=counted)
+
+        wanted: list[Reduce] = [counts]
+        if self.search:
+            wanted.append(_level_counts(STEPS))
+        if self.curves is not None:
+            wanted.append(_level_counts(LEVELS))
+        return wanted
+
+    def collect(self, batch: Batch, sums: Sequence[Tensor], loss: Tensor | None = None) -> None:
+        """Add the scores of a batch.
+
+        Args:
+            batch: What was asked.
+            sums: For each of `reduces` the sums over all pixels.
+            loss: Of each query ``(Q,)``, if it is to be averaged too.
+        """
+        rows, levels = scores_of(sums[0]), list(sums[1:])
+        ious = level_ious(levels.pop(0)) if self.search else None
+        for at, (query, image) in enumerate(zip(batch.queries, batch.image_index, strict=True)):
+            kind = query.prompt.kind
+            self.update(
+                batch.indices[image],
+                rows[at],
+                kind=kind,
+                loss=None if loss is None else loss[at],
+                ious=None if ious is None else ious[at],
+            )
+            if self.curves is not None:
+                self.curves.setdefault(kind, ThresholdCurve()).add(levels[-1][at])
 
     def update(
         self,
@@ -89,7 +133,7 @@ class OverlapMetrics(Metric):
 
         Args:
             index: The image.
-            row: ``(7,)`` from `score`.
+            row: ``(len(COLUMNS),)`` from `score`.
             kind: Of the prompt. It does not matter for an image without foreground.
             loss: A scalar.
             ious: ``(63,)`` from `threshold_ious`; given for all answers or for none.
@@ -108,9 +152,10 @@ class OverlapMetrics(Metric):
         keys, rows = _joined(self.keys), _joined(self.rows)
         result: dict[tuple[int, AskedKind], dict[str, float]] = {}
         for (index, kind), row in sorted(zip(keys.tolist(), rows.tolist(), strict=True)):
-            if sum(row[3:7]):
+            if sum(row[len(METRICS) : len(COLUMNS)]):
                 scores = dict(zip((*COLUMNS, "loss"), row, strict=True))
-                result[index, ASKED_KINDS[kind]] = scores | {"ber": balanced_error_rate(*row[3:7])}
+                scores["ber"] = balanced_error_rate(*row[len(METRICS) : len(COLUMNS)])
+                result[index, ASKED_KINDS[kind]] = scores
         return result
 
     def per_image(self, kind: AskedKind | None = None) -> dict[int, dict[str, float]]:
@@ -233,8 +278,8 @@ def _weighted_means(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """
     sums = weights @ values  # (kinds, samples, columns)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = sums[..., :3] / sums[..., -1:]
-        tp, fp, fn, tn = np.moveaxis(sums[..., 3:7], -1, 0)
+        means = sums[..., : len(METRICS)] / sums[..., -1:]
+        tp, fp, fn, tn = np.moveaxis(sums[..., len(METRICS) : len(COLUMNS)], -1, 0)
         sides = np.stack([fn / (tp + fn), fp / (tn + fp)])
     # A side without pixels is left out: full masks have no background.
     found = ~np.isnan(sides)
@@ -247,3 +292,18 @@ def _joined(states: list[Tensor] | Tensor) -> Tensor:
     if isinstance(states, Tensor):
         return states
     return torch.cat(states) if states else torch.empty(0)
+
+
+def _level_counts(steps: int) -> Reduce:
+    """Counts at each of some thresholds; see `count_levels`."""
+
+    def counts(logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int]) -> Tensor:
+        voids = [None] * len(members) if counted is None else list(counted)
+        return torch.stack(
+            [
+                count_levels(one.detach().sigmoid(), truth, steps, valid=void)
+                for one, truth, void in zip(logits, target, voids, strict=True)
+            ]
+        )
+
+    return counts

@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor
 
-from ...system.float64 import with_float64
-from .overlap import SMOOTHING
-from .shapes import require_same_shape
-from .thresholds import above, levels
+from .counts import SMOOTHING
+from .thresholds import count_levels
 
 LEVELS = 256
 
@@ -31,23 +29,13 @@ class ThresholdCurve:
         return torch.arange(LEVELS, dtype=torch.float64) / LEVELS
 
     def update(self, probabilities: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
-        """Count one image.
+        """Count one image; for the arguments see `count_levels`."""
+        self.add(count_levels(probabilities, target, LEVELS, valid=valid))
 
-        Args:
-            probabilities: ``(H, W)`` from 0 to 1.
-            target: ``(H, W)``, 0 or 1.
-            valid: ``(H, W)`` bool, False where the ground truth says nothing; None if every pixel counts.
-
-        Raises:
-            ValueError: If the shapes differ.
-        """
-        require_same_shape(probabilities, target, valid)
-        probabilities, target = with_float64(probabilities), with_float64(target)
-        level = levels(probabilities, LEVELS)
-        counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid)
-        truth = target.bool() & counted
-        tp, fp = (above(level[pixels], LEVELS).cpu() for pixels in (truth, counted & ~truth))
-        foreground = float(truth.sum())
+    def add(self, counts: Tensor) -> None:
+        """Add the counts of one image, ``(2 * 256 + 1,)`` from `count_levels`."""
+        tp, fp, present = counts.cpu().split([LEVELS, LEVELS, 1])
+        foreground = float(present)
         self._tp += tp
         self._fp += fp
         self._foreground += foreground

@@ -4,36 +4,55 @@ import torch
 from torch import Tensor
 
 from ...system.float64 import with_float64
+from .counts import SMOOTHING
 from .shapes import require_same_shape
-
-SMOOTHING = 1e-3
-"""Added to intersection and union."""
 
 STEPS = 64
 """Thresholds are 1/64, ..., 63/64; on some dozen validation images a finer choice would be chance."""
 
 
 def threshold_ious(probabilities: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-    """IoU of one mask at each threshold.
+    """IoU of one mask at each threshold; see `count_levels` and `level_ious`."""
+    return level_ious(count_levels(probabilities, target, STEPS, valid=valid))
+
+
+def count_levels(probabilities: Tensor, target: Tensor, steps: int, valid: Tensor | None = None) -> Tensor:
+    """Count the pixels of one mask above each of some thresholds 0, 1/steps, ...; the counts of rows add up.
 
     Args:
         probabilities: ``(H, W)`` from 0 to 1.
         target: ``(H, W)``, 0 or 1.
+        steps: Number of thresholds.
         valid: ``(H, W)`` bool, False at pixels that do not count; None counts all.
 
     Returns:
-        ``(63,)`` float32. A probability that is NaN lies above no threshold, as in `score`.
+        ``(2 * steps + 1,)`` float64: foreground above each, background above each, all foreground. A probability that
+        is NaN lies above no threshold, as in `score`.
 
     Raises:
         ValueError: If shapes differ.
     """
     require_same_shape(probabilities, target, valid)
     probabilities, target = with_float64(probabilities), with_float64(target)
-    level = levels(probabilities, STEPS)
+    level = levels(probabilities, steps)
     counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid).bool()
     truth = target.bool() & counted
-    tp, marked = (above(level[pixels], STEPS)[1:] for pixels in (truth, counted))
-    return ((tp + SMOOTHING) / (truth.sum() + marked - tp + SMOOTHING)).float()
+    tp, fp = (above(level[pixels], steps) for pixels in (truth, counted & ~truth))
+    return torch.cat([tp, fp, truth.sum().double()[None]])
+
+
+def level_ious(counts: Tensor) -> Tensor:
+    """IoU at each threshold but 0.
+
+    Args:
+        counts: ``(..., 2 * steps + 1)`` from `count_levels`.
+
+    Returns:
+        ``(..., steps - 1)`` float32.
+    """
+    steps = counts.shape[-1] // 2
+    tp, fp, present = counts.split([steps, steps, 1], -1)
+    return ((tp + SMOOTHING) / (present + fp + SMOOTHING))[..., 1:].float()
 
 
 def best_threshold(ious: Tensor) -> float:

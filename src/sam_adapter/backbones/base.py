@@ -1,0 +1,228 @@
+"""The contract of a segmentation model that adapters are made for: encode an image, answer queries about it.
+
+A family is one file with a subclass of `Backbone` and a `Family`, and a line in `sam_adapter.backbones.FAMILIES`.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import EncodedImage, Output, Prompt, by_group
+from ..config.options import Part
+
+QUERIES_AT_ONCE = 64
+"""Queries that go through the mask decoder together; each takes a copy of its image's embedding there."""
+
+
+@dataclass(frozen=True)
+class BaseIdentity:
+    """Which base model it is.
+
+    Attributes:
+        name: What the user called it.
+        sha256: Digest of all its tensors before anything was added, resized or trained.
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """What a block of the image encoder takes.
+
+    Attributes:
+        width: Channels of its input.
+        stage: Blocks of one stage have inputs of one resolution, counted from 0.
+    """
+
+    width: int
+    stage: int = 0
+
+
+class BlockPrompts(Protocol):
+    """What a method adds to the hidden states of an image encoder, called in the order of its blocks.
+
+    All hidden states are ``(B, H, W, C)``.
+    """
+
+    def start(self, patch_embedding: Tensor, positioned: Tensor) -> None:
+        """Take the patch embedding as it is, and with the position embedding added."""
+        ...
+
+    def before_block(self, block: int, hidden_states: Tensor) -> Tensor:
+        """The input of a block, with what is added to it."""
+        ...
+
+    def before_neck(self, hidden_states: Tensor) -> Tensor:
+        """The input of the neck, with what is added to it."""
+        ...
+
+
+class Backbone(nn.Module, ABC):
+    """A base model. Subclasses say what it is made of, and how it encodes and decodes.
+
+    Attributes:
+        identity: Which base it is.
+        image_size: Side S of the encoder's square input in pixels.
+        patch_size: Side of a patch in pixels.
+        mask_input_size: Side of the mask logits that a prompt may bring.
+        blocks: Of the image encoder, in order.
+        encoded_shapes: Shape of each tensor that `encode` gives for one image.
+        attention: Form of the encoder's attention, or ``auto``.
+        compiled: Whether the encoder's blocks go through torch.compile.
+        gradient_checkpointing: Whether the encoder's blocks are computed again in the backward pass.
+    """
+
+    family: ClassVar[str]
+    untrained: ClassVar[tuple[str, ...]] = ()
+    """How the names of parameters begin that no loss reaches; they stay as the base has them."""
+    constants: ClassVar[tuple[str, ...]] = ()
+    """How the names of parameters begin that are none but in name."""
+
+    identity: BaseIdentity
+    image_size: int
+    patch_size: int
+    mask_input_size: int
+    blocks: tuple[BlockShape, ...]
+    encoded_shapes: Mapping[str, tuple[int, ...]]
+
+    def __init__(self, identity: BaseIdentity) -> None:
+        super().__init__()
+        self.identity = identity
+        self.attention = "auto"
+        self.compiled = False
+        self.gradient_checkpointing = False
+
+    @abstractmethod
+    def part(self, name: Part) -> nn.Module:
+        """One of the parts that methods may train."""
+
+    @abstractmethod
+    def encode(self, pixel_values: Tensor, block_prompts: BlockPrompts | None = None) -> EncodedImage:
+        """Run the image encoder.
+
+        Args:
+            pixel_values: ``(B, 3, S, S)``.
+            block_prompts: What is added to its hidden states, or None for the base as it is.
+        """
+
+    def prepare(self, encoded: EncodedImage) -> EncodedImage:
+        """What the decoder does once an image, whatever is asked about it."""
+        return encoded
+
+    @abstractmethod
+    def decode_together(
+        self, prepared: EncodedImage, prompts: Sequence[Prompt], sparse_tokens: Tensor | None, *, multimask: bool
+    ) -> Output:
+        """Answer queries whose prompts have one structure.
+
+        Args:
+            prepared: From `prepare`, a row for each query.
+            prompts: In pixels of the encoder's input.
+            sparse_tokens: ``(Q, n, D)`` tokens that follow those of the prompts, or None.
+            multimask: Three masks for each query instead of one.
+        """
+
+    def decode(
+        self,
+        prepared: EncodedImage,
+        prompts: Sequence[Prompt],
+        image_index: Sequence[int],
+        *,
+        sparse_tokens: Tensor | None = None,
+        multimask: bool = False,
+    ) -> Output:
+        """Answer queries; those whose prompts have one structure go together, some at a time.
+
+        Args:
+            prepared: From `prepare`.
+            prompts: One for each query, in pixels of the encoder's input.
+            image_index: For each query the position of its image.
+            sparse_tokens: ``(Q, n, D)`` tokens that follow those of the prompts, or None.
+            multimask: Three masks for each query instead of one.
+
+        Returns:
+            The answers in the order of the prompts; at least one is needed.
+        """
+        device = next(iter(prepared.tensors.values())).device
+        on_cpu = device.type == "cpu"
+        if on_cpu:
+            prepared = prepared.with_each(Tensor.float)
+
+        def together(members: list[int]) -> list[Output]:
+            answers: list[Output] = []
+            for start in range(0, len(members), QUERIES_AT_ONCE):
+                some = members[start : start + QUERIES_AT_ONCE]
+                rows = prepared.select([image_index[at] for at in some])
+                tokens = None if sparse_tokens is None else sparse_tokens[some]
+                asked = [prompts[at].to(device) for at in some]
+                answer = self.decode_together(rows, asked, tokens, multimask=multimask)
+                answers += _one_by_one(answer)
+            return answers
+
+        # The decoder's products are too small for a CPU to gain anything from half precision.
+        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
+            answers = by_group((prompt.structure for prompt in prompts), together)
+        logits, scores, objects = zip(*answers, strict=True)
+        return Output(torch.cat(logits), torch.cat(scores), None if objects[0] is None else torch.cat(objects))
+
+
+def _one_by_one(output: Output) -> list[Output]:
+    """An answer for each query, with its first dimension kept."""
+    parts = [[None] * len(output.mask_logits) if one is None else one.split(1) for one in output]
+    return [Output(*one) for one in zip(*parts, strict=True)]
+
+
+class Family(ABC):
+    """How the base models of a family are found and loaded.
+
+    Attributes:
+        name: Of the family; stored with adapters.
+        model_type: What ``config.json`` of a Hugging Face folder calls it.
+        aliases: Short names to Hugging Face ids.
+        bundled: Folders of models that come with the package, by name.
+    """
+
+    name: ClassVar[str]
+    model_type: ClassVar[str]
+    aliases: ClassVar[Mapping[str, str]] = {}
+    bundled: ClassVar[Mapping[str, Path]] = {}
+
+    @abstractmethod
+    def from_folder(self, folder: Path) -> nn.Module:
+        """The model of a Hugging Face folder, in float32; raises ``CheckpointError``."""
+
+    @abstractmethod
+    def is_own(self, names: Iterable[str]) -> bool:
+        """Whether tensors of these names are a checkpoint of this family's authors."""
+
+    @abstractmethod
+    def from_tensors(self, state: dict[str, Tensor], source: str) -> nn.Module:
+        """The model of such a checkpoint, in float32; raises ``CheckpointError`` that names the source."""
+
+    @abstractmethod
+    def backbone(self, model: Any, name: str, *, image_size: int | None) -> Backbone:
+        """The model as a `Backbone`.
+
+        Args:
+            model: Of this family, as it was loaded.
+            name: What the user called it.
+            image_size: Side of the encoder's square input; None keeps the model's own.
+        """
+
+
+def tensors_sha256(model: nn.Module) -> str:
+    """Digest of all parameters by name, shape and float32 value; the same for a model from any file format."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.named_parameters()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().contiguous().cpu().numpy().data)
+    return digest.hexdigest()

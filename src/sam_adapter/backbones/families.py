@@ -1,0 +1,69 @@
+"""The families of base models, and loading one by name, folder or file."""
+
+import json
+from pathlib import Path
+
+from torch import nn
+
+from ..errors import CheckpointError
+from .base import Backbone, Family
+from .download import download_folder
+from .meta_names import read_tensors
+from .sam import SamFamily
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(),)}
+
+ALIASES = {alias: model for family in FAMILIES.values() for alias, model in family.aliases.items()}
+"""Short names of models that are fetched when they are named, to Hugging Face ids."""
+BUNDLED = {name: folder for family in FAMILIES.values() for name, folder in family.bundled.items()}
+"""Folders of models that come with the package."""
+
+
+def load_backbone(model: str, *, image_size: int | None = None) -> Backbone:
+    """Load a base model.
+
+    Args:
+        model: Hugging Face id or local folder, an alias (``vit_b``, ``vit_l``, ``vit_h``), the bundled ``tiny``, or a
+            Meta ``.pth`` file.
+        image_size: Side of the encoder's square input; position tables are interpolated. None keeps the model's own.
+
+    Returns:
+        The backbone in float32, frozen, in eval mode.
+
+    Raises:
+        CheckpointError: If the weights are missing or are of no known family.
+        ConfigError: If the image size does not fit the patches.
+    """
+    path = BUNDLED.get(model, Path(model))
+    if path.is_file():
+        family, loaded = _from_file(path)
+    elif path.is_dir():
+        family, loaded = _from_folder(path)
+    elif path.suffix in (".pth", ".pt", ".safetensors") or model.startswith((".", "/", "~")):
+        raise CheckpointError(f"model: there is no file or folder '{model}'.")
+    else:
+        family, loaded = _from_folder(download_folder(ALIASES.get(model, model), alias=model, aliases=ALIASES))
+    # A file or folder of the user's is remembered by its full path, so that an adapter finds it from anywhere.
+    name = str(path.resolve()) if model not in BUNDLED and path.exists() else model
+    return family.backbone(loaded, name, image_size=image_size).requires_grad_(False).eval()
+
+
+def _from_file(path: Path) -> tuple[Family, nn.Module]:
+    state = read_tensors(str(path))
+    family = next(one for one in FAMILIES.values() if one.is_own(state))
+    return family, family.from_tensors(state, str(path))
+
+
+def _from_folder(folder: Path) -> tuple[Family, nn.Module]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: expected a model folder with config.json and model.safetensors.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a model's description ({error}).") from error
+    by_type = {family.model_type: family for family in FAMILIES.values()}
+    if not isinstance(found, str) or found not in by_type:
+        known = " or ".join(f"'{name}'" for name in by_type)
+        raise CheckpointError(f"{folder}: expected a model of type {known}, got {found!r:.80}.")
+    return by_type[found], by_type[found].from_folder(folder)

@@ -1,0 +1,107 @@
+"""Masks for one picture: encode it once, answer many prompts about it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..annotations.reading.files import read_image, rgb_from_pillow
+from ..batch import Batch, EncodedImage, Query, Size
+from ..errors import DataError
+from ..segmenter import SamSegmenter
+from ..system.machine import Machine
+from ..tasks.prediction import Prediction
+from .prompt_files import make_prompts
+
+
+class Predictor:
+    """Encodes a picture once and answers any number of prompts about it.
+
+    Args:
+        segmenter: From `load`.
+        device: Where to compute; None takes a GPU if there is one.
+        precision: ``auto``, ``32``, ``bf16-mixed`` or ``16-mixed``.
+    """
+
+    def __init__(
+        self, segmenter: SamSegmenter, *, device: torch.device | str | None = None, precision: str = "auto"
+    ) -> None:
+        self.machine = Machine.choose(device=device, precision=precision)
+        self.segmenter = segmenter.suited_to(self.machine).to(self.machine.device).train(False)
+        self._encoded: EncodedImage | None = None
+        self._size: Size = (0, 0)
+
+    @torch.inference_mode()
+    def set_image(self, image: np.ndarray | Image.Image | Path | str) -> None:
+        """Encode a picture.
+
+        Args:
+            image: A file, a Pillow image (rotation, depth and alpha as in files), or ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            DataError: If it is neither.
+        """
+        brightness = None if self.segmenter.reading is None else self.segmenter.reading.brightness
+        if isinstance(image, str | Path):
+            pixels = read_image(image, brightness)
+        else:
+            pixels = rgb_from_pillow(image, brightness) if isinstance(image, Image.Image) else np.asarray(image)
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}.")
+        self._size = (pixels.shape[0], pixels.shape[1])
+        pixel_values = self.segmenter.preprocessing.pixel_values(pixels)[None].to(self.machine.device)
+        with self.machine.autocast():
+            self._encoded = self.segmenter.encode(pixel_values)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        *,
+        box: Sequence[float] | np.ndarray | None = None,
+        points: Sequence[Sequence[float]] | np.ndarray | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+        mask_input: Tensor | None = None,
+        multimask: bool = False,
+        threshold: float | None = None,
+    ) -> Prediction:
+        """Answer one prompt about the picture; without any argument, the prompt-free mask.
+
+        Args:
+            box: ``(4,)`` XYXY pixels of the picture, or ``(N, 4)`` for N masks.
+            points: ``(P, 2)`` XY pixels of the picture.
+            labels: ``(P,)``, 1 foreground, 0 background; all foreground if left out.
+            mask_input: `Prediction.mask_logits` ``(1, h, w)`` of an earlier answer.
+            multimask: Three masks for each prompt, for prompts that can mean several things.
+            threshold: Probability above which a pixel is foreground; None takes the segmenter's.
+
+        Returns:
+            Masks at the picture's size, on the CPU.
+
+        Raises:
+            DataError: If no image was set, or a prompt has a wrong shape or lies outside the picture.
+        """
+        if self._encoded is None:
+            raise DataError("predict: no image yet; call set_image first.")
+        prompts = make_prompts(box=box, points=points, labels=labels, mask_input=mask_input, size=self._size)
+        batch = Batch(
+            indices=[0],
+            names=[""],
+            pixel_values=None,
+            annotations=[None],
+            queries=[Query(prompt=prompt.to(self.machine.device)) for prompt in prompts],
+            original_sizes=[self._size],
+            encoded=self._encoded,
+            image_index=[0] * len(prompts),
+        )
+        with self.machine.autocast():
+            output = self.segmenter(batch, multimask=multimask)
+        return Prediction(
+            mask_logits=output.mask_logits.flatten(0, 1).float().cpu(),
+            iou_scores=output.iou_scores.flatten().float().cpu(),
+            original_size=self._size,
+            preprocessing=self.segmenter.preprocessing,
+            threshold=self.segmenter.threshold if threshold is None else threshold,
+        )

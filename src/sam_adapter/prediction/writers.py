@@ -1,0 +1,94 @@
+"""Threads that write predictions while the next batch is computed."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+from ..annotations.reading.brightness import Brightness
+from ..annotations.reading.files import read_image
+from ..annotations.reading.pictures import Picture
+from ..config.commands import PredictConfig
+from ..report.drawing import overlay
+from ..system.writing import written_beside
+from ..tasks.prediction import Prediction
+
+WRITERS = 4
+"""Threads that write results; compressing the overlay of a photograph takes longer than a GPU takes to encode it."""
+PNG_LEVELS = {"masks": 6, "overlays": 1, "probabilities": 6}
+"""Effort of zlib. A photograph takes three times as long at 6 as at 1 and gets an eighth smaller."""
+
+
+class Writers:
+    """Threads that write results while the next batch is computed.
+
+    A thread's error is raised here, in the order of the pictures. After it, or Ctrl-C, files that are being written are
+    finished and no further one is begun.
+
+    Args:
+        config: What to write and where.
+        total: Pictures in all.
+        progress: Called with (pictures written, total).
+        brightness: Scale of deep pictures, for overlays.
+    """
+
+    def __init__(
+        self,
+        config: PredictConfig,
+        total: int,
+        progress: Callable[[int, int], None] | None,
+        brightness: Brightness | None,
+    ) -> None:
+        self._brightness = brightness
+        self.written: list[Path] = []
+        self._config = config
+        self._total = total
+        self._progress = progress
+        self._most_waiting = config.batch_size + WRITERS
+        self._waiting: deque[Future[Path]] = deque()
+        self._pool = ThreadPoolExecutor(WRITERS)
+
+    def write(self, prediction: Prediction, picture: Picture) -> None:
+        """Have a result on the CPU written, after waiting until not too many are in memory."""
+        self._collect(self._most_waiting - 1)
+        self._waiting.append(self._pool.submit(_write, prediction, picture, self._config, self._brightness))
+
+    def _collect(self, most: int) -> None:
+        while self._waiting and (len(self._waiting) > most or self._waiting[0].done()):
+            self.written.append(self._waiting.popleft().result())
+            if self._progress is not None:
+                self._progress(len(self.written), self._total)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._collect(0)
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _write(prediction: Prediction, picture: Picture, config: PredictConfig, brightness: Brightness | None) -> Path:
+    def image() -> np.ndarray:
+        return read_image(picture.path, brightness, page=picture.page, max_pixels=None)
+
+    probability = prediction.probability().numpy()
+    mask = probability > prediction.threshold
+    made = {
+        "masks": lambda: Image.fromarray(mask.astype(np.uint8) * 255),
+        "overlays": lambda: Image.fromarray(overlay(image(), mask)),
+        "probabilities": lambda: Image.fromarray(np.round(probability.astype(np.float64) * 65535).astype(np.uint16)),
+    }
+    files = []
+    for kind in config.saved:
+        file = config.output / kind / f"{picture.name}.png"
+        with written_beside(file) as partial:
+            made[kind]().save(partial, format="PNG", compress_level=PNG_LEVELS[kind])
+        files.append(file)
+    return files[0]

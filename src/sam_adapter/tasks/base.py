@@ -1,0 +1,61 @@
+"""The contract of a task: how an annotation becomes queries, how answers are scored, and what a prediction is.
+
+A task is one file with a subclass of `Task`, and a line in `sam_adapter.config.registry.TASKS`. Training, evaluation,
+prediction and reports ask the task, and know none by name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import numpy as np
+from torch import Tensor
+
+from ..batch import Annotation, Batch, Output, Query
+from ..config.options import AskedKind, PromptOptions
+from ..preprocessing import Preprocessing
+from .metrics import OverlapMetrics
+from .prediction import Prediction
+
+
+class Task(ABC):
+    """What is asked of pictures."""
+
+    name: ClassVar[str]
+    class_names: tuple[str, ...]
+
+    @classmethod
+    @abstractmethod
+    def from_options(cls, options: PromptOptions) -> Self:
+        """The task as a command's options mean it."""
+
+    @abstractmethod
+    def training_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
+        """What is asked about an image in one step of training, drawn at random; nothing if all of it is void."""
+
+    @abstractmethod
+    def evaluation_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
+        """All that is asked about an image for scores; nothing if all of it is void."""
+
+    @abstractmethod
+    def metrics(
+        self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
+    ) -> OverlapMetrics:
+        """What collects the scores of answers; for the arguments see `OverlapMetrics`."""
+
+    @abstractmethod
+    def mask_logits(self, output: Output) -> Tensor:
+        """The logits of each query's answer, ``(Q, h, w)``."""
+
+    @abstractmethod
+    def predictions(
+        self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
+    ) -> list[Prediction]:
+        """The prediction for each image of a batch.
+
+        Args:
+            batch: What was asked.
+            output: The answers.
+            preprocessing: How logits come to original size.
+            thresholds: Probability above which a pixel is foreground, for each kind of prompt.
+        """

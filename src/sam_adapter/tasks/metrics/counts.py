@@ -1,0 +1,79 @@
+"""Scores of one mask from counts of its pixels: a function, and a line in `sam_adapter.config.registry.METRICS` each.
+
+All give ``(...)`` float64 from counts ``(...)`` float64. Where the ground truth is empty, IoU and Dice are 1 for an
+empty mask and practically 0 for any other.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...system.float64 import with_float64
+from .shapes import require_same_shape
+
+SMOOTHING = 1e-3
+"""Added to intersection and union."""
+
+
+class Counts(NamedTuple):
+    """Pixels of masks, ``(...)`` float64 each.
+
+    Attributes:
+        tp: Foreground marked.
+        fp: Background marked.
+        fn: Foreground missed.
+        tn: Background left.
+        error: Sum of the absolute differences between probability and target.
+    """
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+    tn: Tensor
+    error: Tensor
+
+
+def iou(counts: Counts) -> Tensor:
+    """Intersection over union, with smoothing."""
+    return (counts.tp + SMOOTHING) / (counts.tp + counts.fp + counts.fn + SMOOTHING)
+
+
+def dice(counts: Counts) -> Tensor:
+    """Dice coefficient, with smoothing."""
+    return (2 * counts.tp + SMOOTHING) / (2 * counts.tp + counts.fp + counts.fn + SMOOTHING)
+
+
+def mae(counts: Counts) -> Tensor:
+    """Mean absolute difference between probability and target."""
+    return counts.error / (counts.tp + counts.fp + counts.fn + counts.tn).clamp(min=1)
+
+
+def count_pixels(
+    probabilities: Tensor, target: Tensor, threshold: float | Tensor = 0.5, *, valid: Tensor | None = None
+) -> Tensor:
+    """Count the pixels of masks, or of some rows of them: the counts of rows add up.
+
+    Args:
+        probabilities: ``(..., H, W)`` from 0 to 1.
+        target: ``(..., H, W)``, 0 or 1.
+        threshold: Probability above which a pixel is foreground; a tensor is broadcast.
+        valid: ``(..., H, W)`` bool, False at pixels that do not count; None counts all.
+
+    Returns:
+        ``(..., 5)`` float64 in the order of `Counts`.
+
+    Raises:
+        ValueError: If shapes differ.
+    """
+    require_same_shape(probabilities, target, valid)
+    probabilities, target = with_float64(probabilities), with_float64(target)
+    if isinstance(threshold, Tensor):
+        threshold = threshold.to(probabilities.device)
+    counted = torch.ones_like(target, dtype=torch.bool) if valid is None else with_float64(valid).bool()
+    truth = target.bool() & counted
+    mask = (probabilities > threshold) & counted
+    tp, marked, present, pixels = (one.sum((-2, -1)).double() for one in (mask & truth, mask, truth, counted))
+    fp, fn = marked - tp, present - tp
+    errors = (probabilities.float() - truth.float()).abs() * counted
+    return torch.stack([tp, fp, fn, pixels - tp - fp - fn, errors.sum((-2, -1), dtype=torch.float64)], -1)

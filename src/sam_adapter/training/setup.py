@@ -1,0 +1,52 @@
+"""What a run trains, and on what, from its configuration."""
+
+from statistics import median
+
+from ..config.commands import TrainConfig
+from ..config.options import asked_kinds
+from ..config.registry import TASKS, look_up
+from ..data.datamodule import PairDataModule
+from ..errors import ConfigError
+from ..segmenter import SamSegmenter
+from ..system.machine import Machine
+from ..tasks.base import Task
+from .lightning_module import TrainingModule
+from .starting import starting_from
+
+
+def prepared(config: TrainConfig) -> tuple[TrainingModule, PairDataModule]:
+    """What a run trains, and on what.
+
+    Raises:
+        ConfigError: If options do not fit together.
+        DataError: If files are faulty.
+        CheckpointError: If the base cannot be loaded.
+    """
+    data = PairDataModule(config)
+    machine = Machine.asked(config)
+    machine.prepare_process()
+    segmenter, start = SamSegmenter.from_config(config), None
+    if config.start_from is not None:
+        segmenter, start = starting_from(config.start_from, segmenter)
+    segmenter.suited_to(machine, for_good=True)
+    if machine.attention == "flex" and machine.device.type == "cpu" and not segmenter.leaves_encoder:
+        raise ConfigError(
+            "attention: PyTorch's FlexAttention cannot be trained through on a CPU; use auto, or blocked, there."
+        )
+    segmenter.reading = data.reading
+    task: Task = look_up(TASKS, config.task).from_options(config)
+    data.prepare(segmenter.preprocessing, task)
+    module = TrainingModule(
+        segmenter, task, config, machine, images=len(data.train_records), start=start, warnings=_warnings(config, data)
+    )
+    return module, data
+
+
+def _warnings(config: TrainConfig, data: PairDataModule) -> list[str]:
+    """What a user of the adapter should know of the masks that it is trained on."""
+    counts = [data.looks[record].objects.count for record in data.train_records]
+    middle = median([count for count in counts if count] or [0])
+    if "box" not in asked_kinds(config.prompt) or middle <= 1:
+        return []
+    told = f"Trained on boxes around all objects of a picture (median {middle:g} objects)"
+    return [f"{told}: a box no longer means one object."]
