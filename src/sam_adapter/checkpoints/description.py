@@ -159,11 +159,11 @@ def read_description(path: Path) -> Description:
         )
     for migrate in MIGRATIONS[found - 1 :]:
         values = migrate(values)
-    place = ""
+    place: list[str] = []
     try:
         # As JSON, because there lists may stand for tuples while nothing else is converted.
         description = Description.model_validate_json(json.dumps(values))
-        place = "method.adapter."
+        place = ["method", "adapter"]
         added_settings(description.method)
     except ValidationError as error:
         problems = [_sentence(one, place) for one in error.errors(include_url=False, include_context=False)]
@@ -181,11 +181,10 @@ def added_settings(method: _Method) -> Any:
     own = method_named(method.name).settings_type
     if own is None or method.adapter is None:
         return None
-    required = [(field.name, Any) for field in fields(own)]
-    TypeAdapter(make_dataclass("Given", required, namespace={"__pydantic_config__": _STRICT})).validate_python(
-        method.adapter
-    )
-    return TypeAdapter(own).validate_json(json.dumps(method.adapter))
+    text = json.dumps(method.adapter)
+    required: list[tuple[str, Any]] = [(field.name, Any) for field in fields(own)]
+    TypeAdapter(make_dataclass("Given", required, namespace={"__pydantic_config__": _STRICT})).validate_json(text)
+    return TypeAdapter(own).validate_json(text)
 
 
 def _json_object(path: Path) -> dict[str, Any]:
@@ -200,9 +199,9 @@ def _json_object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _sentence(problem: Any, prefix: str) -> str:
+def _sentence(problem: Any, prefix: list[str]) -> str:
     """One of pydantic's findings as a sentence."""
-    place = prefix + ".".join(str(part) for part in problem["loc"]) or "the description"
+    place = ".".join([*prefix, *(str(part) for part in problem["loc"])]) or "the description"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return f"{place} is missing."
