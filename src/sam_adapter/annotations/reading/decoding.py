@@ -29,6 +29,8 @@ _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "TIFF", "FLI")
 """Formats whose frames are pictures of their own; those of others are previews or layers."""
 
 
+STRIP_PIXELS = 1 << 20
+"""Pixels that are copied out of Pillow's memory at a time."""
 _MAYBE_DEEP = ("JPEG2000", "PPM")
 
 
@@ -287,32 +289,32 @@ def _from_channels(pixels: np.ndarray) -> Raster:
 def _from_pillow(image: Image.Image) -> Raster:
     mode = image.mode
     if mode == "1":
-        return Raster(values=(np.asarray(image) != 0).view(np.uint8), storage="1 bit")
+        return Raster(values=(_pixels(image) != 0).view(np.uint8), storage="1 bit")
     if mode == "L":
-        return Raster(values=np.asarray(image), storage="8 bit")
+        return Raster(values=_pixels(image), storage="8 bit")
     if mode == "F":
-        return Raster(values=np.asarray(image), storage="float")
+        return Raster(values=_pixels(image), storage="float")
     if mode == "I" or mode.startswith("I;16"):
-        values = np.asarray(image)
+        values = _pixels(image)
         if mode != "I" or image.format == "PPM":
             return Raster(values=values.astype(np.uint16), storage="16 bit")
         return Raster(values=values, storage="32 bit")
     if mode == "P":
         return _from_palette(image)
     if mode in ("LA", "La"):
-        both = np.asarray(image.convert("LA"))
+        both = _pixels(image.convert("LA"))
         return Raster(values=both[:, :, 0], storage="8 bit", alpha=both[:, :, 1])
     if mode in ("RGBA", "RGBa", "PA"):
-        four = np.asarray(image.convert("RGBA"))
+        four = _pixels(image.convert("RGBA"))
         return Raster(values=four[:, :, :3], storage="colour", alpha=four[:, :, 3])
-    return Raster(values=np.asarray(image.convert("RGB")), storage="colour")
+    return Raster(values=_pixels(image if mode == "RGB" else image.convert("RGB")), storage="colour")
 
 
 def _from_palette(image: Image.Image) -> Raster:
     palette = np.zeros((256, 3), np.uint8)
     colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     palette[: len(colours)] = colours[:256]
-    values = np.asarray(image)
+    values = _pixels(image)
     alpha: Any = image.info.get("transparency")
     if isinstance(alpha, bytes):
         opacity = np.full(256, 255, np.uint8)
@@ -321,3 +323,18 @@ def _from_palette(image: Image.Image) -> Raster:
     elif isinstance(alpha, int):
         alpha = np.where(values == alpha, 0, 255).astype(np.uint8)
     return Raster(values=values, storage="palette", palette=palette, alpha=alpha)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """The numbers of an image; NumPy's own way takes twice their memory on top of them."""
+    width, height = image.size
+    if width * height <= STRIP_PIXELS:
+        return np.asarray(image)
+    rows = max(STRIP_PIXELS // width, 1)
+    strip = np.asarray(image.crop((0, 0, width, rows)))
+    result = np.empty((height, *strip.shape[1:]), strip.dtype)
+    result[: len(strip)] = strip
+    for top in range(rows, height, rows):
+        bottom = min(top + rows, height)
+        result[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return result
