@@ -77,8 +77,8 @@ class PairDataset(Dataset[Sample]):
             DataError: If a file cannot be read, or they differ in size.
         """
         record = self.records[index]
+        mask, valid = self._mask(record)  # first, as reading one takes several times its memory
         image = read_image(record.image, self.reading.brightness, page=record.page, max_pixels=None)
-        mask, valid = self._mask(record)
         if image.shape[:2] != mask.shape:
             raise DataError(
                 f"mask {record.mask} is {mask.shape[1]}x{mask.shape[0]} but its image is "
@@ -182,8 +182,9 @@ class PictureDataset(Dataset[Sample | DataError]):
 
 def annotated(mask: np.ndarray, valid: np.ndarray | None) -> Annotation:
     """The annotation that a mask ``(H, W)`` bool means, void where ``valid`` ``(H, W)`` bool is False."""
-    labels = mask.astype(np.uint8)
+    labels = mask.view(np.uint8)
     if valid is not None:
+        labels = labels.copy()
         labels[~valid] = VOID
     return Annotation(torch.from_numpy(labels), has_void=valid is not None and not valid.all())
 

@@ -26,7 +26,7 @@ def box_from_mask(mask: np.ndarray, *, scale: float = 1.0) -> np.ndarray:
     """
     if not mask.any():
         raise DataError("an empty mask has no box; images without foreground take the prompt 'none'.")
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8) if mask.dtype == bool else mask.astype(np.uint8))
     box = np.array([x, y, x + width, y + height], dtype=np.float32)
     if scale != 1.0:
         centre = np.array([x + width / 2, y + height / 2])
