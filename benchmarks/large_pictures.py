@@ -61,7 +61,9 @@ def measured(kind: str, megapixels: int, queries: int) -> dict[str, float]:
         machine.prepare_process()
         segmenter = SamSegmenter.from_config(config).suited_to(machine)
         task = BinaryTask.from_options(config)
-        dataset = PairDataset(list_pairs(config.images, config.masks).records, segmenter.preprocessing, task, training=True)
+        dataset = PairDataset(
+            list_pairs(config.images, config.masks).records, segmenter.preprocessing, task, training=True
+        )
         module = TrainingModule(segmenter, task, config, machine, images=1)
         optimizer = module.optimizer()
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
@@ -121,4 +123,6 @@ if __name__ == "__main__":
         print(json.dumps(measured(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
     else:
         text = (__doc__ or "").strip()
-        TABLE.write_text(f"# Large pictures, many queries\n\n{text}\n\n{table()}\n\n{described('cpu')}\n", encoding="utf-8")
+        TABLE.write_text(
+            f"# Large pictures, many queries\n\n{text}\n\n{table()}\n\n{described('cpu')}\n", encoding="utf-8"
+        )

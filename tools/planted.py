@@ -34,7 +34,11 @@ class Fault:
     tests: tuple[str, ...]
 
 
-ADAPTER, SAM, PROMPTS = ("tests/nn/test_sam_adapter.py",), ("tests/backbones/test_sam.py",), ("tests/test_prompts.py",)
+ADAPTER, SAM, PROMPTS = (
+    ("tests/nn/test_sam_adapter.py",),
+    ("tests/backbones/test_sam.py",),
+    ("tests/tasks/test_prompts.py",),
+)
 
 FAULTS = (
     Fault("activation is ignored", "nn/sam_adapter.py", "ACTIVATIONS[settings.activation]()", "nn.GELU()", ADAPTER),

@@ -75,7 +75,8 @@ class _Comparison:
         for at, (size, annotation) in enumerate(zip(self.sizes, self.annotations, strict=True)):
             groups.setdefault((size, annotation.has_void), []).append(at)
         for (size, _), members in groups.items():
-            at_once = max(BAND_PIXELS // (size[0] * size[1]), 1)
+            # On their way to a small picture the logits pass the encoder's whole square.
+            at_once = max(BAND_PIXELS // max(size[0] * size[1], self.preprocessing.image_size**2), 1)
             for start in range(0, len(members), at_once):
                 for rows in bands(size):
                     yield members[start : start + at_once], rows
