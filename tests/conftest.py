@@ -2,11 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+if TYPE_CHECKING:
+    from transformers import SamModel
+
+    from sam_adapter.backbones import Backbone
+    from sam_adapter.segmenter import SamSegmenter
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -52,6 +59,16 @@ def random_sam(image_size: int = 64, *, hidden_size: int = 32, depth: int = 2, h
             parameter.add_(torch.randn_like(parameter) * 0.05)
         sam.shared_image_embedding.positional_embedding.normal_(std=1.0)
     return sam
+
+
+def sam_of(model: "SamSegmenter | Backbone") -> "SamModel":
+    """The library's SAM inside a backbone, or inside a segmenter's."""
+    from sam_adapter.backbones.sam import SamBackbone
+    from sam_adapter.segmenter import SamSegmenter
+
+    backbone = model.backbone if isinstance(model, SamSegmenter) else model
+    assert isinstance(backbone, SamBackbone)
+    return backbone.sam
 
 
 @pytest.fixture(scope="session")
