@@ -78,6 +78,19 @@ def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+RANDOM_MODELS = {"sam": random_sam}
+"""A small random model of every family in `sam_adapter.backbones.families.FAMILIES`."""
+
+
+@pytest.fixture(scope="session")
+def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The folder of a small random model of each family."""
+    folders = {family: str(tmp_path_factory.mktemp(family)) for family in RANDOM_MODELS}
+    for family, folder in folders.items():
+        RANDOM_MODELS[family]().save_pretrained(folder)
+    return folders
+
+
 def write_pairs(folder: Path, count: int = 6, *, seed: int = 0, size: tuple[int, int] = (48, 60)) -> Path:
     """Bright ellipses on noise; ``folder/images`` and ``folder/masks``."""
     rng = np.random.default_rng(seed)
