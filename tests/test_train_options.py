@@ -22,7 +22,7 @@ from conftest import random_sam, write_pages, write_pairs
 from option_table import Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import TrainConfig, train
 from sam_adapter.errors import ConfigError, DataError
-from sam_adapter.training.lightning_module import prepared
+from sam_adapter.training.setup import prepared
 
 PLAIN = {
     "epochs": 1,
@@ -56,11 +56,11 @@ class Run:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        return json.loads((self.config.output / "adapter/adapter_config.json").read_text())
+        return json.loads((self.config.output / "adapter/sam_adapter.json").read_text())
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
-        return load_file(self.config.output / "adapter/adapter_model.safetensors")
+        return load_file(self.config.output / "adapter/sam_adapter.safetensors")
 
     @cached_property
     def start(self) -> dict[str, Tensor]:
@@ -350,10 +350,10 @@ def test_the_loss_is_the_weighted_sum(run: Runner):
 @pytest.mark.parametrize("attention", ["plain", "folded"])
 def test_how_blocks_are_computed(place: Path, attention: str):
     config = configured(place, place / "unused", {"attention": attention, "gradient_checkpointing": True})
-    task, _ = prepared(config)
-    assert task.segmenter.backbone.attention == attention
-    assert task.segmenter.backbone.gradient_checkpointing
-    assert not task.segmenter.backbone.compiled
+    module, _ = prepared(config)
+    assert module.segmenter.backbone.attention == attention
+    assert module.segmenter.backbone.gradient_checkpointing
+    assert not module.segmenter.backbone.compiled
     assert prepared(configured(place, place / "unused", {}))[0].segmenter.backbone.attention == "blocked"
 
 
