@@ -162,7 +162,7 @@ def test_a_users_error_has_no_traceback(pairs: Path, tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit) as stop:
         cli.main(["predict", "--adapter", str(tmp_path), "--input", str(pairs / "images"), "--output", "o"])
     assert stop.value.code == 2
-    assert "adapter_config.json" in capsys.readouterr().err
+    assert "sam_adapter.json" in capsys.readouterr().err
 
 
 def test_python_configurations_are_checked_like_the_command_line(tmp_path: Path):

@@ -6,11 +6,18 @@ import pytest
 import torch
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
 
-from golden_cases import mean_loss
+from sam_adapter.batch import VOID, Annotation, Batch, Prompt, Query, Sample
 from sam_adapter.config.options import AskedKind, parse_loss
+from sam_adapter.config.registry import LOSSES, look_up
 from sam_adapter.errors import ConfigError
-from sam_adapter.tasks.metrics import OverlapMetrics, score
-from sam_adapter.training import losses
+from sam_adapter.preprocessing import Preprocessing
+from sam_adapter.tasks.metrics import OverlapMetrics, ThresholdCurve, score, threshold_ious
+from sam_adapter.tasks.pixels import sum_over_pixels
+from sam_adapter.training.losses.base import Loss, WeightedLosses
+from sam_adapter.training.losses.cross_entropy import bce
+from sam_adapter.training.losses.overlap import dice
+
+ALL: dict[str, Loss] = {name: look_up(LOSSES, name) for name in LOSSES}
 
 
 def example(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,35 +37,71 @@ def test_losses_against_their_definitions():
         "dice": 1 - (2 * inter + 1e-3) / (total + 1e-3),
     }
     for name, value in expected.items():
-        assert losses.LOSSES[name](logits, target).item() == pytest.approx(value.item(), abs=1e-6), name
+        assert ALL[name](logits, target).item() == pytest.approx(value.item(), abs=1e-6), name
 
 
 @pytest.mark.parametrize("fill", [0.0, 1.0])
 def test_losses_on_empty_and_full_masks_are_finite_and_reward_the_right_answer(fill: float):
     target = torch.full((1, 8, 8), fill)
-    for name, loss in losses.LOSSES.items():
+    for name, loss in ALL.items():
         right, wrong = (torch.full((1, 8, 8), value) for value in ((fill - 0.5) * 40, (0.5 - fill) * 40))
         assert torch.isfinite(loss(wrong, target)), name
         assert loss(right, target) < 1e-2 < loss(wrong, target), name
 
 
-def test_the_mean_loss_averages_images_of_different_size():
-    one, two = example(1), (torch.randn(1, 5, 7), torch.ones(1, 5, 7))
-    total, terms = mean_loss([one[0], two[0]], [one[1], two[1]], parse_loss("0.5*bce + 2*dice"))
-    bce = (losses.bce(*one) + losses.bce(*two)) / 2
-    dice = (losses.dice(*one) + losses.dice(*two)) / 2
-    torch.testing.assert_close(total, 0.5 * bce + 2 * dice)
-    torch.testing.assert_close(terms["bce"], bce)
+SQUARE = Preprocessing(image_size=64, resize="squash")
+"""Logits of any size are those of the whole picture."""
 
 
-def test_images_of_one_size_together_lose_what_each_loses_alone():
+def batch_of(targets: Sequence[torch.Tensor], counted: Sequence[torch.Tensor | None] | None = None) -> Batch:
+    """Pictures with targets ``(H, W)``, of which one thing is asked each."""
+    samples = []
+    for index, (target, some) in enumerate(zip(targets, counted or [None] * len(targets), strict=True)):
+        labels = target.to(torch.uint8)
+        if some is not None:
+            labels[~some] = VOID
+        size = (target.shape[0], target.shape[1])
+        samples.append(Sample(index, str(index), None, Annotation.of(labels), [Query()], size))
+    return Batch.collate(samples)
+
+
+def test_the_loss_of_a_batch_is_weighed_and_has_its_terms_for_images_of_different_size():
+    sizes = [(20, 30), (5, 7)]
+    batch = batch_of([torch.rand(size) > 0.6 for size in sizes])
+    low = torch.randn(2, 64, 64)
+    loss = WeightedLosses(parse_loss("0.5*bce + 2*dice"))
+    (sums,) = sum_over_pixels(low, batch, SQUARE, [loss.sums])
+    terms = loss.terms(sums)
+    for at, size in enumerate(sizes):
+        annotation = batch.annotations[at]
+        assert annotation is not None
+        logits, target = SQUARE.to_original_size(low[at : at + 1], size), annotation.target(1)[None]
+        torch.testing.assert_close(terms["bce"][at], bce(logits, target)[0])
+        torch.testing.assert_close(terms["dice"][at], dice(logits, target)[0])
+    torch.testing.assert_close(loss.weighted(terms), 0.5 * terms["bce"] + 2 * terms["dice"])
+
+
+def test_masks_of_one_size_together_lose_what_each_loses_alone():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 2, 20, 30, generator=generator)
+    targets = torch.rand(3, 2, 20, 30, generator=generator) > 0.6
+    for loss in ALL.values():
+        alone = torch.stack([loss(one, target) for one, target in zip(logits[:, 1], targets[:, 1], strict=True)])
+        assert alone.shape == (3,)
+        torch.testing.assert_close(loss(logits, targets)[:, 1], alone)
+
+
+def test_images_of_one_size_in_a_batch_lose_what_each_loses_alone():
     sizes = [(20, 30), (5, 7), (20, 30), (9, 4), (5, 7)]
     generator = torch.Generator().manual_seed(3)
-    logits = [torch.randn(2, *size, generator=generator) for size in sizes]
-    targets = [torch.rand(2, *size, generator=generator) > 0.6 for size in sizes]
-    found = losses.image_losses(logits, targets, losses.LOSSES)
-    for name, loss in losses.LOSSES.items():
-        alone = torch.stack([loss(one, target.float()) for one, target in zip(logits, targets, strict=True)])
+    low = torch.randn(5, 64, 64, generator=generator)
+    targets = [torch.rand(size, generator=generator) > 0.6 for size in sizes]
+    loss = WeightedLosses(dict.fromkeys(LOSSES, 1.0))
+    (sums,) = sum_over_pixels(low, batch_of(targets), SQUARE, [loss.sums])
+    found = loss.terms(sums)
+    logits = [SQUARE.to_original_size(one[None], size)[0] for one, size in zip(low, sizes, strict=True)]
+    for name, one in ALL.items():
+        alone = torch.stack([one(given, target) for given, target in zip(logits, targets, strict=True)])
         torch.testing.assert_close(found[name], alone)
 
 
@@ -178,32 +221,32 @@ def test_bootstrap_intervals_are_those_of_a_mean():
     assert single["iou_low"] == single["iou"] == single["iou_high"]
 
 
-VOID = torch.tensor([[[True, True, True, False], [True, True, False, False]]])
+COUNTED = torch.tensor([[[True, True, True, False], [True, True, False, False]]])
 
 
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_void_pixels_do_not_count_in_losses(name: str):
     logits, target = example(4)
     logits, target = logits[:, :2, :4], (torch.arange(8).reshape(1, 2, 4) % 2).float()
-    loss = losses.LOSSES[name]
-    counted = VOID[0]
+    loss = ALL[name]
+    counted = COUNTED[0]
     expected = loss(logits[0][counted][None, None], target[0][counted][None, None])
     logits.requires_grad_()
-    found = loss(logits, target, VOID)
+    found = loss(logits, target, COUNTED)
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(found, loss(logits, torch.where(VOID, target, 1 - target), VOID))
+    torch.testing.assert_close(found, loss(logits, torch.where(COUNTED, target, 1 - target), COUNTED))
     found.backward()
     assert logits.grad is not None
-    assert not logits.grad[~VOID].any()
-    assert logits.grad[VOID].all()
-    nothing = loss(logits, target, torch.zeros_like(VOID))
+    assert not logits.grad[~COUNTED].any()
+    assert logits.grad[COUNTED].all()
+    nothing = loss(logits, target, torch.zeros_like(COUNTED))
     assert nothing.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_void_pixels_do_not_count_in_scores():
     probabilities, target = torch.rand(2, 4), (torch.arange(8).reshape(2, 4) % 2).float()
-    found = score(probabilities, target, valid=VOID[0])
-    torch.testing.assert_close(found, score(probabilities[VOID[0]][None], target[VOID[0]][None]))
+    found = score(probabilities, target, valid=COUNTED[0])
+    torch.testing.assert_close(found, score(probabilities[COUNTED[0]][None], target[COUNTED[0]][None]))
     assert found[3:].sum() == 5
     metrics = OverlapMetrics()
     metrics.update(0, found, kind="box")
@@ -212,14 +255,14 @@ def test_void_pixels_do_not_count_in_scores():
     assert metrics.compute() == only  # nothing is known about this image
 
 
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_losses_refuse_shapes_that_would_be_broadcast(name: str):
-    loss = losses.LOSSES[name]
+    loss = ALL[name]
     for logits, target in ((torch.zeros(1, 4, 5), torch.ones(3, 4, 5)), (torch.zeros(1, 4, 1), torch.ones(1, 4, 5))):
         with pytest.raises(ValueError, match=re.escape(f"{tuple(logits.shape)} and {tuple(target.shape)}")):
             loss(logits, target)
         with pytest.raises(ValueError, match="same shape"):
-            mean_loss([logits], [target], {name: 1.0})
+            WeightedLosses({name: 1.0}).sums(logits, target, None, [0])
     with pytest.raises(ValueError, match="'valid'"):
         loss(torch.zeros(1, 4, 5), torch.zeros(1, 4, 5), torch.ones(1, 1, 5, dtype=torch.bool))
 
@@ -232,8 +275,47 @@ def test_scores_refuse_shapes_that_would_be_broadcast():
 
 
 def test_images_with_void_and_without_are_computed_together():
-    logits, targets = [torch.randn(1, 4, 5) for _ in range(4)], [torch.ones(1, 4, 5)] * 4
-    valid = [None, torch.rand(1, 4, 5) > 0.5, None, torch.rand(1, 4, 5) > 0.5]
-    found = losses.image_losses(logits, targets, ["bce"], valid=valid)["bce"]
-    alone = [losses.bce(one, target, some) for one, target, some in zip(logits, targets, valid, strict=True)]
-    torch.testing.assert_close(found, torch.stack(alone))
+    low, targets = torch.randn(4, 64, 64), [torch.ones(4, 5)] * 4
+    valid = [None, torch.rand(4, 5) > 0.5, None, torch.rand(4, 5) > 0.5]
+    loss = WeightedLosses({"bce": 1.0})
+    (sums,) = sum_over_pixels(low, batch_of(targets, valid), SQUARE, [loss.sums])
+    logits = SQUARE.to_original_size(low, (4, 5))
+    alone = [bce(one, target, some) for one, target, some in zip(logits, targets, valid, strict=True)]
+    torch.testing.assert_close(loss.terms(sums)["bce"], torch.stack(alone))
+
+
+def test_what_is_collected_of_a_batch_is_what_each_answer_scores_alone():
+    """Thresholds by kind of prompt, IoU at 63 of them, curves, and the loss."""
+    torch.manual_seed(0)
+    sizes = [(20, 30), (5, 7), (20, 30)]
+    prompts = [Prompt(box=torch.zeros(4)), Prompt(), Prompt(points=torch.zeros(1, 2), point_labels=torch.ones(1))]
+    voids = [None, torch.rand(5, 7) > 0.3, torch.rand(20, 30) > 0.5]
+    samples = []
+    for index, (size, void) in enumerate(zip(sizes, voids, strict=True)):
+        annotation = batch_of([torch.rand(size) > 0.6], [void]).annotations[0]
+        samples.append(Sample(10 + index, "", None, annotation, [Query(prompt=one) for one in prompts], size))
+    batch = Batch.collate(samples)
+    low, losses = 2 * torch.randn(9, 64, 64), torch.rand(9)
+    thresholds: dict[AskedKind, float] = {"box": 0.3, "points": 0.7}
+    found = OverlapMetrics(thresholds, search=True, curves=True)
+    found.collect(batch, sum_over_pixels(low, batch, SQUARE, found.reduces(batch)), losses)
+    alone, curves = OverlapMetrics(), {kind: ThresholdCurve() for kind in ("box", "points", "none")}
+    for at, (query, image) in enumerate(zip(batch.queries, batch.image_index, strict=True)):
+        probabilities = SQUARE.to_original_size(low[at : at + 1], sizes[image])[0].sigmoid()
+        annotation, kind = batch.annotations[image], query.prompt.kind
+        assert annotation is not None
+        truth = annotation.target(1), annotation.counted()
+        row = score(probabilities, truth[0], {"none": 0.5, **thresholds}[kind], valid=truth[1])
+        ious = threshold_ious(probabilities, *truth)
+        alone.update(10 + image, row, kind=kind, loss=losses[at], ious=ious)
+        curves[kind].update(probabilities, *truth)
+    assert len(found.per_prompt()) == 9
+    for key, scores in alone.per_prompt().items():
+        assert found.per_prompt()[key] == pytest.approx(scores)
+    assert found.compute() == pytest.approx(alone.compute())
+    assert len({found.compute()[f"best_threshold_{kind}"] for kind in curves}) > 1
+    assert found.curves is not None
+    assert found.curves.keys() == curves.keys()
+    for kind, curve in found.curves.items():
+        for name in ("precision", "recall", "dice", "iou"):
+            torch.testing.assert_close(getattr(curve, name), getattr(curves[kind], name))

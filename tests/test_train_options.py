@@ -195,7 +195,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "images": Changes({"images": "other/images"}, another_loss),
     "masks": Changes({"masks": "other/masks"}, another_loss),
     "mask_pattern": Changes({"mask_pattern": "{stem}_m", "masks": "renamed"}, same_training),
-    "mask_rule": HeldBy("data/test_reading.py", "test_masks_of_every_kind"),
+    "mask_rule": HeldBy("annotations/test_reading.py", "test_masks_of_every_kind"),
     "ignore_value": Changes({"ignore_value": ("128",)}, another_loss, masks="void", mask_rule="half"),
     "mask_invert": Changes({"mask_invert": True}, another_loss),
     "pages": Changes({"pages": "all"}, twice_the_steps, batch_size=1, images="paged/images", masks="paged/masks"),

@@ -17,6 +17,7 @@ from sam_adapter.config.commands import TrainConfig
 from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.errors import agreed, amount
 from sam_adapter.preprocessing import Preprocessing
+from sam_adapter.tasks.binary import BinaryTask
 
 SIZE = (120, 160)
 Mask = Callable[[np.random.Generator], np.ndarray]
@@ -213,7 +214,8 @@ def test_objects_below_the_cells_of_the_mask(tmp_path: Path, caplog: pytest.LogC
     caplog.set_level(logging.WARNING)
     for size, expected in ((1024, False), (512, True)):
         caplog.clear()
-        PairDataModule(train_config(folder)).prepare(Preprocessing(image_size=size))
+        config = train_config(folder)
+        PairDataModule(config).prepare(Preprocessing(image_size=size), BinaryTask.from_options(config))
         assert ("tiny_objects" in caplog.text) is expected
 
 

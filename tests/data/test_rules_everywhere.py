@@ -12,6 +12,7 @@ from sam_adapter.annotations.reading.pictures import brightness_for, list_pages
 from sam_adapter.data.dataset import PairDataset
 from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.preprocessing import Preprocessing
+from sam_adapter.tasks.binary import BinaryTask
 from sam_adapter.tasks.prompts import PromptMaker
 
 
@@ -77,18 +78,21 @@ def test_void_travels_to_samples_and_scores(run: Path, deep_pairs: Path, tmp_pat
         report=True,
     )
     found = inspect(config)
-    maker = PromptMaker(kind="box")
-    sample = PairDataset(found.records, Preprocessing(image_size=64), maker, reading=found.rules)[0]
-    assert sample.valid is not None
-    assert int((~sample.valid).sum()) == int((np.asarray(Image.open(found.records[0].mask)) == 255).sum())
-    boxes = sample.prompts[0].boxes
-    assert boxes is not None
-    assert boxes[0, 2] - boxes[0, 0] < 22  # the object's 19 pixels, without the void around it
+    task = BinaryTask(prompts=PromptMaker(kind="box"))
+    sample = PairDataset(found.records, Preprocessing(image_size=64), task, reading=found.rules)[0]
+    assert sample.annotation is not None
+    valid = sample.annotation.counted()
+    assert valid is not None
+    assert int((~valid).sum()) == int((np.asarray(Image.open(found.records[0].mask)) == 255).sum())
+    box = sample.queries[0].prompt.box
+    assert box is not None
+    assert box[2] - box[0] < 22  # the object's 19 pixels, without the void around it
     # No point is drawn on void.
-    asked = PromptMaker(kind="points", positive_points=1, negative_points=200, training=True)
-    points = PairDataset(found.records, Preprocessing(image_size=64), asked, reading=found.rules)[0].prompts[0].points
+    asked = BinaryTask(prompts=PromptMaker(kind="points", positive_points=1, negative_points=200))
+    drawn = PairDataset(found.records, Preprocessing(image_size=64), asked, training=True, reading=found.rules)[0]
+    points = drawn.queries[0].prompt.points
     assert points is not None
-    assert all(sample.valid[0, int(y), int(x)] for x, y in points[0])
+    assert all(valid[int(y), int(x)] for x, y in points)
     counted = {}
     for ignored in ((255,), ()):
         masks = config.masks
@@ -106,7 +110,7 @@ def test_void_travels_to_samples_and_scores(run: Path, deep_pairs: Path, tmp_pat
             if name in ("tp", "fp", "fn", "tn")
         )
     assert counted[0] == 2000
-    assert counted[1] == 2000 - int((~sample.valid).sum())
+    assert counted[1] == 2000 - int((~valid).sum())
 
 
 def test_every_page_is_predicted_if_asked(run: Path, tmp_path: Path):

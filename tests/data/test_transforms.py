@@ -42,7 +42,7 @@ def test_a_mask_survives_the_way_there_and_back(resize, size: tuple[int, int]):
     _, columns = np.mgrid[: size[0], : size[1]]
     half = (columns >= size[1] / 2).astype(np.uint8)
     pixels = preprocessing.pixel_values(np.repeat(half[..., None] * 255, 3, axis=2))
-    back = preprocessing.to_original_size(pixels[None, :1], size)[0, 0]
+    back = preprocessing.to_original_size(pixels[:1], size)[0]
     # 0 and 255 lie on both sides of the middle after normalisation
     assert ((back > 0.2).numpy() == half.astype(bool)).mean() > 0.98
     assert back.shape == size
@@ -50,17 +50,17 @@ def test_a_mask_survives_the_way_there_and_back(resize, size: tuple[int, int]):
 
 def test_prompts_follow_the_picture():
     prompt = Prompt(
-        boxes=torch.tensor([[10.0, 20, 30, 40]]),
-        points=torch.tensor([[[5.0, 6.0]]]),
-        point_labels=torch.tensor([[1]]),
+        box=torch.tensor([10.0, 20, 30, 40]),
+        points=torch.tensor([[5.0, 6.0]]),
+        point_labels=torch.tensor([1]),
     )
     scaled = Preprocessing(image_size=100).prompt_to_input(prompt, (50, 25))
-    assert scaled.boxes is not None
+    assert scaled.box is not None
     assert scaled.points is not None
-    assert scaled.boxes.tolist() == [[20, 40, 60, 80]]
-    assert scaled.points.tolist() == [[[10, 12]]]
-    assert prompt.boxes is not None
-    assert prompt.boxes.tolist() == [[10, 20, 30, 40]]
+    assert scaled.box.tolist() == [20, 40, 60, 80]
+    assert scaled.points.tolist() == [[10, 12]]
+    assert prompt.box is not None
+    assert prompt.box.tolist() == [10, 20, 30, 40]
 
 
 def picture_and_mask() -> tuple[np.ndarray, np.ndarray]:

@@ -61,12 +61,13 @@ def sum_over_pixels(
 
     def together(members: list[int]) -> Iterator[tuple[Tensor, ...]]:
         size = sizes[members[0]]
-        at_once = max(BAND_PIXELS // (size[0] * size[1]), 1)
+        # On their way to a small picture the logits pass the encoder's whole square.
+        at_once = max(BAND_PIXELS // max(size[0] * size[1], preprocessing.image_size**2), 1)
         for start in range(0, len(members), at_once):
             some = members[start : start + at_once]
+            logits = mask_logits[some]
             sums: list[Tensor] = []
             for rows in bands(size):
-                logits = mask_logits[some]
                 if again:
                     found = checkpoint(of_rows, logits, rows, some, use_reentrant=False, preserve_rng_state=False)
                     assert isinstance(found, tuple)

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
 from sam_adapter.annotations.folders import Record
+from sam_adapter.batch import EncodedImage
 from sam_adapter.checkpoints.embeddings import embedding_files, encode_missing
-from sam_adapter.data.embedding_file import read_embedding
+from sam_adapter.data.embedding_file import read_encoded, write_encoded
 from sam_adapter.errors import DataError
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
@@ -48,8 +49,8 @@ def test_kept_embeddings_change_nothing_and_are_made_once(
 ):
     without = train(run(pairs, sam_folder, tmp_path / "without", None))
     cached = train(run(pairs, sam_folder, tmp_path / "cached", tmp_path / "cache"))
-    wanted = load_file(without.adapter / "adapter_model.safetensors")
-    for name, tensor in load_file(cached.adapter / "adapter_model.safetensors").items():
+    wanted = load_file(without.adapter / "sam_adapter.safetensors")
+    for name, tensor in load_file(cached.adapter / "sam_adapter.safetensors").items():
         torch.testing.assert_close(tensor, wanted[name], rtol=1e-4, atol=1e-6)
 
     scoring = EvaluateConfig(
@@ -65,7 +66,7 @@ def test_kept_embeddings_change_nothing_and_are_made_once(
     alone = evaluate(scoring.but(with_frozen=False))
     frozen = evaluate(scoring.but(with_frozen=False, adapter=None, model=sam_folder))
 
-    def encode(*_: object) -> None:
+    def encode(*_: object, **__: object) -> None:
         raise AssertionError("an image was encoded again")
 
     monkeypatch.setattr(SamSegmenter, "encode", encode)
@@ -110,18 +111,22 @@ def test_models_with_the_same_encoder_encode_each_image_once(
 ):
     one = train(run(pairs, sam_folder, tmp_path / "one", None)).adapter
     other = train(run(pairs, sam_folder, tmp_path / "other", None).but(lr=1e-2, method="sam_adapter")).adapter
+    same = shutil.copytree(one, tmp_path / "same")
     images = len(list((pairs / "images").iterdir()))
     encoded = []
     encode = SamSegmenter.encode
-    monkeypatch.setattr(
-        SamSegmenter, "encode", lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels)
-    )
+
+    def counted(self: SamSegmenter, pixels: torch.Tensor, **options: Any) -> EncodedImage:
+        encoded.append(len(pixels))
+        return encode(self, pixels, **options)
+
+    monkeypatch.setattr(SamSegmenter, "encode", counted)
     scoring = EvaluateConfig(
         images=pairs / "images",
         masks=pairs / "masks",
         adapter=one,
         with_frozen=True,
-        compare=(one, other),
+        compare=(same, other),
         report=True,
         output=tmp_path / "scores",
         workers=0,
@@ -161,7 +166,17 @@ def test_a_damaged_file_is_named(tmp_path: Path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"no tensors")
     with pytest.raises(DataError, match=r"x\.safetensors: cannot be read as an image embedding .* delete it"):
-        read_embedding(path)
+        read_encoded(path)
+
+
+def test_every_tensor_of_the_encoder_is_kept(tmp_path: Path):
+    encoded = EncodedImage({"coarse": torch.randn(3, 4, 5).bfloat16(), "fine": torch.randn(8, 2).T})
+    write_encoded(tmp_path / "a/x.safetensors", encoded)
+    again = read_encoded(tmp_path / "a/x.safetensors")
+    assert again.tensors.keys() == encoded.tensors.keys()
+    for name, tensor in encoded.tensors.items():
+        assert again[name].dtype == tensor.dtype
+        assert torch.equal(again[name], tensor)
 
 
 def test_looking_at_data_does_not_load_torch():

@@ -104,10 +104,10 @@ def test_void_is_striped_whatever_was_answered_there():
 def test_prompts_are_drawn_where_they_are():
     image = np.full((100, 120, 3), 90, np.uint8)
     assert (with_prompt(image, Prompt()) == image).all()
-    boxed = with_prompt(image, Prompt(boxes=torch.tensor([[20.0, 30, 80, 90]])))
+    boxed = with_prompt(image, Prompt(box=torch.tensor([20.0, 30, 80, 90])))
     assert (boxed[30, 20:80] == (255, 255, 0)).all()
     assert (boxed[60, 60] == 90).all()
-    points = Prompt(points=torch.tensor([[[20.0, 30], [80, 90]]]), point_labels=torch.tensor([[1, 0]]))
+    points = Prompt(points=torch.tensor([[20.0, 30], [80, 90]]), point_labels=torch.tensor([1, 0]))
     pointed = with_prompt(image, points)
     assert tuple(pointed[30, 20]) == (255, 255, 0)
     assert tuple(pointed[88, 80]) != tuple(pointed[28, 20])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sam_adapter.batch import Prompt
+from sam_adapter.batch import EncodedImage, Prompt, Query
 from sam_adapter.system import shared_memory
 from sam_adapter.system.shared_memory import bytes_of, workers_that_fit
 
@@ -34,8 +34,9 @@ def test_as_many_processes_as_have_room(
 
 
 def test_bytes_of_all_tensors_of_a_batch():
-    prompt = Prompt(boxes=torch.zeros(1, 4))
-    assert bytes_of(([prompt, torch.zeros(3, 2)], "name", None, 7)) == 16 + 24
+    query = Query(prompt=Prompt(box=torch.zeros(4)))
+    encoded = EncodedImage({"a": torch.zeros(5), "b": torch.zeros(2, dtype=torch.uint8)})
+    assert bytes_of(([query, torch.zeros(3, 2)], "name", None, 7, encoded)) == 16 + 24 + 20 + 2
 
 
 def test_prediction_does_not_wait_for_ever_with_dockers_shared_memory(sam_folder: str, tmp_path: Path):
