@@ -22,7 +22,7 @@ import torch
 from machine import described
 from sam_adapter.annotations.folders import list_pairs
 from sam_adapter.batch import Batch
-from sam_adapter.config.commands import TrainConfig
+from sam_adapter.config.training import TrainConfig
 from sam_adapter.data.dataset import PairDataset
 from sam_adapter.prediction.predictor import Predictor
 from sam_adapter.segmenter import SamSegmenter

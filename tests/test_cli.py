@@ -7,9 +7,10 @@ from typing import get_args, get_type_hints
 import pytest
 
 from sam_adapter import cli
-from sam_adapter.config.commands import EvaluateConfig, PredictConfig, TrainConfig
-from sam_adapter.config.options import Config
+from sam_adapter.config.base import Config
+from sam_adapter.config.commands import EvaluateConfig, PredictConfig
 from sam_adapter.config.ranges import RANGES
+from sam_adapter.config.training import TrainConfig
 from sam_adapter.errors import ConfigError
 
 TRAIN = ["--images", "i", "--masks", "m", "--model", "vit_b", "--output", "o"]

@@ -42,7 +42,7 @@ ROOMS = {
     "albumentations": {"data"},
     "wandb": {"training"},
     "matplotlib": {"training"},
-    "jsonargparse": {"cli"},
+    "jsonargparse": {"cli", "config"},
 }
 
 MOST_IN_ROOT = 8

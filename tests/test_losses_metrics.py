@@ -7,7 +7,7 @@ import torch
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
 
 from sam_adapter.batch import VOID, Annotation, Batch, Prompt, Query, Sample
-from sam_adapter.config.options import AskedKind, parse_loss
+from sam_adapter.config.choices import AskedKind, parse_loss
 from sam_adapter.config.registry import LOSSES, look_up
 from sam_adapter.errors import ConfigError
 from sam_adapter.preprocessing import Preprocessing

@@ -17,8 +17,8 @@ from sam_adapter.backbones import load_backbone
 from sam_adapter.backbones.base import tensors_sha256
 from sam_adapter.batch import Annotation, Batch, EncodedImage, Prompt, Query
 from sam_adapter.checkpoints.adapter import load, save_adapter
-from sam_adapter.config.commands import TrainConfig
-from sam_adapter.config.options import AttentionKind
+from sam_adapter.config.choices import AttentionKind
+from sam_adapter.config.training import TrainConfig
 from sam_adapter.errors import CheckpointError, ConfigError
 from sam_adapter.kernels import encoder_block
 from sam_adapter.segmenter import SamSegmenter

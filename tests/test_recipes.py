@@ -8,7 +8,7 @@ import yaml
 
 from conftest import GOLDEN, needs_shared
 from sam_adapter.checkpoints.foreign import import_adapter
-from sam_adapter.config.commands import TrainConfig
+from sam_adapter.config.training import TrainConfig
 from sam_adapter.data.augmentation import Augmentation
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine

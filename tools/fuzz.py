@@ -27,8 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from conftest import random_sam, write_pairs
 from sam_adapter import cli
 from sam_adapter.checkpoints.adapter import load, save_adapter
-from sam_adapter.config.commands import CheckConfig, EvaluateConfig, PredictConfig, TrainConfig
+from sam_adapter.config.commands import CheckConfig, EvaluateConfig, PredictConfig
 from sam_adapter.config.ranges import RANGES
+from sam_adapter.config.training import TrainConfig
 from sam_adapter.errors import SamAdapterError
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from conftest import random_sam, write_pairs
 from sam_adapter import load
-from sam_adapter.config.commands import TrainConfig
+from sam_adapter.config.training import TrainConfig
 from sam_adapter.errors import SamAdapterError
 
 HANG = 90.0

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoints.adapter import load
     from .checkpoints.foreign import convert
-    from .config.commands import CheckConfig, ConvertConfig, EvaluateConfig, PredictConfig, TrainConfig
+    from .config.commands import CheckConfig, ConvertConfig, EvaluateConfig, PredictConfig
+    from .config.training import TrainConfig
     from .data.inspection.inspect import inspect
     from .evaluation.evaluate import evaluate
     from .prediction.folder import predict
@@ -26,7 +27,7 @@ _HOMES = {
     "ConvertConfig": "config.commands",
     "EvaluateConfig": "config.commands",
     "PredictConfig": "config.commands",
-    "TrainConfig": "config.commands",
+    "TrainConfig": "config.training",
     "convert": "checkpoints.foreign",
     "inspect": "data.inspection.inspect",
     "evaluate": "evaluation.evaluate",

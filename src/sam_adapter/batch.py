@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
-from .config.options import AskedKind
+from .config.choices import AskedKind
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from .annotations.reading.rules import ReadingRules
 from .backbones import Backbone, load_backbone
 from .batch import Batch, EncodedImage, Output
-from .config.commands import TrainConfig, trained_parts
-from .config.options import AskedKind, Threshold
+from .config.choices import AskedKind, Threshold
+from .config.training import TrainConfig, trained_parts
 from .errors import CheckpointError, ConfigError
 from .methods.base import MethodSettings, apply_method, method_named, parameter_table
 from .preprocessing import Preprocessing

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sam_adapter.cli import main
-from sam_adapter.config.commands import TrainConfig
+from sam_adapter.config.training import TrainConfig
 from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.errors import agreed, amount
 from sam_adapter.preprocessing import Preprocessing

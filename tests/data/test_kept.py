@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_adapter.config.commands import CheckConfig, TrainConfig
+from sam_adapter.config.commands import CheckConfig
+from sam_adapter.config.training import TrainConfig
 from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.data.inspection import kept
 from sam_adapter.data.inspection.inspect import inspect

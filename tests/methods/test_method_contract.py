@@ -11,8 +11,8 @@ from torch import Tensor
 from sam_adapter.backbones.families import FAMILIES
 from sam_adapter.batch import EncodedImage
 from sam_adapter.checkpoints.adapter import load, save_adapter
-from sam_adapter.config.commands import TrainConfig
 from sam_adapter.config.registry import METHODS
+from sam_adapter.config.training import TrainConfig
 from sam_adapter.errors import ConfigError
 from sam_adapter.methods.base import ENCODER, MethodSettings
 from sam_adapter.segmenter import SamSegmenter

@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ..config.commands import CheckConfig, TrainConfig
+from ..config.commands import CheckConfig
+from ..config.training import TrainConfig
 from ..data.inspection.findings import CURES, Fault, Inspection
 from ..data.inspection.inspect import inspect
 from ..data.inspection.remarks import tiny_object_remarks

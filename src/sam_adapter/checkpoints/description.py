@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from ..annotations.reading.rules import ReadingRules
 from ..backbones.families import FAMILIES
-from ..config.options import Part, PromptKind, Resize
+from ..config.choices import Part, PromptKind, Resize
 from ..config.registry import METHODS, TASKS
 from ..errors import CheckpointError
 from ..methods.base import MethodSettings, method_named

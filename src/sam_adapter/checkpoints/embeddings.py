@@ -13,7 +13,8 @@ import torch
 
 from ..annotations.folders import Record
 from ..annotations.reading.brightness import Brightness
-from ..config.commands import EvaluateConfig, TrainConfig
+from ..config.commands import EvaluateConfig
+from ..config.training import TrainConfig
 from ..data.dataset import PairDataset, PictureDataset
 from ..data.embedding_file import write_encoded
 from ..data.loading import picture_loader, worker_count

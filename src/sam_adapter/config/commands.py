@@ -6,30 +6,16 @@ so that the command line answers at once.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from ..errors import ConfigError
-from .folders import among_data, given_twice
-from .options import (
-    ALL_PARTS,
-    AdapterOptions,
-    Config,
-    DataOptions,
-    GroupOptions,
-    MachineOptions,
-    Method,
-    Monitor,
+from .base import Config
+from .choices import (
     Pages,
-    Part,
-    PromptKind,
-    PromptOptions,
-    Resize,
     Save,
-    TaskName,
     Threshold,
-    parse_loss,
-    possible_monitors,
 )
+from .folders import among_data, given_twice
+from .options import DataOptions, GroupOptions, MachineOptions, PromptOptions
+from .training import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,141 +28,6 @@ class CheckConfig(GroupOptions, DataOptions):
     """PNG file for a contact sheet of pairs as they will be trained on, those with remarks first."""
     json: Path | None = None
     """JSON file for all that was found."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, DataOptions):
-    """Train an adapter for a SAM on a folder of images and masks."""
-
-    model: str
-    """Base SAM: a Hugging Face id or folder, 'vit_b', 'vit_l', 'vit_h', or one of Meta's .pth files."""
-    output: Path
-    """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv, curves.png, inspection.npz."""
-    prompt: PromptKind = "mixed"
-    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, so that an adapter learns to
-    work with any of them; each is validated apart."""
-    val_images: Path | None = None
-    """Folder of validation images; without it a fraction of the training images is held out."""
-    val_masks: Path | None = None
-    """Folder of validation masks."""
-    val_fraction: float = 0.1
-    """Fraction held out for validation when there is no validation folder; 0 trains without validation."""
-    empty_masks: Literal["no_prompt", "skip"] = "no_prompt"
-    """Images whose mask is empty: train on them without a prompt, or leave them out."""
-    augment: str = "default"
-    """'default' (flips, quarter turns, shift-scale-rotate), 'flip', 'none', or an albumentations pipeline file
-    (.yaml or .json)."""
-    image_size: int | None = None
-    """Side of the square the encoder sees, a multiple of the patch size; without it the base model's own."""
-    resize: Resize = "pad"
-    """'pad': longest side to the image size, zeros at the right and bottom, as SAM does. 'squash': both sides, as
-    the paper does."""
-    task: TaskName = "binary"
-    """What is asked of pictures: 'binary' is one foreground mask each."""
-    method: Method = "sam_adapter"
-    """What is added and trained: the SAM-Adapter, parts of SAM as they are, or all of SAM."""
-    parts: tuple[Part, ...] | None = None
-    """Parts of SAM that are trained themselves; without it the mask decoder, or all with method full. '[]' trains
-    the adapter alone."""
-    loss: str = "bce+iou"
-    """Weighted sum of bce, balanced_bce, iou and dice, for example '0.5*bce+dice'."""
-    epochs: int = 20
-    """Passes over the training images."""
-    batch_size: int = 2
-    """Images a step and device."""
-    accumulate: int = 1
-    """Steps whose gradients are summed before the optimiser acts."""
-    lr: float = 2e-4
-    """Highest learning rate (AdamW)."""
-    weight_decay: float = 0.01
-    """Weight decay; biases, norms and embeddings have none."""
-    warmup: float = 0.05
-    """Fraction of all optimiser steps over which the rate rises from zero; then it falls as a cosine."""
-    clip: float | None = None
-    """Clip the gradient's norm to this."""
-    embedding_cache: Path | None = None
-    """Folder in which image embeddings are kept, so that each image is encoded once and not in every epoch. For
-    method decoder, without augmentation; runs and data sets may share the folder."""
-    dry_run: bool = False
-    """Measure one real step, print its peak memory and how long an epoch will take, and write nothing."""
-    gradient_checkpointing: bool = False
-    """Recompute each encoder block in the backward pass: far less memory, about a third more time."""
-    monitor: Monitor = "iou"
-    """Validation score by which the best adapter is kept. 'iou' and 'dice' are means over the kinds of prompt that the
-    run trains, 'iou_box' and so on are of one kind."""
-    ema: float = 0.0
-    """Keep a moving average of the trained weights with this decay, for example 0.99, and validate and write that; 0
-    takes the weights as they are."""
-    patience: int = 0
-    """Stop after this many epochs without a better score; 0 never stops early."""
-    devices: int = 1
-    """Number of devices, or of CPU processes; more than one trains with DistributedDataParallel."""
-    nodes: int = 1
-    """Number of machines."""
-    strategy: str = "auto"
-    """A Lightning strategy; 'auto' takes ddp for several devices."""
-    logger: Literal["csv", "wandb", "tensorboard"] = "csv"
-    """Where scores go beside metrics.csv."""
-    project: str = "sam-adapter"
-    """Project name for Weights & Biases."""
-    run_name: str | None = None
-    """Name of the run for the logger; without it the output folder's name."""
-    start_from: Path | None = None
-    """Adapter folder whose weights a new run starts from, of the same base and method: for more data, or for passing an
-    adapter on to other data."""
-    resume: bool = False
-    """Go on from output/last.ckpt with everything restored."""
-    overwrite: bool = False
-    """Start anew in an output folder that already holds a run."""
-
-    def problems(self) -> list[str | None]:
-        """See `Config.problems`."""
-        try:
-            parse_loss(self.loss)
-            loss_problem = None
-        except ConfigError as error:
-            loss_problem = str(error)
-        both = (self.val_images is None) == (self.val_masks is None)
-        parts = trained_parts(self.method, self.parts)
-        monitors = possible_monitors(self.prompt)
-        encoder_changes = self.method != "decoder" or "image_encoder" in parts
-        return [
-            *super().problems(),
-            *among_data(
-                self.output,
-                images=self.images,
-                masks=self.masks,
-                val_images=self.val_images,
-                val_masks=self.val_masks,
-            ),
-            loss_problem,
-            None if both else "val_images and val_masks: give both or neither.",
-            "group_pattern, groups and group_copies: with --val-images nothing is split; leave them out."
-            if self.val_images and (self.group_pattern is not None or self.groups or self.group_copies)
-            else None,
-            None if parts or self.method == "sam_adapter" else f"parts: method {self.method} would train nothing.",
-            None
-            if self.method != "full" or set(parts) == set(ALL_PARTS)
-            else "parts: method full trains all of SAM; choose parts with method decoder.",
-            "embedding_cache: the image encoder changes in training; embeddings can be kept with method decoder alone."
-            if self.embedding_cache and encoder_changes
-            else None,
-            f"embedding_cache: kept embeddings are of unchanged images; leave '--augment {self.augment}' out."
-            if self.embedding_cache and self.augment not in ("default", "none")
-            else None,
-            "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
-            None
-            if self.monitor in monitors
-            else f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are "
-            f"{', '.join(monitors)}.",
-        ]
-
-
-def trained_parts(method: Method, parts: tuple[Part, ...] | None) -> tuple[Part, ...]:
-    """Parts of SAM that a method trains, with the method's default filled in."""
-    if parts is None:
-        return ALL_PARTS if method == "full" else ("mask_decoder",)
-    return tuple(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,3 +159,14 @@ class DemoConfig(Config):
     """Held-out scenes to score."""
     epochs: int = 4
     """Passes over the training scenes."""
+
+
+COMMANDS: dict[str, type[Config]] = {
+    "check": CheckConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "convert": ConvertConfig,
+    "demo": DemoConfig,
+    "info": InfoConfig,
+}

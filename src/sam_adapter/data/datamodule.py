@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from ..annotations.folders import Record
 from ..batch import Sample
-from ..config.commands import TrainConfig
 from ..config.options import DataOptions
+from ..config.training import TrainConfig
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from ..system.processes import is_main_process

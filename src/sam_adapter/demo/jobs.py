@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..config.commands import DemoConfig, EvaluateConfig, TrainConfig
+from ..config.commands import DemoConfig, EvaluateConfig
+from ..config.training import TrainConfig
 from .scenes import SceneKind, write_scenes
 
 MODEL = "tiny"

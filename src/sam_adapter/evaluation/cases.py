@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ..batch import Prompt
-from ..config.options import AskedKind
+from ..config.choices import AskedKind
 from ..data.dataset import PairDataset
 from ..report.drawing import error_map, overlay, with_prompt
 from ..report.figures import Picture, mask_picture

@@ -13,8 +13,8 @@ from ..annotations.reading.rules import ReadingRules
 from ..batch import Prompt
 from ..checkpoints.adapter import load, read_adapter_config
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
+from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
-from ..config.options import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.registry import METRICS, TASKS, look_up
 from ..data.dataset import PairDataset
 from ..data.inspection.inspect import inspect

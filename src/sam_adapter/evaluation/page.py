@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
-from ..config.options import ASKED_KINDS, AskedKind, asked_kinds
 from ..data.dataset import PairDataset
 from ..errors import agreed, amount
 from ..report.charts import Axis, Series, line_chart

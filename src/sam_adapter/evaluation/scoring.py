@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from ..batch import Batch, Prompt
+from ..config.choices import AskedKind
 from ..config.commands import EvaluateConfig
-from ..config.options import AskedKind
 from ..data.dataset import PairDataset
 from ..data.loading import scoring_loader, worker_count
 from ..segmenter import SamSegmenter

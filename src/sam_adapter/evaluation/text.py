@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..config.options import ASKED_KINDS
+from ..config.choices import ASKED_KINDS
 from ..errors import amount
 from .baselines import BASELINES
 

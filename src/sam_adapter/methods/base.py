@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone
 from ..backbones.base import BlockPrompts
-from ..config.options import AdapterOptions, Part
+from ..config.choices import Part
+from ..config.options import AdapterOptions
 from ..config.registry import METHODS, look_up
 
 BACKBONE = "backbone."

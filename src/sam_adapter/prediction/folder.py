@@ -11,8 +11,9 @@ from ..annotations.folders import list_pictures
 from ..annotations.reading.pictures import brightness_for, list_pages
 from ..batch import Prompt
 from ..checkpoints.adapter import load
+from ..config.choices import AskedKind, Save
 from ..config.commands import PredictConfig
-from ..config.options import AskedKind, PromptOptions, Save
+from ..config.options import PromptOptions
 from ..config.registry import TASKS, look_up
 from ..data.dataset import PictureDataset
 from ..data.loading import picture_loader, worker_count

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..annotations.reading.files import image_size
 from ..batch import Prompt, Size
-from ..config.options import ASKED_KINDS
+from ..config.choices import ASKED_KINDS
 from ..config.ranges import shortened
 from ..errors import ConfigError, DataError
 

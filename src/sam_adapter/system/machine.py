@@ -11,7 +11,8 @@ from typing import Self
 
 import torch
 
-from ..config.options import AttentionKind, MachineOptions
+from ..config.choices import AttentionKind
+from ..config.options import MachineOptions
 from ..errors import ConfigError
 from .processes import keep_freed_memory
 

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from ..batch import Annotation, Batch, Output, Query
-from ..config.options import AskedKind, PromptOptions
+from ..config.choices import AskedKind
+from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
 from .base import Task
 from .metrics import OverlapMetrics

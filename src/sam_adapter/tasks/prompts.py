@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..batch import Prompt
-from ..config.options import ASKED_KINDS, AskedKind, PromptKind, asked_kinds
+from ..config.choices import ASKED_KINDS, AskedKind, PromptKind, asked_kinds
 from ..errors import DataError
 
 

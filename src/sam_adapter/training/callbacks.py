@@ -12,7 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from ..checkpoints.adapter import holds_adapter, save_adapter
-from ..config.options import ASKED_KINDS
+from ..config.choices import ASKED_KINDS
 from ..system.writing import written_beside
 from .lightning_module import TrainingModule
 from .outcome import worse_than_frozen

@@ -6,7 +6,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from ..config.options import ASKED_KINDS
+from ..config.choices import ASKED_KINDS
 from .lightning_module import TrainingModule
 from .outcome import OF_KIND
 

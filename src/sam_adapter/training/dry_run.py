@@ -9,7 +9,7 @@ from typing import Self
 import torch
 
 from ..batch import Batch
-from ..config.commands import TrainConfig
+from ..config.training import TrainConfig
 from ..data.datamodule import PairDataModule
 from ..data.loading import training_loader, worker_count
 from ..errors import ConfigError, amount

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..checkpoints.embeddings import embeddings_of
-from ..config.commands import TrainConfig
-from ..config.options import ASKED_KINDS, parse_loss
+from ..config.choices import ASKED_KINDS, parse_loss
+from ..config.training import TrainConfig
 from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine

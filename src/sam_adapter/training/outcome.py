@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ..config.options import ASKED_KINDS, AskedKind
+from ..config.choices import ASKED_KINDS, AskedKind
 
 OF_KIND = {"box": "with a box", "points": "with points", "none": "without a prompt"}
 

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
-from ..config.commands import TrainConfig
+from ..config.training import TrainConfig
 from ..errors import ConfigError, amount
 from ..methods.base import parameter_summary
 from ..system.locking import owned

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from ..checkpoints.adapter import CONFIG_FILE, FORMER_FILES, WEIGHTS_FILE
-from ..config.commands import TrainConfig
+from ..config.training import TrainConfig
 from ..errors import ConfigError
 from ..system.processes import is_main_process
 from ..system.writing import written_beside

@@ -2,9 +2,9 @@
 
 from statistics import median
 
-from ..config.commands import TrainConfig
-from ..config.options import asked_kinds
+from ..config.choices import asked_kinds
 from ..config.registry import TASKS, look_up
+from ..config.training import TrainConfig
 from ..data.datamodule import PairDataModule
 from ..errors import ConfigError
 from ..segmenter import SamSegmenter

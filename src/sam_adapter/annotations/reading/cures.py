@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...config.options import MaskRule
+from ...config.choices import MaskRule
 from .mask_values import MaskValues, by_storage
 from .table import Decision, decide
 from .troubles import Trouble

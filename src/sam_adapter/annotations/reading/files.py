@@ -8,8 +8,9 @@ from PIL import Image
 from ...errors import DataError
 from .brightness import Brightness, depth_of, scale_of
 from .cures import decide_with_cures
-from .decoding import MOST_PIXELS, Raster, decode, from_pillow, read_header
+from .decoding import MOST_PIXELS, decode, from_pillow, read_header
 from .mask_values import counted, pixels_of
+from .raster import Raster
 from .values import FOREGROUND, UNKNOWN, VOID, MaskTable, looked_up
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ...errors import DataError
-from .decoding import Raster
+from .raster import Raster
 from .values import MaskTable, Storage, ValueTable, looked_up, row_blocks
 
 MOST_VALUES = 4096

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ...config.options import Pages
+from ...config.choices import Pages
 from ...errors import ConfigError, DataError, amount
 from .brightness import Brightness, Depth, depth_of, scale_of
 from .decoding import decode, read_header

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...config.options import Pages
+from ...config.choices import Pages
 from .brightness import Brightness
 from .values import MaskTable
 

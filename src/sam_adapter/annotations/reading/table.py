@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...config.options import MaskRule
+from ...config.choices import MaskRule
 from .mask_values import MaskValues, by_storage
 from .soft_edges import fits_soft, soft_extremes
 from .troubles import MAJORITY, Trouble, contradiction, emptied, paths_of, third_value, unexplained

@@ -1,6 +1,7 @@
 """Scores of masks against ground truth."""
 
-from .overlap import COLUMNS, OverlapMetrics, is_empty, score, scores_of
+from .means import COLUMNS, is_empty
+from .overlap import OverlapMetrics, score, scores_of
 from .precision_recall import ThresholdCurve
 from .thresholds import threshold_ious
 

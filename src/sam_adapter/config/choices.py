@@ -1,0 +1,73 @@
+"""What options can be chosen from, and what the choices mean."""
+
+import re
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ..errors import ConfigError
+from .registry import LOSSES, METHODS, TASKS
+
+if TYPE_CHECKING:
+    Method = str
+    TaskName = str
+else:
+    Method = Literal[tuple(METHODS)]
+    TaskName = Literal[tuple(TASKS)]
+Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
+AskedKind = Literal["box", "points", "none"]
+PromptKind = Literal["box", "points", "none", "mixed"]
+MaskRule = Literal["auto", "nonzero", "half"]
+Pages = Literal["first", "all"]
+Resize = Literal["pad", "squash"]
+AttentionKind = Literal["auto", "plain", "blocked", "folded", "flex"]
+Monitor = Literal[
+    "iou",
+    "iou_box",
+    "iou_points",
+    "iou_none",
+    "dice",
+    "dice_box",
+    "dice_points",
+    "dice_none",
+    "mae",
+    "ber",
+    "loss",
+]
+Save = Literal["masks", "overlays", "probabilities"]
+Threshold = float | Literal["best"]
+ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
+ALL_PARTS: tuple[Part, ...] = ("mask_decoder", "prompt_encoder", "image_encoder")
+
+
+def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
+    """The kinds of prompt that a run trains and is scored with; 'mixed' means all."""
+    return ASKED_KINDS if prompt == "mixed" else (prompt,)
+
+
+def possible_monitors(prompt: PromptKind) -> list[str]:
+    """The validation scores that a run with these prompts has, of those that can choose the best adapter."""
+    by_kind = [f"{score}_{kind}" for score in ("iou", "dice") for kind in asked_kinds(prompt)]
+    return [name for name in get_args(Monitor) if "_" not in name or name in by_kind]
+
+
+def parse_loss(text: str) -> dict[str, float]:
+    """Read a weighted sum of losses.
+
+    Args:
+        text: For example ``"bce+iou"`` or ``"0.5*bce + 2*dice"``.
+
+    Returns:
+        Loss name to weight, in the order written.
+
+    Raises:
+        ConfigError: If a term is not ``[weight*]name`` with a known name.
+    """
+    terms: dict[str, float] = {}
+    for term in text.split("+"):
+        match = re.fullmatch(r"\s*(?:([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?)\s*\*\s*)?([a-z_]+)\s*", term)
+        if match is None or match[2] not in LOSSES:
+            raise ConfigError(
+                f"loss '{text}': '{term.strip()}' is not a loss. Write a sum of {', '.join(LOSSES)}, each with an "
+                "optional weight, for example 'bce+iou' or '0.5*bce+dice'."
+            )
+        terms[match[2]] = terms.get(match[2], 0.0) + float(match[1] or 1.0)
+    return terms
