@@ -38,7 +38,13 @@ ADAPTER, SAM = ("tests/methods/test_sam_adapter.py",), ("tests/backbones/test_sa
 PROMPTS, UNEQUAL = ("tests/tasks/test_prompts.py",), ("tests/test_unequal_queries.py",)
 
 FAULTS = (
-    Fault("activation is ignored", "methods/sam_adapter/module.py", "ACTIVATIONS[settings.activation]()", "nn.GELU()", ADAPTER),
+    Fault(
+        "activation is ignored",
+        "methods/sam_adapter/module.py",
+        "ACTIVATIONS[settings.activation]()",
+        "nn.GELU()",
+        ADAPTER,
+    ),
     Fault(
         "adapter_init=paper is ignored",
         "methods/sam_adapter/module.py",
@@ -98,7 +104,11 @@ FAULTS = (
         SAM,
     ),
     Fault(
-        "embedding_from is ignored", "methods/sam_adapter/module.py", "patch_embedding if before else positioned", "positioned", SAM
+        "embedding_from is ignored",
+        "methods/sam_adapter/module.py",
+        "patch_embedding if before else positioned",
+        "positioned",
+        SAM,
     ),
     Fault(
         "the neck prompt is ignored",
