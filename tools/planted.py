@@ -1,6 +1,6 @@
 """Plant known faults, one after the other, in a copy of the sources, and show that the tests notice each.
 
-``make planted`` takes two minutes. The faults are kinds that a suite once let pass: an option that is ignored, a table
+``make planted`` takes five minutes. The faults are kinds that a suite once let pass: an option that is ignored, a table
 of zeros, prompts that get another image's embedding. No material from outside the repository is used.
 """
 
