@@ -110,6 +110,7 @@ def test_models_with_the_same_encoder_encode_each_image_once(
 ):
     one = train(run(pairs, sam_folder, tmp_path / "one", None)).adapter
     other = train(run(pairs, sam_folder, tmp_path / "other", None).but(lr=1e-2, method="sam_adapter")).adapter
+    again = shutil.copytree(one, tmp_path / "again" / "adapter")
     images = len(list((pairs / "images").iterdir()))
     encoded = []
     encode = SamSegmenter.encode
@@ -121,7 +122,7 @@ def test_models_with_the_same_encoder_encode_each_image_once(
         masks=pairs / "masks",
         adapter=one,
         with_frozen=True,
-        compare=(one, other),
+        compare=(again, other),
         report=True,
         output=tmp_path / "scores",
         workers=0,

@@ -6,13 +6,26 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "sam_adapter"
 
 LAYERS = [
-    ["errors", "processes", "writing", "locking", "ranges", "options", "config", "batch", "shapes", "float64"],
+    [
+        "errors",
+        "folders",
+        "processes",
+        "writing",
+        "locking",
+        "ranges",
+        "options",
+        "config",
+        "batch",
+        "shapes",
+        "float64",
+    ],
     ["nn", "prompts", "losses", "metrics", "runtime", "drawing"],
     [
         "data.objects",
         "data.copies",
         "data.orientation",
         "data.values",
+        "data.clusters",
         "data.tiff",
         "data.decoding",
         "data.brightness",
@@ -71,7 +84,7 @@ LAYERS = [
         "prediction",
         "report",
     ],
-    ["demo", "app", "cli", "__main__", "__init__"],
+    ["demo", "app", "cli", "entry", "__main__", "__init__"],
 ]
 """Lowest first; modules of one layer or folder may import each other."""
 
