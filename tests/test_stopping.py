@@ -59,11 +59,7 @@ def test_a_process_ends_with_the_one_that_started_it():
     first = subprocess.Popen([sys.executable, "-c", FIRST], stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     assert first.stdout.readline() == "there\n"
-    other = next(
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and f") S {first.pid} " in (entry / "stat").read_text()
-    )
+    (other,) = others(first.pid)
     time.sleep(1)
     assert not ended(other, 0.1)
     first.kill()
