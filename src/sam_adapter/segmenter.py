@@ -75,10 +75,18 @@ class SamSegmenter(nn.Module):
         return cls(backbone, method, preprocessing, task=config.task, prompt=config.prompt)
 
     @classmethod
-    def frozen(cls, model: str, *, preprocessing: Preprocessing | None = None, image_size: int | None = None) -> Self:
-        """A SAM as it is, with an adapter's preprocessing or SAM's own."""
+    def frozen(
+        cls,
+        model: str,
+        *,
+        preprocessing: Preprocessing | None = None,
+        image_size: int | None = None,
+        task: str = "binary",
+    ) -> Self:
+        """A SAM as it is, with an adapter's preprocessing and task, or SAM's own preprocessing."""
         backbone = load_backbone(model, image_size=preprocessing.image_size if preprocessing else image_size)
-        return cls(backbone, MethodSettings(), preprocessing or Preprocessing(image_size=backbone.image_size))
+        own = preprocessing or Preprocessing(image_size=backbone.image_size)
+        return cls(backbone, MethodSettings(), own, task=task)
 
     @property
     def leaves_encoder(self) -> bool:

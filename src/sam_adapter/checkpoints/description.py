@@ -5,7 +5,7 @@ adapter needs.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -35,7 +35,7 @@ Spread = Annotated[float, Field(ge=1e-3, le=1e6)]
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def _among(names: tuple[str, ...]) -> Callable[[str], str]:
+def _among(names: Iterable[str]) -> Callable[[str], str]:
     """A check that a value is one of some names."""
 
     def check(value: str) -> str:
@@ -70,7 +70,7 @@ class _Method(_Fields):
 class _Base(_Fields):
     """See `BaseIdentity`."""
 
-    family: Annotated[str, AfterValidator(_among(tuple(FAMILIES)))]
+    family: Annotated[str, AfterValidator(_among(FAMILIES))]
     name: Name
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -111,7 +111,7 @@ class Description(_Fields):
     base: _Base
     preprocessing: _Preprocessing
     reading: ReadingRules | None
-    task: Annotated[str, AfterValidator(_among(tuple(TASKS)))] = "binary"
+    task: Annotated[str, AfterValidator(_among(TASKS))] = "binary"
     prompt: PromptKind
     threshold: Share
     best_thresholds: dict[Literal["box", "points", "none"], Share]

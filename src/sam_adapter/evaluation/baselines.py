@@ -9,40 +9,39 @@ import cv2
 import numpy as np
 import torch
 
-from ..batch import Prompt, Size
-from ..data.dataset import PairDataset
+from ..batch import Query, Size
+from ..data.dataset import PairDataset, annotated
 from ..tasks.metrics import OverlapMetrics, score
 
 BASELINES = {"fill_box": "fill the box", "otsu": "Otsu's threshold"}
 """Names in files, and in words."""
 
 
-def score_baselines(dataset: PairDataset, prompts: Mapping[int, Sequence[Prompt]]) -> dict[str, OverlapMetrics]:
-    """Score what needs no network, under the prompts that a model was asked with.
+def score_baselines(dataset: PairDataset, queries: Mapping[int, Sequence[Query]]) -> dict[str, OverlapMetrics]:
+    """Score what needs no network, on the queries that a model was asked.
 
     Args:
         dataset: Images and ground truth.
-        prompts: By image, in pixels of the original.
+        queries: By image, in pixels of the original.
 
     Returns:
         By name in `BASELINES`: ``fill_box`` for images asked with a box, ``otsu`` for those asked without a prompt;
         only what was asked at least once.
     """
     scores: dict[str, OverlapMetrics] = {}
-    for index, asked in prompts.items():
+    for index, asked in queries.items():
         image, mask, valid = dataset.pair(index)
-        for prompt in asked:
+        annotation = annotated(mask, valid)
+        for query in asked:
+            prompt = query.prompt
             if prompt.box is not None:
                 name, answer = "fill_box", filled_box(prompt.box.tolist(), mask.shape)
             elif prompt.points is None:
                 name, answer = "otsu", otsu_mask(image)
             else:
                 continue
-            row = score(
-                torch.from_numpy(answer).float(),
-                torch.from_numpy(mask),
-                valid=None if valid is None else torch.from_numpy(valid),
-            )
+            probabilities = torch.from_numpy(answer).float()
+            row = score(probabilities, annotation.target(query.label), valid=annotation.counted())
             scores.setdefault(name, OverlapMetrics()).update(index, row, kind=prompt.kind)
     return scores
 

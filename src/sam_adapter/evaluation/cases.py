@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..batch import Prompt
+from ..batch import Query
 from ..config.choices import AskedKind
-from ..data.dataset import PairDataset
+from ..data.dataset import PairDataset, annotated
 from ..report.drawing import error_map, overlay, with_prompt
 from ..report.figures import Picture, mask_picture
 from ..report.page import Case, error_legend
@@ -26,9 +26,9 @@ def telling_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Cas
     found = telling_images(scorings[0].metrics)
     scores = [one.metrics.per_prompt() for one in scorings]
     return [
-        _case(dataset, scorings, scores, index, rank, prompt)
+        _case(dataset, scorings, scores, index, rank, query)
         for index, rank in found.items()
-        for prompt in scorings[0].prompts[index]
+        for query in scorings[0].queries[index]
     ]
 
 
@@ -44,11 +44,12 @@ def _case(
     scores: Sequence[Mapping[tuple[int, AskedKind], dict[str, float]]],
     index: int,
     rank: str,
-    prompt: Prompt,
+    query: Query,
 ) -> Case:
-    first, name = scorings[0], dataset.records[index].name
+    first, name, prompt = scorings[0], dataset.records[index].name, query.prompt
     key: tuple[int, AskedKind] = (index, prompt.kind)
-    image, target, valid = dataset.pair(index)
+    image, mask, valid = dataset.pair(index)
+    target = annotated(mask, valid).target(query.label).numpy()
     tinted = overlay(image, first.masks[key], width=max(round(max(image.shape) / OUTLINES), 1))
     pictures = [
         Picture(with_prompt(image, prompt), "image", f"Image {name}"),
@@ -60,7 +61,7 @@ def _case(
         alt = f"Errors of {one.name} on {name}: {row['fp']:.0f} pixels wrongly marked, {row['fn']:.0f} missed"
         drawn = error_map(image, one.masks[key], target, valid)
         pictures.append(Picture(drawn, f"errors of {one.name}, {_result(row)}", alt, exact=True))
-    words = "" if len(first.prompts[index]) == 1 else f", {WITH[prompt.kind]}"
+    words = "" if len(first.queries[index]) == 1 else f", {WITH[prompt.kind]}"
     return Case(f"{rank}: {name}{words}, {_result(scores[0][key])}", pictures)
 
 

@@ -51,6 +51,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     """
     require_writable(config.output)
     remove_leftovers(config.output)
+    _require_one_task(config)
     _require_thresholds(config)
     found = inspect(config)
     records = found.usable(config)
@@ -61,7 +62,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     machine.prepare_process()
     log.info("Computing on %s", machine)
     scorings, pairs = _score_all(config, records, found.rules, machine, progress)
-    baselines = score_baselines(pairs, scorings[0].prompts) if config.with_frozen else {}
+    baselines = score_baselines(pairs, scorings[0].queries) if config.with_frozen else {}
     result = _result(config, scorings, baselines)
     result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
     result["skipped_void"] = len(found.records) - len(records)
@@ -176,7 +177,7 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
     names = run_names([config.adapter, *config.compare])
     yield names[0], segmenter
     if config.with_frozen:
-        frozen = SamSegmenter.frozen(config.model or base, preprocessing=preprocessing)
+        frozen = SamSegmenter.frozen(config.model or base, preprocessing=preprocessing, task=segmenter.task)
         frozen.reading = reading
         yield "frozen", frozen
     for name, adapter in zip(names[1:], config.compare, strict=True):
@@ -186,6 +187,21 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
 def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:
     task: Task = look_up(TASKS, segmenter.task).from_options(config)
     return PairDataset(records, segmenter.preprocessing, task, reading=segmenter.reading, seed=config.seed)
+
+
+def _require_one_task(config: EvaluateConfig) -> None:
+    """Refuse to compare answers to different questions."""
+    if config.adapter is None:
+        return
+    own = read_adapter_config(config.adapter).task
+    others = {adapter: read_adapter_config(adapter).task for adapter in config.compare}
+    problems = [
+        f"compare: '{adapter}' has the task '{task}' and '{config.adapter}' has '{own}'; evaluate them apart."
+        for adapter, task in others.items()
+        if task != own
+    ]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _require_thresholds(config: EvaluateConfig) -> None:

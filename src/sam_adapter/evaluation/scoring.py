@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ..batch import Batch, Prompt
+from ..batch import Batch, Prompt, Query
 from ..config.choices import AskedKind
 from ..config.commands import EvaluateConfig
 from ..data.dataset import PairDataset
@@ -32,7 +32,7 @@ class Scoring:
         image_size: Side of the encoder's input.
         thresholds: Those that the scores were taken at.
         metrics: Its scores, and for a report those at every threshold.
-        prompts: What each image was asked with, by index, in pixels of the original.
+        queries: What each image was asked, by index, in pixels of the original.
         masks: Predictions ``(H, W)`` for the images that a report shows, by index and kind of prompt.
     """
 
@@ -42,8 +42,13 @@ class Scoring:
     image_size: int
     thresholds: Thresholds
     metrics: OverlapMetrics
-    prompts: dict[int, list[Prompt]] = field(default_factory=dict)
+    queries: dict[int, list[Query]] = field(default_factory=dict)
     masks: dict[tuple[int, AskedKind], np.ndarray] = field(default_factory=dict)
+
+    @property
+    def prompts(self) -> dict[int, list[Prompt]]:
+        """The prompts of the queries, by index."""
+        return {index: [query.prompt for query in asked] for index, asked in self.queries.items()}
 
 
 @torch.inference_mode()
@@ -86,7 +91,7 @@ def score_records(
     done = 0
     for batch in loader:
         for at, query in zip(batch.image_index, batch.queries, strict=True):
-            scoring.prompts.setdefault(batch.indices[at], []).append(query.prompt)
+            scoring.queries.setdefault(batch.indices[at], []).append(query)
         if batch.queries:
             batch = batch.to(machine.device)
             with machine.autocast():
