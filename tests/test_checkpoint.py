@@ -1,6 +1,7 @@
 """Adapter folders: what is refused and how, old formats, and what is kept."""
 
 import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sam_adapter.batch import Batch, Output, Prompt, Query
@@ -22,6 +24,7 @@ from sam_adapter.checkpoints.adapter import (
 from sam_adapter.errors import CheckpointError
 from sam_adapter.methods.sam_adapter.module import AdapterSettings
 from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.system import writing
 from sam_adapter.training.run_folder import clear_output
 from test_model import config
 
@@ -73,6 +76,28 @@ def test_what_a_description_keeps(written: Path):
     assert (found.scores, found.frozen_scores, found.epoch, found.epochs) == ({"iou": 0.5}, {"iou": 0.25}, 3, 4)
     assert (found.warnings, found.best_thresholds) == (("Worse with a box.",), {"box": 0.25})
     assert load(written).best_thresholds == {"box": 0.25}
+
+
+def test_weights_say_their_format_as_those_of_other_libraries_do(written: Path):
+    with safe_open(written / WEIGHTS_FILE, "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_an_adapter_is_on_the_disk_before_it_takes_the_old_ones_place(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A power failure cannot be had; that each file is flushed, moved, and its folder flushed is what can go wrong."""
+    steps: list[str | Path] = []
+    flush, move = writing._flush, os.replace
+    monkeypatch.setattr(writing, "_flush", lambda path: steps.append(path) or flush(path))
+    monkeypatch.setattr(os, "replace", lambda partial, place: steps.append(place) or move(partial, place))
+    folder = tmp_path / "adapter"
+    save_adapter(folder, load(written))
+    for place in (folder / WEIGHTS_FILE, folder / CONFIG_FILE):
+        partial, moved, inside = steps[:3]
+        del steps[:3]
+        assert (Path(partial).parent, moved, inside) == (folder, place, folder)
+    assert not steps
 
 
 def test_an_adapter_of_format_1_gives_the_answers_of_its_time():

@@ -119,6 +119,7 @@ def test_scores_against_torchmetrics():
     assert dice == pytest.approx(BinaryF1Score()(p, target[0].long()).item(), abs=1e-5)
     assert mae == pytest.approx((p - target[0]).abs().mean().item(), abs=1e-6)
     assert tp + fp + fn + tn == p.numel()
+    assert threshold_ious(p, target[0])[31] == pytest.approx(iou)  # at one half
 
 
 def test_several_masks_score_as_each_alone():
@@ -272,6 +273,32 @@ def test_scores_refuse_shapes_that_would_be_broadcast():
         score(torch.zeros(1, 4, 5), torch.ones(3, 4, 5))
     with pytest.raises(ValueError, match="'valid'"):
         score(torch.zeros(4, 5), torch.ones(4, 5), valid=torch.ones(1, 5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("scored", [threshold_ious, lambda *masks: ThresholdCurve().update(*masks)])
+def test_scores_at_thresholds_refuse_shapes_that_would_be_broadcast(scored):
+    with pytest.raises(ValueError, match=r"\(4, 5\) and \(4,\)"):
+        scored(torch.zeros(4, 5), torch.ones(4))
+    with pytest.raises(ValueError, match="'valid'"):
+        scored(torch.zeros(4, 5), torch.ones(4, 5), torch.ones(1, 5, dtype=torch.bool))
+
+
+def test_the_loss_is_the_mean_over_images_of_the_mean_over_kinds():
+    metrics = OverlapMetrics()
+    row = score(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
+    answers: list[tuple[int, AskedKind, float]] = [(0, "box", 1), (0, "none", 3), (1, "box", 5)]
+    for index, kind, loss in answers:
+        metrics.update(index, row, kind=kind, loss=torch.tensor(loss))
+    assert metrics.compute()["loss"] == pytest.approx(3.5)
+
+
+def test_curves_count_more_pixels_than_single_precision_can():
+    curve, counts = ThresholdCurve(), torch.zeros(513, dtype=torch.float64)
+    counts[:256], counts[512] = 2**24, 2**25
+    curve.add(counts)
+    counts[:256], counts[512] = 1, 0
+    curve.add(counts)
+    assert (curve.recall * 2**25).tolist() == [2**24 + 1] * 256
 
 
 def test_images_with_void_and_without_are_computed_together():

@@ -177,7 +177,9 @@ def test_loaders_pin_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_frozen_parts_stay_in_eval_mode(sam_folder: str):
-    segmenter = SamSegmenter.from_config(config(sam_folder)).train()
+    segmenter = SamSegmenter.from_config(config(sam_folder))
+    assert not segmenter.training
+    assert segmenter.train().training
     assert segmenter.adapter is not None
     assert segmenter.adapter.training
     assert segmenter.backbone.part("mask_decoder").training

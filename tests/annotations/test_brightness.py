@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sam_adapter.annotations.reading.brightness import Brightness
+from sam_adapter.annotations.reading.brightness import Brightness, depth_of
 from sam_adapter.annotations.reading.files import read_image
 from sam_adapter.annotations.reading.pictures import brightness_for, list_pages
 from sam_adapter.config.commands import CheckConfig
@@ -132,12 +132,14 @@ def test_what_ct_scanners_write_around_the_body_changes_no_scale(tmp_path: Path,
     assert "no_data" in [remark.kind for remark in found.remarks]
 
 
-def test_the_file_says_what_is_missing(tmp_path: Path):
+@pytest.mark.parametrize("missing", [7, 4000])
+def test_the_file_says_what_is_missing(tmp_path: Path, missing: int):
     pixels = ground(0) * 5
-    pixels[:20] = 7
-    tifffile.imwrite(tmp_path / "a.tif", pixels, extratags=[(42113, "s", 0, "7", True)])
-    assert not read_image(tmp_path / "a.tif")[:20].any()
-    assert read_image(tmp_path / "a.tif")[20:].min() > 100
+    pixels[:20] = missing
+    tifffile.imwrite(tmp_path / "a.tif", pixels, extratags=[(42113, "s", 0, str(missing), True)])
+    found = read_image(tmp_path / "a.tif")[..., 0]
+    assert not found[:20].any()
+    assert np.array_equal(found[20:], np.rint(pixels[20:] * (255 / 1023)))
 
 
 @pytest.mark.parametrize("form", ["tif", "planar", "png", "alpha.png", "ppm"])
@@ -209,3 +211,34 @@ def test_every_value_for_missing_data_is_black():
     pixels = np.array([[0.0, 0.2, 0.5, 0.75, 0.9, 1.0, 2.0, np.nan, np.inf]], np.float32)
     assert scale.to_8_bit(pixels).tolist() == [[0, 51, 0, 0, 230, 255, 255, 0, 0]]
     assert scale.to_8_bit(pixels, no_data=0.2).tolist() == [[0, 0, 0, 0, 230, 255, 255, 0, 0]]
+
+
+def test_the_scale_of_a_set_comes_before_that_of_a_picture_and_need_not_begin_at_zero(tmp_path: Path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[50, 100, 200, 355, 400]], np.uint16))
+    found = read_image(tmp_path / "a.tif", Brightness(integer=(100.0, 355.0)))
+    assert found[..., 0].tolist() == [[0, 0, 100, 255, 255]]
+
+
+@pytest.mark.parametrize("fill", [np.uint16(500), np.int16(-7), np.float32(-7), np.float32(np.nan)])
+def test_a_picture_of_one_value_or_of_none_is_black(tmp_path: Path, fill: np.generic):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((8, 9), fill))
+    assert not read_image(tmp_path / "a.tif").any()
+
+
+def test_a_picture_is_known_by_values_evenly_over_its_sorted_pixels():
+    pixels = np.arange(1024, dtype=np.uint16).reshape(32, 32)
+    depth = depth_of(pixels[::-1] * 9)
+    assert depth is not None
+    assert depth.sample.tolist() == (pixels.ravel() * 9).tolist()
+
+
+def test_all_pixels_of_a_large_picture_are_counted_but_of_a_floating_one_a_part():
+    pixels = np.zeros((2500, 2000), np.uint16)
+    pixels[:1250] = 300
+    whole, part = depth_of(pixels), depth_of(pixels.astype(np.float32))
+    assert whole is not None
+    assert part is not None
+    assert whole.pixels == pixels.size
+    assert part.pixels < pixels.size / 3  # sorting all of them would take its time
+    for depth in (whole, part):
+        assert np.mean(depth.sample == 300) == pytest.approx(0.5, abs=0.01)

@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import DATA, needs_shared
 from sam_adapter.annotations.reading.files import image_size, read_image, read_mask
+from sam_adapter.annotations.reading.values import MaskTable, ValueTable
 from sam_adapter.config.commands import CheckConfig
 from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.errors import DataError
@@ -31,6 +33,18 @@ def test_alpha_is_dropped_not_composited(tmp_path: Path):
     rgba = np.full((4, 4, 4), 200, np.uint8)
     rgba[..., 3] = 0
     assert (read_image(saved(tmp_path / "a.png", Image.fromarray(rgba))) == 200).all()
+
+
+def test_one_bit_is_black_and_white(tmp_path: Path):
+    pixels = read_image(saved(tmp_path / "1.png", Image.fromarray(TRUTH)))
+    assert np.array_equal(pixels, np.repeat(TRUTH[:, :, None] * np.uint8(255), 3, 2))
+
+
+def test_pictures_above_a_limit_are_refused(tmp_path: Path):
+    path = saved(tmp_path / "a.png", Image.fromarray(GRADIENT))
+    assert read_image(path, max_pixels=24).shape == (4, 6, 3)
+    with pytest.raises(DataError):
+        read_image(path, max_pixels=23)
 
 
 @pytest.mark.parametrize(("largest", "bits"), [(200, 8), (4095, 12), (3000, 12), (65535, 16)])
@@ -81,7 +95,9 @@ def test_masks_of_every_kind(tmp_path: Path):
         saved(tmp_path / "la.png", grey_alpha),
         saved(tmp_path / "rgb.png", Image.fromarray(np.repeat(TRUTH[:, :, None], 3, 2).astype(np.uint8) * 255)),
     ]
-    for path in files:
+    deep = tmp_path / "rgb16.png"  # grey at 16 bits, in three channels
+    cv2.imwrite(str(deep), np.repeat(TRUTH[:, :, None], 3, 2).astype(np.uint16) * 65535)
+    for path in [*files, deep]:
         foreground, valid = read_mask(path)
         assert np.array_equal(foreground, TRUTH), path
         assert valid is None
@@ -107,6 +123,13 @@ def test_class_indices_are_not_guessed_at(tmp_path: Path):
     path = mask(tmp_path / "classes.png", [[0, 1], [2, 3]])
     with pytest.raises(DataError, match=r"classes: 0, 1, 2, 3.*nonzero"):
         read_mask(path)
+
+
+def test_a_mask_stored_otherwise_than_those_of_its_set_is_refused(tmp_path: Path):
+    table = MaskTable(tables=(ValueTable(storage="8 bit", rule="values", low=(0.0,), high=(1.0,)),))
+    path = saved(tmp_path / "16.png", Image.fromarray(TRUTH.astype(np.uint16)))
+    with pytest.raises(DataError, match=r"16\.png: holds its values as '16 bit', but the masks of this set as 8 bit"):
+        read_mask(path, table)
 
 
 @needs_shared(DATA / "odd_files")

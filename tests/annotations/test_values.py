@@ -1,5 +1,6 @@
 """What mask values mean over a set, through `inspect` and `read_mask`."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import pytest
 from PIL import Image
 
 from sam_adapter.annotations.reading.files import read_mask
+from sam_adapter.annotations.reading.mask_values import MOST_VALUES, counted
+from sam_adapter.annotations.reading.raster import Raster
 from sam_adapter.annotations.reading.rules import ReadingRules
+from sam_adapter.annotations.reading.table import decide
+from sam_adapter.annotations.reading.values import MaskTable, Value, ValueTable
 from sam_adapter.config.commands import CheckConfig
 from sam_adapter.data.inspection.findings import Inspection
 from sam_adapter.data.inspection.inspect import inspect
@@ -375,3 +380,128 @@ def test_pictures_in_place_of_masks_get_no_rule(tmp_path: Path, mode: str):
     found = inspect(write_set(tmp_path, lambda _, __, index: Image.fromarray(photograph(index)).convert(mode)))
     assert kinds(found) == {"mask_not_binary": 8}
     assert "--mask-rule" not in found.report()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.float32])
+def test_every_pixel_of_a_large_mask_is_counted(kind):
+    """Also of one that is read some rows at a time, and higher than wide."""
+    pixels = np.zeros((2500, 500), kind)
+    pixels[2400:, 10:90] = 7
+    found = counted(Path("a"), Raster(values=pixels, storage="8 bit"))
+    assert found.values.tolist() == [[0], [7]]
+    assert found.counts.tolist() == [2500 * 500 - 8000, 8000]
+
+
+def test_values_are_rounded_where_there_are_too_many():
+    """To 1024 steps with the ends as they were; in alpha too."""
+    every = np.arange(MOST_VALUES, dtype=np.uint16)[None]
+    few = counted(Path("a"), Raster(values=every, storage="16 bit"))
+    assert (len(few.values), few.rounded) == (MOST_VALUES, False)
+    more = np.arange(MOST_VALUES + 1, dtype=np.uint16)[None] * 3
+    many = counted(Path("a"), Raster(values=more, storage="16 bit", alpha=more))
+    assert many.rounded is True
+    assert many.alpha is not None
+    for values, counts in ((many.values, many.counts), many.alpha):
+        assert (len(values), values.min(), values.max()) == (1024, 0, more.max())
+        assert counts.sum() == more.size
+    cut_out = counted(Path("a"), Raster(values=more, storage="16 bit", alpha=more % 2))
+    assert not cut_out.of_alpha().rounded
+
+
+def test_colours_of_palettes_that_differ_are_told_as_colours(tmp_path: Path):
+    """Three that JPEG has blurred, each file then with a palette of its own."""
+
+    def draw(disc: np.ndarray, ring: np.ndarray, index: int) -> Image.Image:
+        file = io.BytesIO()
+        three_colours((0, 255, 0), narrow=False)(disc, ring, index).save(file, "jpeg", quality=75)
+        return Image.open(file).quantize(256)
+
+    found = inspect(write_set(tmp_path, draw))
+    assert kinds(found) == {"class_indices": 8}
+    assert "blurred as by JPEG" in found.faults[0].text
+
+
+def test_the_brighter_of_two_colours_is_foreground(tmp_path: Path):
+    def draw(disc: np.ndarray, _ring: np.ndarray, _index: int) -> Image.Image:
+        return Image.fromarray(np.where(disc[..., None], (0, 100, 0), (100, 0, 0)).astype(np.uint8))
+
+    assert reads_discs(inspect(write_set(tmp_path, draw)))
+
+
+def test_a_third_value_in_a_few_files_is_void_and_no_other_convention(tmp_path: Path):
+    def draw(disc: np.ndarray, ring: np.ndarray, index: int) -> Image.Image:
+        return grey(np.where(ring & (index < 2), 128, disc * 255))
+
+    assert kinds(inspect(write_set(tmp_path, draw))) == {"void_value": 2}
+
+
+def test_a_picture_without_an_object_does_not_take_the_cure_away(tmp_path: Path):
+    def draw(disc: np.ndarray, ring: np.ndarray, index: int) -> Image.Image:
+        return grey(np.where(ring, 128, disc * 255) * (index > 0))
+
+    assert "'--ignore-value 128'" in inspect(write_set(tmp_path, draw)).report()
+
+
+def test_files_of_several_values_that_are_not_void_are_told_apart():
+    rasters = {
+        name: Raster(values=np.array([values], np.uint8), storage="8 bit")
+        for name, values in {"both": [0, 255, 9], "ground": [0, 0, 9], "figure": [255], "void": [9]}.items()
+    }
+    decision = decide([counted(Path(name), raster) for name, raster in rasters.items()], ignore=((9.0,),))
+    assert decision.varied == {Path("both")}
+    assert decision.shares == {Path("both"): 0.5, Path("ground"): 0, Path("figure"): 1, Path("void"): 0}
+
+
+def test_masks_of_one_value(tmp_path: Path):
+    """Foreground if it is one of those for white, else not guessed at, and void if it is told to be."""
+    full = inspect(write_set(tmp_path / "full", lambda d, _, __: grey(0 * d + 255)))
+    assert full.rules.masks is not None
+    assert read_mask(full.asked[0][0].mask, full.rules.masks)[0].all()
+    assert ReadingRules.from_json(full.rules.to_json()) == full.rules
+    options = write_set(tmp_path / "odd", lambda d, _, __: grey(0 * d + 7))
+    odd = inspect(options)
+    assert kinds(odd) == {"mask_not_binary": 8}
+    assert {fault.path.name for fault in odd.faults} == {f"{index}.png" for index in range(8)}
+    rules = inspect(options.but(ignore_value=(7,))).rules
+    foreground, valid = read_mask(tmp_path / "odd/masks/0.png", rules.masks)
+    assert valid is not None
+    assert not (foreground | valid).any()
+
+
+BLACK, RED = (0.0, 0.0, 0.0), (200.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (ValueTable(storage="8 bit", rule="nonzero"), {"0": "background", "other": "foreground"}),
+        (
+            ValueTable(storage="8 bit", rule="values", low=(0.0,), high=(1.0,), void=((255.0,),)),
+            {"0": "background", "1": "foreground", "255": "void"},
+        ),
+        (
+            ValueTable(storage="16 bit", rule="half", low=(0.0,), high=(255.0,)),
+            {"0-127": "background", "128-255": "foreground"},
+        ),
+        (
+            ValueTable(storage="float", rule="half", low=(0.0,), high=(1.0,)),
+            {"0-0.5": "background", "0.5-1": "foreground"},
+        ),
+        (
+            ValueTable(storage="colour", rule="half", low=BLACK, high=RED),
+            {"nearer 0,0,0": "background", "nearer 200,0,0": "foreground"},
+        ),
+    ],
+)
+def test_a_rule_is_told_by_value(table: ValueTable, expected: dict[str, str]):
+    """As 'sam-adapter check --json' gives it."""
+    assert MaskTable(tables=(table,)).described() == expected
+    exchanged = {"background": "foreground", "foreground": "background", "void": "void"}
+    turned = {value: exchanged[meaning] for value, meaning in expected.items()}
+    assert MaskTable(tables=(table,), inverted=True).described() == turned
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, (1.0,)), ((0.0,), None), ((1.0,), (1.0,)), (RED, RED), ((0.0,), RED)])
+def test_half_way_needs_two_different_values_of_one_kind(low: Value | None, high: Value | None):
+    with pytest.raises(ValueError, match="rule half needs two different values"):
+        ValueTable(storage="8 bit", rule="half", low=low, high=high)

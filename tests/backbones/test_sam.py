@@ -1,13 +1,17 @@
 """SAM's encoder with adapter prompts, its resized tables, its recomputed blocks, and prompts that share an image."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import SamModel
 
 import plain_adapter
 from conftest import random_sam, sam_of
@@ -15,6 +19,7 @@ from sam_adapter.backbones import load_backbone
 from sam_adapter.backbones.base import BlockShape
 from sam_adapter.batch import Annotation, Batch, EncodedImage, Prompt, Query, Sample
 from sam_adapter.config.options import AdapterOptions
+from sam_adapter.errors import CheckpointError
 from sam_adapter.methods.sam_adapter.method import SamAdapterMethod
 from sam_adapter.methods.sam_adapter.module import AdapterSettings
 from sam_adapter.segmenter import SamSegmenter
@@ -80,6 +85,36 @@ def test_presets(sam_folder: str, hidden_size: int, width: int):
     backbone.blocks = (BlockShape(hidden_size),) * 2
     assert method.settings(AdapterOptions(preset="paper"), backbone) == paper
     assert method.settings(AdapterOptions(), backbone) == wide
+
+
+@pytest.mark.parametrize("name", ["use_high_frequency", "use_embedding", "share_up"])
+def test_switches_of_the_adapter_reach_its_settings(sam_folder: str, name: str):
+    backbone, method = load_backbone(sam_folder), SamAdapterMethod()
+    usual, off = method.settings(AdapterOptions(), backbone), {name: False}
+    assert method.settings(AdapterOptions().but(**off), backbone) == replace(usual, **off)
+
+
+def test_a_folder_in_half_precision_is_loaded_in_single(tmp_path: Path):
+    sam = random_sam().half()
+    sam.save_pretrained(tmp_path / "half")
+    found = sam_of(load_backbone(str(tmp_path / "half"))).state_dict()
+    assert all(torch.equal(found[name], tensor.float()) for name, tensor in sam.state_dict().items())
+    assert {tensor.dtype for tensor in found.values()} == {torch.float32}
+
+
+def test_a_folder_may_hold_its_weights_as_pytorch_wrote_them(sam_folder: str, tmp_path: Path):
+    shutil.copy(Path(sam_folder, "config.json"), tmp_path)
+    torch.save(SamModel.from_pretrained(sam_folder).state_dict(), tmp_path / "pytorch_model.bin")
+    assert load_backbone(str(tmp_path)).identity.sha256 == load_backbone(sam_folder).identity.sha256
+
+
+def test_a_folder_without_some_tensors_is_refused_by_name(sam_folder: str, tmp_path: Path):
+    shutil.copytree(sam_folder, tmp_path / "sam")
+    state = load_file(tmp_path / "sam/model.safetensors")
+    del state["mask_decoder.iou_token.weight"]
+    save_file(state, tmp_path / "sam/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"sam: tensors missing .*mask_decoder\.iou_token\.weight"):
+        load_backbone(str(tmp_path / "sam"))
 
 
 @pytest.mark.parametrize("size", [32, 48, 96, 160])

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import albumentations as alb
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,6 +26,13 @@ from sam_adapter.preprocessing import Preprocessing
 def test_longest_side_as_in_sams_predictor(original: tuple[int, int], expected: tuple[int, int]):
     assert Preprocessing(image_size=1024).input_size(original) == expected
     assert Preprocessing(image_size=1024, resize="squash").input_size(original) == (1024, 1024)
+
+
+@pytest.mark.parametrize("size", [(20, 64), (64, 30), (30, 20), (64, 64)])
+def test_enlarging_to_the_square_rounds_once_as_opencv(size: tuple[int, int]):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    found = Preprocessing(image_size=64, resize="squash").resized(image)
+    assert np.array_equal(found, cv2.resize(image, (64, 64), interpolation=cv2.INTER_LINEAR))
 
 
 def test_padding_is_zero_after_normalising_and_lies_right_and_bottom():

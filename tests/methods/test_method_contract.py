@@ -129,6 +129,15 @@ def test_embeddings_are_kept_where_the_encoder_is_left(
             asked_for(family_folders[family], caching)
 
 
+@every_method
+def test_the_table_of_parameters_adds_up(family_folders: dict[str, str], family: str, options: dict[str, Any]):
+    segmenter = made(family_folders[family], options)
+    *parts, (_, every, trained) = segmenter.parameter_table()
+    assert every == sum(count for _, count, _ in parts) > trained
+    assert trained == sum(count for *_, count in parts)
+    assert trained == sum(tensor.numel() for tensor in segmenter.trained_state().values())
+
+
 def test_a_carried_tensor_of_the_encoder_changes_it():
     name = "backbone.sam.vision_encoder.neck.conv1.weight"
     left = MethodSettings(name="decoder", parts=("mask_decoder",), carried=("backbone.sam.prompt_encoder.x",))

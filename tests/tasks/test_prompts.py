@@ -76,6 +76,7 @@ def test_first_point_of_evaluation_is_the_innermost_one():
     (prompt,) = PromptMaker(kind="points", positive_points=3).exact(mask, np.random.default_rng(0))
     assert prompt.points is not None
     assert prompt.points[0].tolist() == [20, 20]
+    assert prompt.points.dtype == torch.float32
 
 
 def test_mixed_draws_all_three():
