@@ -2,11 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+if TYPE_CHECKING:
+    from transformers import SamModel
+
+    from sam_adapter.backbones import Backbone
+    from sam_adapter.segmenter import SamSegmenter
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -54,11 +61,34 @@ def random_sam(image_size: int = 64, *, hidden_size: int = 32, depth: int = 2, h
     return sam
 
 
+def sam_of(model: "SamSegmenter | Backbone") -> "SamModel":
+    """The library's SAM inside a backbone, or inside a segmenter's."""
+    from sam_adapter.backbones.sam import SamBackbone
+    from sam_adapter.segmenter import SamSegmenter
+
+    backbone = model.backbone if isinstance(model, SamSegmenter) else model
+    assert isinstance(backbone, SamBackbone)
+    return backbone.sam
+
+
 @pytest.fixture(scope="session")
 def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("sam")
     random_sam().save_pretrained(folder)
     return str(folder)
+
+
+RANDOM_MODELS = {"sam": random_sam}
+"""A small random model of every family in `sam_adapter.backbones.families.FAMILIES`."""
+
+
+@pytest.fixture(scope="session")
+def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The folder of a small random model of each family."""
+    folders = {family: str(tmp_path_factory.mktemp(family)) for family in RANDOM_MODELS}
+    for family, folder in folders.items():
+        RANDOM_MODELS[family]().save_pretrained(folder)
+    return folders
 
 
 def write_pairs(folder: Path, count: int = 6, *, seed: int = 0, size: tuple[int, int] = (48, 60)) -> Path:

@@ -6,7 +6,7 @@ version and on every processor; so no weights are stored. ``tools/make_golden.py
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam_adapter.batch import Batch, Prompt, Sample
+from sam_adapter.batch import Annotation, Batch, Prompt, Query, Sample
 from sam_adapter.config.commands import TrainConfig
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.tasks.prompts import box_from_mask
-from sam_adapter.training.losses import image_losses, weighted_sum
+from sam_adapter.tasks.pixels import sum_over_pixels
+from sam_adapter.training.losses.base import WeightedLosses
 
 FOLDER = Path(__file__).parent / "golden"
 SIZES = ((40, 56), (48, 36))
@@ -48,9 +49,13 @@ CASES = (
 def mean_loss(
     logits: Sequence[Tensor], targets: Sequence[Tensor], weights: Mapping[str, float]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted sum of losses, averaged over the images, and each loss without its weight."""
-    terms = {name: values.mean() for name, values in image_losses(logits, targets, weights).items()}
-    return weighted_sum(terms, weights), terms
+    """Weighted sum of losses, averaged over masks ``(..., H, W)`` of any sizes, and each loss without its weight."""
+    losses = WeightedLosses(weights)
+    terms = {
+        name: torch.cat([loss(one, target).flatten() for one, target in zip(logits, targets, strict=True)]).mean()
+        for name, loss in losses.losses.items()
+    }
+    return losses.weighted(terms), terms
 
 
 def uniform(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -118,14 +123,14 @@ def picture(index: int) -> tuple[np.ndarray, np.ndarray]:
 def questions(index: int, segmenter: SamSegmenter) -> list[Prompt]:
     """A box, points, nothing and a mask, all asked about one picture."""
     height, width = SIZES[index]
-    box = torch.from_numpy(box_from_mask(picture(index)[1]))[None]
-    points = torch.tensor([[[0.55 * width, 0.45 * height], [2.0, 3.0 + index]]])
+    box = torch.from_numpy(box_from_mask(picture(index)[1]))
+    points = torch.tensor([[0.55 * width, 0.45 * height], [2.0, 3.0 + index]])
     side = 4 * segmenter.backbone.image_size // segmenter.backbone.patch_size
     return [
-        Prompt(boxes=box),
-        Prompt(points=points, point_labels=torch.tensor([[1, 0]])),
+        Prompt(box=box),
+        Prompt(points=points, point_labels=torch.tensor([1, 0])),
         Prompt(),
-        Prompt(boxes=box, mask_inputs=4 * uniform(f"mask {index}", (1, 1, side, side))),
+        Prompt(box=box, mask_input=4 * uniform(f"mask {index}", (1, side, side))),
     ]
 
 
@@ -148,8 +153,8 @@ def batch(made: SamSegmenter) -> Batch:
                 index=index,
                 name=str(index),
                 pixel_values=made.preprocessing.pixel_values(image),
-                target=torch.from_numpy(mask)[None],
-                prompts=questions(index, made),
+                annotation=Annotation.of(torch.from_numpy(mask.astype(np.uint8))),
+                queries=[Query(prompt=prompt) for prompt in questions(index, made)],
                 original_size=size,
             )
         )
@@ -161,24 +166,30 @@ def outcome(case: Case, attention: str = "plain") -> dict[str, Tensor]:
     made = segmenter(case)
     made.backbone.attention = attention
     asked = batch(made)
-    sizes, targets = asked.for_prompts(asked.original_sizes), asked.for_prompts(asked.targets)
+    sizes, preprocessing = asked.for_queries(asked.original_sizes), made.preprocessing
     assert asked.pixel_values is not None
     found = {"pixel_values": asked.pixel_values[:, :, ::5, ::3]}
     with torch.no_grad():
-        found["embeddings"] = made.encode(asked.pixel_values)
+        encoded = made.encode(asked.pixel_values)
+        found["embeddings"] = encoded["image_embeddings"]
         output = made(asked)
-        found["low_res_logits"] = torch.stack(output.mask_logits)  # (8, 1, h, w)
-        found["iou_scores"] = torch.stack(output.iou_scores)
-        several = made.decode(found["embeddings"], [asked.prompts[0], asked.prompts[4]], list(SIZES), multimask=True)
-        found["multimask_logits"] = torch.stack(several.mask_logits)[..., ::2, ::2]
-        for index, logits in enumerate(made.full_logits(output, sizes)):
-            found[f"logits.{index}"] = logits[..., ::7, ::5]
+        found["low_res_logits"] = output.mask_logits  # (8, 1, h, w)
+        found["iou_scores"] = output.iou_scores
+        boxes = replace(
+            asked, encoded=encoded, queries=[asked.queries[0], asked.queries[4]], image_index=[0, 1], weight=[1.0, 1.0]
+        )
+        found["multimask_logits"] = made(boxes, multimask=True).mask_logits[..., ::2, ::2]
+        for index, (logits, size) in enumerate(zip(output.mask_logits, sizes, strict=True)):
+            found[f"logits.{index}"] = preprocessing.to_original_size(logits, size)[..., ::7, ::5]
     optimizer = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad], lr=1e-3)
     assert made.adapter is not None
-    losses = []
+    losses, weighted = [], WeightedLosses(LOSS)
     for step in range(STEPS):
         optimizer.zero_grad()
-        loss, terms = mean_loss(made.full_logits(made(asked), sizes), targets, LOSS)
+        logits = made(asked).mask_logits[:, 0]
+        (sums,) = sum_over_pixels(logits, asked, preprocessing, [weighted.sums])
+        terms = {name: values.mean() for name, values in weighted.terms(sums).items()}
+        loss = weighted.weighted(terms)
         loss.backward()
         losses.append(torch.stack([loss, *terms.values()]).detach())
         if step == 0:

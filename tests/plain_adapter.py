@@ -1,6 +1,6 @@
 """The SAM-Adapter and its place in the encoder once more, as plainly as its definition reads.
 
-Written from the description of the method and from nothing in `sam_adapter.nn`: what both give must be the same.
+Written from the description of the method and from nothing in `sam_adapter.methods`: what both give must be the same.
 """
 
 import math
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from conftest import sam_of
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -74,7 +76,7 @@ def adapter_prompts(adapter: Any, pixels: Tensor, embedding: Tensor, positioned:
 
 def encode(segmenter: Any, pixels: Tensor) -> Tensor:
     """Image embeddings of a segmenter with an adapter, through the library's own blocks."""
-    encoder, adapter = segmenter.backbone.sam.vision_encoder, segmenter.adapter
+    encoder, adapter = sam_of(segmenter).vision_encoder, segmenter.adapter
     embedding = encoder.patch_embed(pixels)
     positioned = embedding + encoder.pos_embed
     prompts = adapter_prompts(adapter, pixels, embedding, positioned)

@@ -10,11 +10,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sam_adapter.batch import Prompt
-from sam_adapter.checkpoints.adapter import load, read_adapter_config, save_adapter
+from sam_adapter.batch import Batch, Output, Prompt, Query
+from sam_adapter.checkpoints.adapter import (
+    CONFIG_FILE,
+    FORMER_FILES,
+    WEIGHTS_FILE,
+    load,
+    read_adapter_config,
+    save_adapter,
+)
 from sam_adapter.errors import CheckpointError
+from sam_adapter.methods.sam_adapter.module import AdapterSettings
+from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.training.run_folder import clear_output
+from test_model import config
 
-FORMAT_1 = Path(__file__).parent / "adapters" / "format_1"
+ADAPTERS = Path(__file__).parent / "adapters"
+"""Folders of older formats, written by the programs of their time, with answers that those gave."""
+FORMAT_1, FORMAT_2 = ADAPTERS / "format_1", ADAPTERS / "format_2"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +55,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
 
 def spoiled(folder: Path, place: str, value: Any) -> None:
     """Put a value at a place of the description, such as 'method.adapter.tune_dim'; `...` takes the field away."""
-    path = folder / "adapter_config.json"
+    path = folder / "sam_adapter.json"
     values = json.loads(path.read_text())
     *parents, last = place.split(".")
     at = values
@@ -65,12 +78,102 @@ def test_what_a_description_keeps(written: Path):
 def test_an_adapter_of_format_1_gives_the_answers_of_its_time():
     segmenter = load(FORMAT_1)
     assert (segmenter.prompt, segmenter.threshold, segmenter.preprocessing.resize) == ("mixed", 0.4, "squash")
-    pixel_values = torch.linspace(-2, 2, 3 * 64 * 64).reshape(1, 3, 64, 64)
-    box = Prompt(boxes=torch.tensor([[8.0, 8.0, 40.0, 44.0]]))
-    with torch.inference_mode():
-        logits = segmenter.decode(segmenter.encode(pixel_values), [box], [(64, 64)]).mask_logits[0]
+    logits = answer(segmenter, Prompt(box=torch.tensor([8.0, 8.0, 40.0, 44.0]))).mask_logits
     expected = torch.tensor(json.loads((FORMAT_1 / "expected.json").read_text())).reshape(4, 4)
-    torch.testing.assert_close(logits[0, ::5, ::5], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits[0, 0, ::5, ::5], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_of_format_2_under_its_former_names_gives_the_answers_of_its_time():
+    segmenter, expected = load(FORMAT_2), json.loads((FORMAT_2 / "expected.json").read_text())
+    for kind, prompt in {
+        "box": Prompt(box=torch.tensor([8.0, 8.0, 40.0, 44.0])),
+        "points": Prompt(points=torch.tensor([[20.0, 30.0], [50.0, 12.0]]), point_labels=torch.tensor([1, 0])),
+        "none": Prompt(),
+    }.items():
+        found, wanted = answer(segmenter, prompt), expected[kind]
+        logits = torch.tensor(wanted["mask_logits"]).reshape(4, 4)
+        torch.testing.assert_close(found.mask_logits[0, 0, ::5, ::5], logits, rtol=1e-4, atol=1e-4)
+        assert found.iou_scores[0, 0].item() == pytest.approx(wanted["iou_score"], abs=1e-4)
+
+
+def test_an_adapter_of_format_2_keeps_all_that_it_says():
+    found, segmenter = read_adapter_config(FORMAT_2), load(FORMAT_2)
+    assert (found.scores, found.frozen_scores) == ({"iou": 0.625, "iou_box": 0.75}, {"iou": 0.5})
+    assert (found.epoch, found.epochs, found.warnings) == (3, 4, ("Made for the tests.",))
+    assert (segmenter.task, segmenter.prompt, segmenter.threshold) == ("binary", "points", 0.45)
+    assert segmenter.best_thresholds == {"box": 0.35, "points": 0.55}
+    assert (segmenter.preprocessing.image_size, segmenter.preprocessing.resize) == (64, "pad")
+    assert (segmenter.method.name, segmenter.method.parts) == ("sam_adapter", ("prompt_encoder",))
+    assert segmenter.method.adapter == AdapterSettings(
+        tune_dim=4,
+        hidden_dim=2,
+        high_frequency_rate=0.3,
+        embedding_from="before_position",
+        neck_prompt=False,
+        activation="silu",
+        share_up=False,
+        adapter_init="paper",
+    )
+    assert segmenter.method.carried == ("backbone.sam.shared_image_embedding.positional_embedding",)
+    assert segmenter.reading is not None
+    assert segmenter.reading.masks is not None
+    assert segmenter.reading.masks.described() == {"0": "background", "1": "foreground", "255": "void"}
+    assert segmenter.reading.brightness is not None
+    assert segmenter.reading.brightness.integer == (0, 1023)
+
+
+@pytest.mark.parametrize("former", [FORMAT_1, FORMAT_2], ids=lambda path: path.name)
+def test_an_older_adapter_written_again_is_the_same(former: Path, tmp_path: Path):
+    segmenter = load(former)
+    save_adapter(tmp_path / "again", segmenter)
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"sam_adapter.json", "sam_adapter.safetensors"}
+    again = load(tmp_path / "again")
+    assert again.method == segmenter.method
+    assert again.reading == segmenter.reading
+    state = segmenter.trained_state()
+    assert again.trained_state().keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.trained_state().items())
+
+
+def test_an_adapter_written_over_one_of_the_former_names_is_the_one_that_counts(tmp_path: Path):
+    folder = Path(shutil.copytree(FORMAT_1, tmp_path / "adapter"))
+    save_adapter(folder, load(FORMAT_2))
+    assert load(folder).prompt == "points"
+
+
+@pytest.mark.parametrize(
+    ("former", "missing"),
+    [(True, "adapter_model.safetensors"), (False, "sam_adapter.safetensors"), (False, "sam_adapter.json")],
+)
+def test_a_missing_file_is_named_as_the_folder_names_its_own(written: Path, tmp_path: Path, former: bool, missing: str):
+    folder = Path(shutil.copytree(FORMAT_1 if former else written, tmp_path / "adapter"))
+    (folder / missing).unlink()
+    with pytest.raises(CheckpointError, match=f"has no {missing}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("names", [FORMER_FILES, (CONFIG_FILE, WEIGHTS_FILE)], ids=lambda names: names[0])
+def test_a_run_that_starts_anew_takes_the_earlier_adapter_away(tmp_path: Path, names: tuple[str, ...]):
+    adapter = tmp_path / "run" / "adapter"
+    adapter.mkdir(parents=True)
+    for name in names:
+        (adapter / name).write_bytes(b"")
+    clear_output(config("tiny", output=tmp_path / "run", overwrite=True))
+    assert not list(adapter.iterdir())
+
+
+def answer(segmenter: SamSegmenter, prompt: Prompt) -> Output:
+    """What is said of a picture of 64 pixels that every version can make."""
+    batch = Batch(
+        indices=[0],
+        names=[""],
+        pixel_values=torch.linspace(-2, 2, 3 * 64 * 64).reshape(1, 3, 64, 64),
+        annotations=[None],
+        queries=[Query(prompt=prompt)],
+        original_sizes=[(64, 64)],
+    )
+    with torch.inference_mode():
+        return segmenter(batch)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +183,8 @@ def test_an_adapter_of_format_1_gives_the_answers_of_its_time():
         ("format", "2", "'format' to be a whole number"),
         ("format", ..., "'format' to be a whole number"),
         ("method", ..., "method is missing"),
-        ("method.name", "lora", "method.name: input should be 'sam_adapter', 'decoder', 'full' or 'none', got 'lora'"),
-        ("method.adapter", None, "needs the settings of its adapter"),
+        ("method.name", "lora", "method.name: input should be one of sam_adapter, decoder, full, none, got 'lora'"),
+        ("method.adapter", None, "'adapter' has the settings of what the method adds"),
         ("method.adapter.tune_dim", 4.0, "method.adapter.tune_dim"),
         ("method.adapter.tune_dim", True, "method.adapter.tune_dim"),
         ("method.adapter.hidden_dim", 10**30, "method.adapter.hidden_dim"),
@@ -91,7 +194,7 @@ def test_an_adapter_of_format_1_gives_the_answers_of_its_time():
         ("method.parts", ["iou_head"], "method.parts.0"),
         ("method.parts", "mask_decoder", "method.parts: "),
         ("base.sha256", "abc", "base.sha256"),
-        ("base.family", "sam9", "base.family"),
+        ("base.family", "sam9", "base.family: input should be one of sam, got 'sam9'"),
         ("base.name", "", "base.name"),
         ("preprocessing.image_size", 16384, "preprocessing.image_size: .* less than or equal to 4096, got 16384"),
         ("preprocessing.image_size", 65, "preprocessing.image_size: expected a multiple"),
@@ -113,7 +216,7 @@ def test_a_broken_description_is_refused_by_field(folder: Path, place: str, valu
     spoiled(folder, place, value)
     with pytest.raises(CheckpointError, match=message) as error:
         load(folder)
-    assert str(folder / "adapter_config.json") in str(error.value)
+    assert str(folder / "sam_adapter.json") in str(error.value)
 
 
 def test_all_problems_come_together(folder: Path):
@@ -127,28 +230,26 @@ def test_all_problems_come_together(folder: Path):
     "text", ["", "null", "[1]", "{", "[" * 100_000, '{"format": 2, "x": ' + "9" * 5000 + "}", "\x00"]
 )
 def test_what_is_no_description(folder: Path, text: str):
-    (folder / "adapter_config.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"adapter_config\.json"):
+    (folder / "sam_adapter.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"sam_adapter\.json"):
         load(folder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused_by_name(folder: Path, value: float):
-    path = folder / "adapter_model.safetensors"
+    path = folder / "sam_adapter.safetensors"
     state = load_file(path)
     state["adapter.shared_up.bias"][1] = value
     save_file(state, path)
-    with pytest.raises(
-        CheckpointError, match=r"adapter_model\.safetensors: NaN or infinite .* adapter\.shared_up\.bias"
-    ):
+    with pytest.raises(CheckpointError, match=r"sam_adapter\.safetensors: NaN or infinite .* adapter\.shared_up\.bias"):
         load(folder)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 300])
 def test_cut_weights_are_refused(folder: Path, keep: int):
-    path = folder / "adapter_model.safetensors"
+    path = folder / "sam_adapter.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"sam_adapter\.safetensors: cannot be read"):
         load(folder)
 
 

@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import plain_adapter
-from conftest import random_sam
+from conftest import random_sam, sam_of
 from sam_adapter import ConvertConfig, load
 from sam_adapter.backbones import load_backbone
 from sam_adapter.checkpoints.foreign import convert, import_adapter
 from sam_adapter.errors import CheckpointError
+from sam_adapter.methods.sam_adapter.method import AddedSamAdapter
 from sam_adapter.methods.sam_adapter.module import AdapterSettings, SamAdapter
 from sam_adapter.segmenter import SamSegmenter
 from test_model import BOX, config, example_batch, logits_of
@@ -55,10 +56,15 @@ def randomised(module: Any) -> Any:
     return module
 
 
-def adapter_of(segmenter: SamSegmenter, **settings) -> SamAdapter:
+def adapter_of(segmenter: SamSegmenter, **settings) -> AddedSamAdapter:
     backbone = segmenter.backbone
     return randomised(
-        SamAdapter(AdapterSettings(**settings), hidden_size=backbone.hidden_size, depth=backbone.depth, patch_size=16)
+        AddedSamAdapter(
+            AdapterSettings(**settings),
+            hidden_size=backbone.blocks[0].width,
+            depth=len(backbone.blocks),
+            patch_size=16,
+        )
     )
 
 
@@ -71,7 +77,7 @@ def second_file(segmenter: SamSegmenter, adapter: SamAdapter) -> dict[str, Tenso
         for ours, theirs in names.items():
             name = name.replace(f"{ours}.", f"{theirs}.")
         state[f"image_encoder.{name}"] = tensor
-    decoder = segmenter.backbone.sam.mask_decoder.state_dict(prefix="mask_decoder.")
+    decoder = sam_of(segmenter).mask_decoder.state_dict(prefix="mask_decoder.")
     return {**state, **{meta_name(name): tensor for name, tensor in decoder.items()}}
 
 
@@ -90,7 +96,7 @@ def paper_file(segmenter: SamSegmenter, adapter: SamAdapter, carried: dict[str, 
         for ours, theirs in names.items():
             name = name.replace(f"{ours}.", f"{theirs}.")
         state[f"image_encoder.prompt_generator.{name}"] = tensor
-    sam = segmenter.backbone.sam.state_dict()
+    sam = sam_of(segmenter).state_dict()
     parts = {name: sam[name] for name in sam if name.startswith(("mask_decoder.", "vision_encoder."))}
     return {**state, **{meta_name(name): tensor for name, tensor in parts.items()}, **carried}
 
@@ -103,18 +109,19 @@ def contiguous(state: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
 def test_a_file_of_the_second_implementation(sam_folder: str, tmp_path: Path, prefix: str):
     torch.manual_seed(0)
     source = SamSegmenter.from_config(config(sam_folder))
-    randomised(source.backbone.sam.mask_decoder)
+    randomised(sam_of(source).mask_decoder)
     source.adapter = adapter_of(source, tune_dim=7, hidden_dim=5)
     save_file(contiguous(second_file(source, source.adapter), prefix), tmp_path / "second.safetensors")
     segmenter = import_adapter(sam_folder, tmp_path / "second.safetensors")
-    assert segmenter.adapter is not None
+    assert isinstance(segmenter.adapter, AddedSamAdapter)
     assert segmenter.adapter.settings == source.adapter.settings
     assert (segmenter.prompt, segmenter.preprocessing.resize) == ("box", "pad")
     batch = example_batch([BOX, BOX])
     assert batch.pixel_values is not None
     with torch.no_grad():
         wanted = plain_adapter.encode(source, batch.pixel_values)
-        torch.testing.assert_close(segmenter.encode(batch.pixel_values), wanted, rtol=1e-4, atol=2e-5)
+        found = segmenter.encode(batch.pixel_values)["image_embeddings"]
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-5)
         for one, right in zip(logits_of(segmenter, batch), logits_of(source, batch), strict=True):
             assert torch.equal(one, right)
 
@@ -122,7 +129,7 @@ def test_a_file_of_the_second_implementation(sam_folder: str, tmp_path: Path, pr
 def test_a_file_of_the_papers_authors_brings_its_own_position_encoding(sam_folder: str, tmp_path: Path):
     torch.manual_seed(0)
     source = SamSegmenter.from_config(config(sam_folder, preset="paper"))
-    randomised(source.backbone.sam.mask_decoder)
+    randomised(sam_of(source).mask_decoder)
     source.adapter = adapter_of(
         source,
         tune_dim=3,
@@ -132,16 +139,16 @@ def test_a_file_of_the_papers_authors_brings_its_own_position_encoding(sam_folde
         adapter_init="paper",
         misread_embedding=True,
     )
-    sam = dict(source.backbone.sam.named_parameters())
+    sam = dict(sam_of(source).named_parameters())
     carried = {theirs: torch.randn_like(sam[ours]) for theirs, ours in CARRIED.items()}
     save_file(contiguous(paper_file(source, source.adapter, carried)), tmp_path / "paper.safetensors")
     convert(ConvertConfig(base=sam_folder, adapter=tmp_path / "paper.safetensors", output=tmp_path / "adapter"))
     segmenter = load(tmp_path / "adapter")
-    assert segmenter.adapter is not None
+    assert isinstance(segmenter.adapter, AddedSamAdapter)
     assert segmenter.adapter.settings == source.adapter.settings
     assert (segmenter.prompt, segmenter.preprocessing.resize) == ("none", "squash")
     assert not segmenter.leaves_encoder
-    held = dict(segmenter.backbone.sam.named_parameters())
+    held = dict(sam_of(segmenter).named_parameters())
     for theirs, ours in CARRIED.items():
         assert torch.equal(held[ours], carried[theirs])
         assert not held[ours].requires_grad
@@ -163,7 +170,7 @@ def test_carried_tensors_are_saved_and_loaded(sam_folder: str):
     state = {key: tensor.clone() for key, tensor in segmenter.trained_state().items()}
     state[name] += 1
     segmenter.load_trained_state(state)
-    assert torch.equal(segmenter.backbone.sam.prompt_encoder.no_mask_embed.weight, state[name])
+    assert torch.equal(sam_of(segmenter).prompt_encoder.no_mask_embed.weight, state[name])
     with pytest.raises(CheckpointError, match=r"no_mask_embed\.weight' is missing"):
         segmenter.load_trained_state({key: tensor for key, tensor in state.items() if key != name})
 
@@ -200,16 +207,17 @@ def test_metas_names_mean_the_same_model(tmp_path: Path):
     read = [load_backbone(str(tmp_path / name)) for name in names]
     assert len({backbone.identity.sha256 for backbone in read}) == 1
     for backbone in read:
-        for name, tensor in backbone.sam.state_dict().items():
+        for name, tensor in sam_of(backbone).state_dict().items():
             assert torch.equal(tensor, sam.state_dict()[name]), name
-    pixels = torch.randn(1, 3, 64, 64)
+    batch = example_batch([BOX])
+    assert batch.pixel_values is not None
     with torch.no_grad():
         wanted = SamSegmenter.frozen(str(tmp_path / "folder"))
         for name in names[:2]:
             found = SamSegmenter.frozen(str(tmp_path / name))
-            embeddings = found.encode(pixels)
-            assert torch.equal(embeddings, wanted.encode(pixels))
-            answers = [one.decode(embeddings, [BOX], [(64, 64)]).mask_logits[0] for one in (found, wanted)]
+            embeddings = [one.encode(batch.pixel_values)["image_embeddings"] for one in (found, wanted)]
+            assert torch.equal(*embeddings)
+            answers = [one(batch).mask_logits for one in (found, wanted)]
             assert torch.equal(*answers)
 
 

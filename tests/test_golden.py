@@ -1,6 +1,7 @@
 """Outputs, gradients, losses and metrics of the reference implementations, on their own weights and pictures."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from conftest import GOLDEN, needs_shared
 from golden_cases import mean_loss
-from sam_adapter.batch import Batch, Prompt
+from sam_adapter.batch import Annotation, Batch, Output, Prompt, Query, Size
 from sam_adapter.checkpoints.foreign import import_adapter
 from sam_adapter.methods.sam_adapter.high_frequency import high_frequency
 from sam_adapter.methods.sam_adapter.module import patches
-from sam_adapter.prediction.folder import Predictor
+from sam_adapter.prediction.predictor import Predictor
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.tasks.metrics import score
 from sam_adapter.tasks.prompts import box_from_mask
@@ -42,17 +43,27 @@ def run_batch(segmenter: SamSegmenter, *, boxes: bool) -> Batch:
     run = tensors("second_impl_run")
     images = [run[f"image_{i}"].numpy() for i in (0, 1)]
     masks = [run[f"mask_{i}"] for i in (0, 1)]
-    prompts = [
-        Prompt(boxes=torch.from_numpy(box_from_mask(mask.numpy()))[None]) if boxes else Prompt() for mask in masks
-    ]
+    prompts = [Prompt(box=torch.from_numpy(box_from_mask(mask.numpy()))) if boxes else Prompt() for mask in masks]
     return Batch(
         indices=[0, 1],
         names=["a", "b"],
         pixel_values=torch.stack([segmenter.preprocessing.pixel_values(image) for image in images]),
-        targets=[mask[None].float() for mask in masks],
-        prompts=prompts,
+        annotations=[Annotation.of(mask.to(torch.uint8)) for mask in masks],
+        queries=[Query(prompt=prompt) for prompt in prompts],
         original_sizes=[(mask.shape[0], mask.shape[1]) for mask in masks],
     )
+
+
+def targets_of(batch: Batch) -> list[torch.Tensor]:
+    """Of each query ``(H, W)`` float32."""
+    annotations = [one for one in batch.for_queries(batch.annotations) if one is not None]
+    return [one.target(query.label).float() for one, query in zip(annotations, batch.queries, strict=True)]
+
+
+def full_logits(segmenter: SamSegmenter, output: Output, sizes: list[Size]) -> list[torch.Tensor]:
+    """Of each query ``(H, W)``."""
+    logits = output.mask_logits
+    return [segmenter.preprocessing.to_original_size(one, size)[0] for one, size in zip(logits, sizes, strict=True)]
 
 
 def test_second_implementation_five_steps():
@@ -62,21 +73,20 @@ def test_second_implementation_five_steps():
         resized = segmenter.preprocessing.resized(run[f"image_{index}"].numpy())
         assert torch.equal(torch.from_numpy(resized).permute(2, 0, 1), run[f"resized_{index}"])
         prompt = segmenter.preprocessing.prompt_to_input(batch.prompts[index], batch.original_sizes[index])
-        assert prompt.boxes is not None
-        torch.testing.assert_close(prompt.boxes[0], run[f"box_1024_{index}"], rtol=1e-6, atol=1e-4)
+        assert prompt.box is not None
+        torch.testing.assert_close(prompt.box, run[f"box_1024_{index}"].reshape(4), rtol=1e-6, atol=1e-4)
     assert batch.pixel_values is not None
     tokens = patches(high_frequency(batch.pixel_values), 16).flatten(1, 2)[:, ::37, ::11]
     assert relative(tokens, run["hfc_tokens_sample"]) < 1e-4
 
+    targets = targets_of(batch)
     optimizer = torch.optim.AdamW([p for p in segmenter.parameters() if p.requires_grad], lr=2e-4)
     for step, expected in enumerate(numbers()["second_impl"]["steps"]):
-        embeddings = segmenter.encode(batch.pixel_values)
-        output = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
-        logits = segmenter.full_logits(output, batch.original_sizes)
-        loss, terms = mean_loss(logits, batch.targets, {"bce": 1.0, "iou": 1.0})
-        rows = torch.stack(
-            [score(one.detach().sigmoid()[0], t[0]) for one, t in zip(logits, batch.targets, strict=True)]
-        )
+        encoded = segmenter.encode(batch.pixel_values)
+        output = segmenter(replace(batch, encoded=encoded))
+        logits = full_logits(segmenter, output, batch.original_sizes)
+        loss, terms = mean_loss(logits, targets, {"bce": 1.0, "iou": 1.0})
+        rows = torch.stack([score(one.detach().sigmoid(), t) for one, t in zip(logits, targets, strict=True)])
         assert terms["bce"].item() == pytest.approx(expected["bce"], abs=1e-4)
         assert terms["iou"].item() == pytest.approx(expected["iou"], abs=1e-4)
         assert rows[:, 0].mean().item() == pytest.approx(expected["miou"], abs=1e-4)
@@ -84,10 +94,10 @@ def test_second_implementation_five_steps():
         optimizer.zero_grad()
         loss.backward()
         if step == 0:
-            assert relative(embeddings.detach(), run["image_embeddings"]) < 1e-4
+            assert relative(encoded["image_embeddings"].detach(), run["image_embeddings"]) < 1e-4
             for index in (0, 1):
                 assert relative(output.mask_logits[index][0].detach(), run[f"low_res_logits_{index}"]) < 1e-4
-                assert relative(logits[index][0].sigmoid().detach(), run[f"probabilities_{index}"]) < 1e-4
+                assert relative(logits[index].sigmoid().detach(), run[f"probabilities_{index}"]) < 1e-4
                 torch.testing.assert_close(
                     output.iou_scores[index].detach(), run[f"iou_score_{index}"], rtol=1e-4, atol=1e-5
                 )
@@ -103,21 +113,23 @@ def test_paper_implementation_three_steps():
     assert relative(batch.pixel_values[:, :, ::64, ::64], run["pixel_values_sample"]) < 1e-4
     side = segmenter.preprocessing.image_size
     targets = [
-        torch.nn.functional.interpolate(target[None], (side, side), mode="nearest")[0] for target in batch.targets
+        torch.nn.functional.interpolate(target[None, None], (side, side), mode="nearest")[0, 0]
+        for target in targets_of(batch)
     ]
     optimizer = torch.optim.AdamW([p for p in segmenter.parameters() if p.requires_grad], lr=2e-4)
     for step, expected in enumerate(numbers()["paper_impl"]["losses"]):
-        embeddings = segmenter.encode(batch.pixel_values)
-        output = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
-        logits = segmenter.full_logits(output, [(side, side)] * 2)
+        encoded = segmenter.encode(batch.pixel_values)
+        output = segmenter(replace(batch, encoded=encoded))
+        logits = full_logits(segmenter, output, [(side, side)] * 2)
         loss, _ = mean_loss(logits, targets, {"bce": 1.0, "iou": 1.0})
         assert loss.item() == pytest.approx(expected, abs=1e-4)
         optimizer.zero_grad()
         loss.backward()
         if step == 0:
-            assert relative(embeddings.detach(), run["image_embeddings"]) < 1e-4
+            assert relative(encoded["image_embeddings"].detach(), run["image_embeddings"]) < 1e-4
             sample = torch.stack(logits)[..., ::4, ::4].detach()
-            assert relative(sample, run["mask_logits_every_4"]) < 1e-4
+            wanted = run["mask_logits_every_4"]
+            assert relative(sample.reshape(wanted.shape), wanted) < 1e-4
             compare_gradients(segmenter, run, paper_name, expected=12)
         optimizer.step()
 
@@ -146,8 +158,8 @@ def meta_predictor() -> Predictor:
     run = tensors("meta_predictor")
     predictor = Predictor(SamSegmenter.frozen(BASE), device="cpu", precision="32")
     predictor.set_image(run["image"].numpy())
-    assert predictor._embeddings is not None
-    assert relative(predictor._embeddings, run["image_embeddings"]) < 1e-4
+    assert predictor._encoded is not None
+    assert relative(predictor._encoded["image_embeddings"], run["image_embeddings"]) < 1e-4
     return predictor
 
 

@@ -1,6 +1,7 @@
-"""The contract every method keeps, and SAM's behaviour around it."""
+"""SAM's behaviour around a method: its batches, its size, its weights and its files."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ from torch._dynamo.utils import counters
 from torch.utils.data._utils.pin_memory import pin_memory
 from transformers import SamModel
 
-from conftest import random_sam
+from conftest import random_sam, sam_of
 from golden_cases import mean_loss
 from sam_adapter.backbones import load_backbone
-from sam_adapter.backbones.sam import tensors_sha256
-from sam_adapter.batch import Batch, Output, Prompt
+from sam_adapter.backbones.base import tensors_sha256
+from sam_adapter.batch import Annotation, Batch, EncodedImage, Prompt, Query
 from sam_adapter.checkpoints.adapter import load, save_adapter
 from sam_adapter.config.commands import TrainConfig
 from sam_adapter.config.options import AttentionKind
@@ -22,18 +23,11 @@ from sam_adapter.errors import CheckpointError, ConfigError
 from sam_adapter.kernels import encoder_block
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
+from sam_adapter.tasks.pixels import sum_over_pixels
+from sam_adapter.training.losses.base import WeightedLosses
 
-METHODS = {
-    "wide": {},
-    "paper": {"preset": "paper"},
-    "adapter alone": {"parts": ()},
-    "decoder": {"method": "decoder"},
-    "encoder and prompt encoder": {"method": "decoder", "parts": ("image_encoder", "prompt_encoder")},
-    "full": {"method": "full"},
-}
-
-BOX = Prompt(boxes=torch.tensor([[10.0, 12, 40, 44]]))
-POINTS = Prompt(points=torch.tensor([[[20.0, 20], [5, 5]]]), point_labels=torch.tensor([[1, 0]]))
+BOX = Prompt(box=torch.tensor([10.0, 12, 40, 44]))
+POINTS = Prompt(points=torch.tensor([[20.0, 20], [5, 5]]), point_labels=torch.tensor([1, 0]))
 
 
 def config(model: str, **changes) -> TrainConfig:
@@ -48,43 +42,26 @@ def example_batch(prompts: list[Prompt], size: int = 64) -> Batch:
         indices=list(range(len(prompts))),
         names=[str(index) for index in range(len(prompts))],
         pixel_values=torch.randn(len(prompts), 3, size, size, generator=generator),
-        targets=[torch.rand(1, *size, generator=generator) > 0.5 for size in sizes],
-        prompts=prompts,
+        annotations=[Annotation.of((torch.rand(size, generator=generator) > 0.5).byte()) for size in sizes],
+        queries=[Query(prompt=prompt) for prompt in prompts],
         original_sizes=sizes,
     )
 
 
 def logits_of(segmenter: SamSegmenter, batch: Batch) -> list[Tensor]:
-    return segmenter.full_logits(segmenter(batch), batch.original_sizes)
+    """Of each query ``(M, H, W)``."""
+    logits, sizes = segmenter(batch).mask_logits, batch.for_queries(batch.original_sizes)
+    return [segmenter.preprocessing.to_original_size(one, size) for one, size in zip(logits, sizes, strict=True)]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_method_contract(name: str, sam_folder: str, tmp_path: Path):
-    segmenter = SamSegmenter.from_config(config(sam_folder, **METHODS[name]))
-    batch = example_batch([BOX, POINTS, Prompt()])
-    declared = {n for n, parameter in segmenter.named_parameters() if parameter.requires_grad}
-    assert declared
-    before = {n: parameter.detach().clone() for n, parameter in segmenter.named_parameters()}
-    segmenter.train()
-    optimizer = torch.optim.AdamW([p for p in segmenter.parameters() if p.requires_grad], lr=1e-2)
-    mean_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
-    optimizer.step()
+def targets_of(batch: Batch) -> list[Tensor]:
+    """Of each query ``(1, H, W)`` float32."""
+    annotations = [one for one in batch.for_queries(batch.annotations) if one is not None]
+    return [one.target(query.label)[None].float() for one, query in zip(annotations, batch.queries, strict=True)]
 
-    changed = {n for n, p in segmenter.named_parameters() if not torch.equal(p, before[n])}
-    assert changed <= declared
-    assert all(p.grad is None for n, p in segmenter.named_parameters() if n not in declared)
-    prefixes = {"wide": {"adapter", "mask_decoder"}, "adapter alone": {"adapter"}}.get(name)
-    if prefixes:
-        assert {n.removeprefix("backbone.sam.").split(".")[0] for n in changed} == prefixes
-    assert "backbone.sam.shared_image_embedding.positional_embedding" not in declared
 
-    segmenter.train(False)
-    save_adapter(tmp_path / "adapter", segmenter)
-    again = load(tmp_path / "adapter", model=sam_folder)
-    with torch.no_grad():
-        for one, other in zip(logits_of(segmenter, batch), logits_of(again, batch), strict=True):
-            assert torch.equal(one, other)
-    assert set(again.trained_state()) == declared
+def loss_of(segmenter: SamSegmenter, batch: Batch) -> Tensor:
+    return mean_loss(logits_of(segmenter, batch), targets_of(batch), {"bce": 1.0})[0]
 
 
 def test_without_a_method_it_is_transformers_sam(sam_folder: str):
@@ -93,10 +70,10 @@ def test_without_a_method_it_is_transformers_sam(sam_folder: str):
     with torch.no_grad():
         ours = segmenter(batch)
         scaled = [
-            segmenter.preprocessing.prompt_to_input(prompt, size).boxes
+            segmenter.preprocessing.prompt_to_input(prompt, size).box
             for prompt, size in zip(batch.prompts, batch.original_sizes, strict=True)
         ]
-        boxes = torch.stack([box for box in scaled if box is not None])
+        boxes = torch.stack([box[None] for box in scaled if box is not None])
         sam = SamModel.from_pretrained(sam_folder)
         theirs = sam(pixel_values=batch.pixel_values, input_boxes=boxes, multimask_output=False)
     for index in (0, 1):
@@ -109,23 +86,50 @@ def test_a_batch_of_different_prompts_equals_one_by_one(sam_folder: str):
     batch = example_batch([BOX, POINTS, Prompt(), BOX])
     with torch.no_grad():
         assert batch.pixel_values is not None
-        embeddings = segmenter.encode(batch.pixel_values)
-        together = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
+        encoded = segmenter.encode(batch.pixel_values)
+        together = segmenter(replace(batch, encoded=encoded))
         for index in range(4):
-            alone = segmenter.decode(
-                embeddings[index : index + 1], [batch.prompts[index]], [batch.original_sizes[index]]
-            )
+            alone = segmenter(only(batch, index, encoded.select([index])))
             torch.testing.assert_close(together.mask_logits[index], alone.mask_logits[0], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(together.iou_scores[index], alone.iou_scores[0], rtol=1e-4, atol=1e-5)
 
 
-def test_pictures_of_one_size_are_resized_as_each_alone(sam_folder: str):
+def only(batch: Batch, query: int, encoded: EncodedImage | None = None) -> Batch:
+    """One query of a batch, with its image alone."""
+    image = batch.image_index[query]
+    return Batch(
+        indices=[batch.indices[image]],
+        names=[batch.names[image]],
+        pixel_values=None if batch.pixel_values is None else batch.pixel_values[image : image + 1],
+        annotations=[batch.annotations[image]],
+        queries=[batch.queries[query]],
+        original_sizes=[batch.original_sizes[image]],
+        encoded=encoded,
+    )
+
+
+def test_masks_of_one_size_are_resized_as_each_alone(sam_folder: str):
+    preprocessing = SamSegmenter.frozen(sam_folder).preprocessing
+    logits = torch.randn(3, 16, 16)
+    for size in [(48, 60), (52, 60), (30, 64)]:
+        together = preprocessing.to_original_size(logits, size)
+        assert together.shape == (3, *size)
+        for one, found in zip(logits, together, strict=True):
+            torch.testing.assert_close(found, preprocessing.to_original_size(one[None], size)[0])
+
+
+def test_sums_over_pictures_of_several_sizes_are_those_of_each_alone(sam_folder: str):
+    """Those of one size are resized together, and come back in their order."""
     segmenter = SamSegmenter.frozen(sam_folder)
     sizes = [(48, 60), (52, 60), (48, 60), (30, 64), (52, 60)]
-    output = Output([torch.randn(2, 16, 16) for _ in sizes], [])
-    for one, size, logits in zip(output.mask_logits, sizes, segmenter.full_logits(output, sizes), strict=True):
-        assert logits.shape == (2, *size)
-        torch.testing.assert_close(logits, segmenter.full_logits(Output([one], []), [size])[0])
+    annotations = [Annotation.of((torch.rand(size) > 0.5).byte()) for size in sizes]
+    batch = replace(example_batch([BOX] * 5), original_sizes=sizes, annotations=annotations)
+    logits, weighted = torch.randn(5, 16, 16), WeightedLosses({"bce": 1.0, "dice": 1.0})
+    (found,) = sum_over_pixels(logits, batch, segmenter.preprocessing, [weighted.sums])
+    for at, size in enumerate(sizes):
+        target = targets_of(batch)[at]
+        wanted = weighted.sums(segmenter.preprocessing.to_original_size(logits[at : at + 1], size), target, None, [at])
+        torch.testing.assert_close(found[at], wanted[0])
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
@@ -148,10 +152,10 @@ def test_a_cpu_decodes_in_float32_whatever_the_autocast(sam_folder: str):
     batch = example_batch([BOX, POINTS])
     assert batch.pixel_values is not None
     with torch.no_grad():
-        embeddings = segmenter.encode(batch.pixel_values)
-        wanted = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
+        encoded = replace(batch, encoded=segmenter.encode(batch.pixel_values))
+        wanted = segmenter(encoded)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = segmenter.decode(embeddings, batch.prompts, batch.original_sizes)
+            found = segmenter(encoded)
     for one, other in zip(found.mask_logits, wanted.mask_logits, strict=True):
         assert torch.equal(one, other)
 
@@ -164,10 +168,12 @@ def test_loaders_pin_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch):
     assert batch.pixel_values is not None
     copy = pin_memory(batch)
     assert isinstance(copy, Batch)
-    assert pinned == [batch.pixel_values.shape, *(target.shape for target in batch.targets)]
+    labels = [one.labels for one in batch.annotations if one is not None]
+    assert pinned == [batch.pixel_values.shape, *(one.shape for one in labels)]
     assert copy.names == batch.names
-    assert copy.prompts == batch.prompts
-    assert torch.equal(copy.targets[2], batch.targets[2])
+    assert copy.queries == batch.queries
+    assert copy.annotations[2] is not None
+    assert torch.equal(copy.annotations[2].labels, labels[2])
 
 
 def test_frozen_parts_stay_in_eval_mode(sam_folder: str):
@@ -191,13 +197,13 @@ def test_any_multiple_of_the_patch_size(sam_folder: str, size: int):
 def test_resized_tables_are_interpolated_and_the_identity_stays(sam_folder: str):
     native, larger = load_backbone(sam_folder), load_backbone(sam_folder, image_size=96)
     assert native.identity.sha256 == larger.identity.sha256
-    table, resized = (b.sam.vision_encoder.pos_embed for b in (native, larger))
+    table, resized = (sam_of(one).vision_encoder.pos_embed for one in (native, larger))
     assert table is not None
     assert resized is not None
     assert resized.shape == (1, 6, 6, 32)
     assert abs(table.mean() - resized.mean()) < 0.02
-    assert dict(larger.sam.named_parameters())["vision_encoder.layers.1.attn.rel_pos_h"].shape == (11, 8)
-    assert dict(larger.sam.named_parameters())["vision_encoder.layers.0.attn.rel_pos_h"].shape == (5, 8)
+    assert dict(sam_of(larger).named_parameters())["vision_encoder.layers.1.attn.rel_pos_h"].shape == (11, 8)
+    assert dict(sam_of(larger).named_parameters())["vision_encoder.layers.0.attn.rel_pos_h"].shape == (5, 8)
 
 
 def test_wrong_image_size_names_the_nearest(sam_folder: str):
@@ -211,7 +217,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(sam_folder: str):
         torch.manual_seed(0)
         segmenter = SamSegmenter.from_config(config(sam_folder, gradient_checkpointing=checkpointing))
         batch = example_batch([BOX, Prompt()])
-        mean_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
+        loss_of(segmenter, batch).backward()
         assert segmenter.adapter is not None
         gradients.append([p.grad for p in segmenter.adapter.parameters()])
     for one, other in zip(*gradients, strict=True):
@@ -229,7 +235,7 @@ def test_compiled_blocks_change_nothing(sam_folder: str, attention: AttentionKin
         machine = Machine.choose(device="cpu", precision="32", attention=attention, compiled=compiled)
         segmenter.suited_to(machine)
         batch = example_batch([BOX, Prompt()])
-        mean_loss(logits_of(segmenter, batch), batch.targets, {"bce": 1.0})[0].backward()
+        loss_of(segmenter, batch).backward()
         assert segmenter.adapter is not None
         gradients.append([p.grad for p in segmenter.adapter.parameters()])
         assert (counters["stats"]["unique_graphs"] > 0) == compiled
@@ -271,10 +277,10 @@ def test_wrong_tensors_are_named(sam_folder: str):
 
 
 def test_damaged_adapter_folders(sam_folder: str, tmp_path: Path):
-    with pytest.raises(CheckpointError, match=r"has no adapter_config\.json"):
+    with pytest.raises(CheckpointError, match=r"has no sam_adapter\.json"):
         load(tmp_path)
     save_adapter(tmp_path / "a", SamSegmenter.from_config(config(sam_folder)))
-    weights = tmp_path / "a" / "adapter_model.safetensors"
+    weights = tmp_path / "a" / "sam_adapter.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="cannot be read"):
         load(tmp_path / "a", model=sam_folder)
@@ -313,7 +319,7 @@ def test_old_pth_files_are_read(tmp_path: Path):
 
 
 def test_the_digest_sees_every_value(sam_folder: str):
-    sam = load_backbone(sam_folder).sam
+    sam = sam_of(load_backbone(sam_folder))
     before = tensors_sha256(sam)
     with torch.no_grad():
         sam.mask_decoder.iou_token.weight[0, 0] += 1e-3
@@ -360,5 +366,5 @@ def test_a_base_is_frozen_and_computes_each_block_once(sam_folder: str):
     backbone = load_backbone(sam_folder)
     assert not backbone.gradient_checkpointing
     assert not backbone.compiled
-    assert not backbone.sam.training
+    assert not sam_of(backbone).training
     assert not any(parameter.requires_grad for parameter in backbone.parameters())

@@ -12,6 +12,7 @@ from sam_adapter.config.commands import TrainConfig
 from sam_adapter.data.augmentation import Augmentation
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
+from sam_adapter.tasks.binary import BinaryTask
 from sam_adapter.training.lightning_module import TrainingModule
 from test_golden import BASE, numbers, run_batch
 
@@ -37,13 +38,14 @@ def test_second_recipe_has_the_second_implementations_losses():
     segmenter = SamSegmenter.from_config(config)
     theirs = import_adapter(BASE, GOLDEN / "second_impl_partial.safetensors").trained_state()
     segmenter.load_trained_state({name: theirs[name] for name in segmenter.trained_state()})
-    task = TrainingModule(segmenter, config, Machine.asked(config), images=2)
-    optimizer, batch = task.optimizer(), run_batch(segmenter, boxes=True)
+    task = BinaryTask.from_options(config)
+    module = TrainingModule(segmenter, task, config, Machine.asked(config), images=2)
+    optimizer, batch = module.optimizer(), run_batch(segmenter, boxes=True)
     for step in expected["steps"]:
-        losses, terms, iou = task.losses(batch)
+        losses, named = module.losses(batch)
         for name in ("bce", "iou"):
-            assert terms[name].mean().item() == pytest.approx(step[name], abs=1e-4)
-        assert iou.mean().item() == pytest.approx(step["miou"], abs=1e-4)
+            assert named[f"loss_{name}"].mean().item() == pytest.approx(step[name], abs=1e-4)
+        assert named["iou"].mean().item() == pytest.approx(step["miou"], abs=1e-4)
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()

@@ -10,15 +10,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import plain_adapter
-from conftest import random_sam
+from conftest import random_sam, sam_of
 from sam_adapter.backbones import load_backbone
-from sam_adapter.batch import Batch, Prompt, Sample
+from sam_adapter.backbones.base import BlockShape
+from sam_adapter.batch import Annotation, Batch, EncodedImage, Prompt, Query, Sample
 from sam_adapter.config.options import AdapterOptions
+from sam_adapter.methods.sam_adapter.method import SamAdapterMethod
 from sam_adapter.methods.sam_adapter.module import AdapterSettings
-from sam_adapter.segmenter import SamSegmenter, adapter_settings
-from test_model import BOX, POINTS, config, example_batch, logits_of
+from sam_adapter.segmenter import SamSegmenter
+from test_model import BOX, POINTS, config, example_batch, logits_of, only
 
-OTHER_BOX = Prompt(boxes=torch.tensor([[2.0, 3, 25, 30]]))
+OTHER_BOX = Prompt(box=torch.tensor([2.0, 3, 25, 30]))
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +53,14 @@ def test_adapter_prompts_enter_where_they_belong(wide_sam: str, changes: dict):
     with torch.no_grad():
         for parameter in segmenter.adapter.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))  # the paper's initial weights do little
-        found, wanted = segmenter.encode(pixels), plain_adapter.encode(segmenter, pixels)
-        base = SamSegmenter.frozen(wide_sam).encode(pixels)
+        found, wanted = segmenter.encode(pixels)["image_embeddings"], plain_adapter.encode(segmenter, pixels)
+        base = SamSegmenter.frozen(wide_sam).encode(pixels)["image_embeddings"]
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-5)
     assert (found - base).abs().max() > 0.01  # it would be seen if the prompts were left out
 
 
 @pytest.mark.parametrize(("hidden_size", "width"), [(768, 24), (1024, 32), (1280, 40), (16, 1)])
-def test_presets(hidden_size: int, width: int):
+def test_presets(sam_folder: str, hidden_size: int, width: int):
     paper = AdapterSettings(
         tune_dim=width,
         hidden_dim=width,
@@ -74,15 +76,17 @@ def test_presets(hidden_size: int, width: int):
     wide = replace(
         paper, tune_dim=192, hidden_dim=32, embedding_from="after_position", neck_prompt=True, adapter_init="default"
     )
-    assert adapter_settings(AdapterOptions(preset="paper"), hidden_size) == paper
-    assert adapter_settings(AdapterOptions(), hidden_size) == wide
+    backbone, method = load_backbone(sam_folder), SamAdapterMethod()
+    backbone.blocks = (BlockShape(hidden_size),) * 2
+    assert method.settings(AdapterOptions(preset="paper"), backbone) == paper
+    assert method.settings(AdapterOptions(), backbone) == wide
 
 
 @pytest.mark.parametrize("size", [32, 48, 96, 160])
 def test_position_tables_are_resized_as_an_independent_interpolation_does(sam_folder: str, size: int):
     """The absolute one bicubically, as OpenCV does, and those of global blocks linearly, as NumPy does."""
-    native = load_backbone(sam_folder).sam.vision_encoder.state_dict()
-    resized = load_backbone(sam_folder, image_size=size).sam.vision_encoder.state_dict()
+    native = sam_of(load_backbone(sam_folder)).vision_encoder.state_dict()
+    resized = sam_of(load_backbone(sam_folder, image_size=size)).vision_encoder.state_dict()
     grid = size // 16
     # OpenCV takes at most four channels at a time.
     channels = native["pos_embed"][0].permute(2, 0, 1).numpy()
@@ -98,7 +102,7 @@ def test_position_tables_are_resized_as_an_independent_interpolation_does(sam_fo
 
 
 def test_a_model_of_the_size_asked_for_keeps_its_tables(sam_folder: str):
-    native, asked = (load_backbone(sam_folder, image_size=size).sam.state_dict() for size in (None, 64))
+    native, asked = (sam_of(load_backbone(sam_folder, image_size=size)).state_dict() for size in (None, 64))
     assert all(torch.equal(tensor, asked[name]) for name, tensor in native.items())
 
 
@@ -142,7 +146,7 @@ def test_gradient_checkpointing_computes_blocks_again_and_keeps_less(wide_sam: s
         segmenter = SamSegmenter.from_config(config(wide_sam, gradient_checkpointing=checkpointing))
         segmenter.backbone.attention = attention
         with Softmaxes() as forward, SavedBytes() as saved:
-            embeddings = segmenter.encode(torch.randn(2, 3, 64, 64))
+            embeddings = segmenter.encode(torch.randn(2, 3, 64, 64))["image_embeddings"]
         with Softmaxes() as backward:
             embeddings.square().mean().backward()
         with torch.no_grad(), Softmaxes() as evaluated:
@@ -163,8 +167,8 @@ def several(prompts: list[list[Prompt]]) -> Batch:
                 index=image,
                 name=str(image),
                 pixel_values=torch.randn(3, 64, 64, generator=generator),
-                target=torch.ones(1, 48 + 4 * image, 60, dtype=torch.bool),
-                prompts=asked,
+                annotation=Annotation.of(torch.ones(48 + 4 * image, 60, dtype=torch.uint8)),
+                queries=[Query(prompt=prompt) for prompt in asked],
                 original_size=(48 + 4 * image, 60),
             )
             for image, asked in enumerate(prompts)
@@ -185,34 +189,25 @@ def test_each_prompt_is_answered_about_its_own_image(sam_folder: str, prompts: l
     batch = several(prompts)
     assert batch.pixel_values is not None
     with torch.no_grad():
-        together = iter(segmenter(batch).mask_logits)
-        for image, asked in enumerate(prompts):
-            for prompt in asked:
-                embedding = segmenter.encode(batch.pixel_values[image : image + 1])
-                (alone,) = segmenter.decode(embedding, [prompt], [batch.original_sizes[image]]).mask_logits
-                torch.testing.assert_close(next(together), alone, rtol=1e-4, atol=1e-5)
-
-
-def test_masks_asked_for_by_one_prompt_are_of_its_own_image(sam_folder: str):
-    """Two boxes in each prompt, two images: four masks."""
-    segmenter = SamSegmenter.from_config(config(sam_folder))
-    assert BOX.boxes is not None
-    assert OTHER_BOX.boxes is not None
-    both = Prompt(boxes=torch.cat([BOX.boxes, OTHER_BOX.boxes]))
-    batch = example_batch([both, both])
-    assert batch.pixel_values is not None
-    with torch.no_grad():
         together = segmenter(batch)
-        for image in (0, 1):
-            embedding = segmenter.encode(batch.pixel_values[image : image + 1])
-            for mask, prompt in enumerate((BOX, OTHER_BOX)):
-                alone = segmenter.decode(embedding, [prompt], [batch.original_sizes[image]])
-                torch.testing.assert_close(
-                    together.mask_logits[image][mask], alone.mask_logits[0][0], rtol=1e-4, atol=1e-5
-                )
-                torch.testing.assert_close(
-                    together.iou_scores[image][mask], alone.iou_scores[0][0], rtol=1e-4, atol=1e-5
-                )
+        assert len(together.mask_logits) == sum(map(len, prompts))
+        for query in range(len(batch.queries)):
+            alone = segmenter(only(batch, query))
+            torch.testing.assert_close(together.mask_logits[query], alone.mask_logits[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(together.iou_scores[query], alone.iou_scores[0], rtol=1e-4, atol=1e-5)
+
+
+def asked_about(embedding: Tensor, prompts: list[Prompt], sizes: list[tuple[int, int]]) -> Batch:
+    """Pictures of some sizes that were encoded before, a query each."""
+    return Batch(
+        indices=list(range(len(sizes))),
+        names=[""] * len(sizes),
+        pixel_values=None,
+        annotations=[None] * len(sizes),
+        queries=[Query(prompt=prompt) for prompt in prompts],
+        original_sizes=sizes,
+        encoded=EncodedImage({"image_embeddings": embedding}),
+    )
 
 
 @pytest.mark.parametrize("prompt", [BOX, POINTS], ids=["box", "points"])
@@ -222,26 +217,25 @@ def test_prompts_reach_sam_in_pixels_of_its_input(sam_folder: str, prompt: Promp
     embedding = torch.randn(1, 32, 4, 4)
     with torch.no_grad():
         whole, half = (
-            segmenter.decode(embedding, [prompt.scaled(scale, scale)], [(int(60 * scale), int(64 * scale))])
+            segmenter(asked_about(embedding, [prompt.scaled(scale, scale)], [(int(60 * scale), int(64 * scale))]))
             for scale in (1.0, 0.5)
         )
-        other = segmenter.decode(embedding, [prompt], [(30, 32)])
+        other = segmenter(asked_about(embedding, [prompt], [(30, 32)]))
     assert torch.equal(whole.mask_logits[0], half.mask_logits[0])
     assert not torch.equal(whole.mask_logits[0], other.mask_logits[0])
 
 
 def test_a_prompt_without_a_size_is_an_error(sam_folder: str):
     segmenter = SamSegmenter.frozen(sam_folder)
-    with pytest.raises(ValueError, match="zip"):
-        segmenter.decode(torch.randn(2, 32, 4, 4), [BOX, BOX], [(60, 64)])
+    with pytest.raises(IndexError):
+        segmenter(asked_about(torch.randn(2, 32, 4, 4), [BOX, BOX], [(60, 64)]))
 
 
 def test_a_mask_prompt_changes_the_answer_of_its_own_image_alone(sam_folder: str):
     segmenter = SamSegmenter.frozen(sam_folder)
-    assert BOX.boxes is not None
-    masks = torch.randn(2, 1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    batch = example_batch([Prompt(boxes=BOX.boxes, mask_inputs=mask) for mask in masks])
-    swapped = replace(batch, prompts=[batch.prompts[0], replace(batch.prompts[1], mask_inputs=masks[0])])
+    masks = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    batch = example_batch([replace(BOX, mask_input=mask) for mask in masks])
+    swapped = replace(batch, queries=[batch.queries[0], Query(prompt=replace(BOX, mask_input=masks[0]))])
     with torch.no_grad():
         found, other = logits_of(segmenter, batch), logits_of(segmenter, swapped)
     torch.testing.assert_close(found[0], other[0])

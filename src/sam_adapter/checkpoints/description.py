@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..annotations.reading.rules import ReadingRules
+from ..backbones.families import FAMILIES
 from ..config.options import Part, PromptKind, Resize
 from ..config.registry import METHODS, TASKS
 from ..errors import CheckpointError
@@ -69,7 +70,7 @@ class _Method(_Fields):
 class _Base(_Fields):
     """See `BaseIdentity`."""
 
-    family: Annotated[str, Field(pattern="^[a-z0-9_.]{1,64}$")]
+    family: Annotated[str, AfterValidator(_among(tuple(FAMILIES)))]
     name: Name
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

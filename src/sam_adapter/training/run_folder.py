@@ -4,6 +4,7 @@ import csv
 import logging
 from pathlib import Path
 
+from ..checkpoints.adapter import CONFIG_FILE, FORMER_FILES, WEIGHTS_FILE
 from ..config.commands import TrainConfig
 from ..errors import ConfigError
 from ..system.processes import is_main_process
@@ -56,7 +57,7 @@ def prepare_output(config: TrainConfig) -> Path | None:
 def clear_output(config: TrainConfig) -> None:
     """Make the folder with its config.yaml, and take away what an earlier run left if this one starts anew."""
     if config.overwrite or not (config.output / LAST).exists():
-        for name in (LAST, METRICS, "adapter/adapter_config.json", "adapter/adapter_model.safetensors"):
+        for name in (LAST, METRICS, *(f"adapter/{file}" for file in (CONFIG_FILE, WEIGHTS_FILE, *FORMER_FILES))):
             (config.output / name).unlink(missing_ok=True)
     text = config.but(resume=False, overwrite=False).to_yaml()
     with written_beside(config.output / CONFIG, durable=True) as partial:
