@@ -17,11 +17,13 @@ import torch
 
 from machine import described
 from sam_adapter import TrainConfig, train
+from sam_adapter.backbones import Backbone
 from sam_adapter.data import dataset
 from sam_adapter.data.augmentation import Augmentation
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.tasks.prompts import PromptMaker
+from sam_adapter.training import lightning_module
 from sam_adapter.training.callbacks import AdapterKeeper, MetricsTable
 from sam_adapter.training.lightning_module import TrainingModule
 from train_step import SIZES, model_folder
@@ -66,11 +68,11 @@ def watch(clock: Clock) -> None:
     clock.around(dataset, "read_mask", "read and decode masks")
     clock.around(Augmentation, "__call__", "augment")
     clock.around(Preprocessing, "pixel_values", "resize and normalise")
-    clock.around(PromptMaker, "__call__", "prompts from masks")
+    clock.around(PromptMaker, "drawn", "prompts from masks")
     clock.around(SamSegmenter, "encode", "image encoder, forward")
-    clock.around(SamSegmenter, "decode", "prompt encoder and mask decoder, forward")
-    clock.around(SamSegmenter, "full_logits", "logits to original size")
-    clock.around(TrainingModule, "training_step", "loss and training scores")
+    clock.around(Backbone, "decode", "prompt encoder and mask decoder, forward")
+    clock.around(lightning_module, "sum_over_pixels", "logits to original size, loss and training scores")
+    clock.around(TrainingModule, "training_step", "rest of the training step")
     clock.around(_EvaluationLoop, "run", "validation, all of it", whole=True)
     clock.around(torch.Tensor, "backward", "backward")
     clock.around(torch.optim.AdamW, "step", "optimiser")

@@ -74,8 +74,8 @@ def measured(kind: str, megapixels: int, queries: int) -> dict[str, float]:
             if kind == "prediction":
                 predictor = Predictor(segmenter, device="cpu", precision="32")
                 predictor.set_image(Path(name) / "images/a.jpg")
-                sample = dataset.task.training_queries(dataset[0].annotation, np.random.default_rng(0))
-                boxes = torch.stack([query.prompt.box for query in sample]).numpy()
+                prompts = [query.prompt.box for query in dataset[0].queries]
+                boxes = torch.stack([box for box in prompts if box is not None]).numpy()
                 answer = predictor.predict(box=boxes)
                 for index in range(len(answer)):
                     answer.mask(index)

@@ -27,15 +27,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import SamConfig, SamModel, SamVisionConfig
 
 from machine import machine
-from sam_adapter.backbones.sam import BaseIdentity, SamBackbone
-from sam_adapter.batch import Batch, Prompt
+from sam_adapter.backbones.base import BaseIdentity, BlockPrompts
+from sam_adapter.backbones.sam import IMAGE_EMBEDDINGS, SamBackbone
+from sam_adapter.batch import Annotation, Batch, EncodedImage, Prompt, Query
 from sam_adapter.methods.base import MethodSettings
+from sam_adapter.methods.sam_adapter.method import AdapterPrompts
 from sam_adapter.methods.sam_adapter.module import AdapterSettings
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
 from sam_adapter.system.processes import keep_freed_memory
-from sam_adapter.training.losses import image_losses, weighted_sum
+from sam_adapter.tasks.pixels import sum_over_pixels
+from sam_adapter.training.losses.base import WeightedLosses
 
 SIZES = {
     "vit_b": {"hidden_size": 768, "layers": 12, "heads": 12, "global_blocks": [2, 5, 8, 11]},
@@ -48,8 +51,10 @@ PRECISIONS = {"float32": "32", "bfloat16": "bf16-mixed"}
 class PeerBackbone(SamBackbone):
     """The same adapter around the encoder blocks of `transformers`, as existing implementations run them."""
 
-    def encode(self, pixel_values: Tensor, adapter: Any = None) -> Tensor:
+    def encode(self, pixel_values: Tensor, block_prompts: BlockPrompts | None = None) -> EncodedImage:
         """See `SamBackbone.encode`."""
+        assert isinstance(block_prompts, AdapterPrompts)
+        adapter = block_prompts.adapter
         encoder = self.sam.vision_encoder
         patch_embedding = encoder.patch_embed(pixel_values)
         hidden_states = patch_embedding + encoder.pos_embed
@@ -61,7 +66,8 @@ class PeerBackbone(SamBackbone):
                 hidden_states = checkpoint(layer, hidden_states, use_reentrant=False)
             else:
                 hidden_states = layer(hidden_states)
-        return encoder.neck(hidden_states + up(adapter.activation(adapter.down[-1](features))))
+        hidden_states = hidden_states + up(adapter.activation(adapter.down[-1](features)))
+        return EncodedImage({IMAGE_EMBEDDINGS: encoder.neck(hidden_states)})
 
 
 def random_segmenter(model: str, image_size: int, variant: str, *, device: str = "cpu") -> SamSegmenter:
@@ -104,7 +110,9 @@ def model_folder(model: str, image_size: int, work: Path) -> str:
     if model not in SIZES:
         return model
     folder = str(work / f"{model}_{image_size}")
-    random_segmenter(model, image_size, "fast-float32").backbone.sam.save_pretrained(folder)
+    backbone = random_segmenter(model, image_size, "fast-float32").backbone
+    assert isinstance(backbone, SamBackbone)
+    backbone.sam.save_pretrained(folder)
     return folder
 
 
@@ -113,13 +121,13 @@ def random_batch(images: int, image_size: int) -> Batch:
     generator = torch.Generator().manual_seed(1)
     axis = torch.arange(image_size) - image_size / 2
     disc = axis[:, None] ** 2 + axis[None, :] ** 2 < (image_size / 4) ** 2
-    box = torch.tensor([[0.25, 0.25, 0.75, 0.75]]) * image_size
+    box = torch.tensor([0.25, 0.25, 0.75, 0.75]) * image_size
     return Batch(
         indices=list(range(images)),
         names=[str(image) for image in range(images)],
         pixel_values=torch.randn(images, 3, image_size, image_size, generator=generator),
-        targets=[disc[None]] * images,
-        prompts=[Prompt(boxes=box)] * images,
+        annotations=[Annotation.of(disc.to(torch.uint8))] * images,
+        queries=[Query(prompt=Prompt(box=box))] * images,
         original_sizes=[(image_size, image_size)] * images,
     )
 
@@ -140,8 +148,7 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
     for _ in range(steps + 1):
         began = machine.clock()
         with machine.autocast():
-            logits = segmenter.full_logits(segmenter(batch), batch.original_sizes)
-            loss = weighted_sum(image_losses(logits, batch.targets, LOSS), LOSS).mean()
+            loss = mean_loss(segmenter, batch)
         forwards.append(machine.clock() - began)
         loss.backward()
         optimizer.step()
@@ -160,7 +167,13 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
     }
 
 
-LOSS = {"bce": 1.0, "iou": 1.0}
+LOSS = WeightedLosses({"bce": 1.0, "iou": 1.0})
+
+
+def mean_loss(segmenter: SamSegmenter, batch: Batch) -> Tensor:
+    """The loss of a step, with its forward."""
+    (sums,) = sum_over_pixels(segmenter(batch).mask_logits[:, 0], batch, segmenter.preprocessing, [LOSS.sums])
+    return LOSS.weighted(LOSS.terms(sums)).mean()
 
 
 def counted_tflop(model: str, image_size: int, batch_size: int) -> float:
@@ -168,8 +181,7 @@ def counted_tflop(model: str, image_size: int, batch_size: int) -> float:
     segmenter = random_segmenter(model, image_size, "eager-float32", device="meta")
     batch = random_batch(batch_size, image_size).to("meta")
     with FlopCounterMode(display=False) as counter:
-        logits = segmenter.full_logits(segmenter(batch), batch.original_sizes)
-        weighted_sum(image_losses(logits, batch.targets, LOSS), LOSS).mean().backward()
+        mean_loss(segmenter, batch).backward()
     return counter.get_total_flops() / 1e12
 
 

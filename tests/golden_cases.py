@@ -19,8 +19,8 @@ from torch import Tensor
 from sam_adapter.batch import Annotation, Batch, Prompt, Query, Sample
 from sam_adapter.config.commands import TrainConfig
 from sam_adapter.segmenter import SamSegmenter
-from sam_adapter.tasks.prompts import box_from_mask
 from sam_adapter.tasks.pixels import sum_over_pixels
+from sam_adapter.tasks.prompts import box_from_mask
 from sam_adapter.training.losses.base import WeightedLosses
 
 FOLDER = Path(__file__).parent / "golden"

@@ -102,7 +102,7 @@ def test_how_blocks_are_computed(place: Path, tmp_path: Path, monkeypatch: pytes
     """The segmenter that encodes has the attention that was asked for."""
     seen = []
 
-    def encode(segmenter: SamSegmenter, _: torch.Tensor) -> None:
+    def encode(segmenter: SamSegmenter, _: torch.Tensor, **options: Any) -> None:
         seen.append((segmenter.backbone.attention, segmenter.backbone.compiled))
         raise KeyboardInterrupt
 

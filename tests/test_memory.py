@@ -1,4 +1,4 @@
-"""The ladder that is climbed when memory runs out, and the rehearsal of a run."""
+"""What is advised when memory runs out, and the dry run."""
 
 import re
 from pathlib import Path
@@ -32,12 +32,12 @@ def run(pairs: Path, model: str, output: Path) -> TrainConfig:
     )
 
 
-def test_every_rung_is_named_once_and_can_be_taken(pairs: Path, sam_folder: str, tmp_path: Path):
+def test_every_saving_is_named_once_and_can_be_taken(pairs: Path, sam_folder: str, tmp_path: Path):
     config, machine, named = run(pairs, sam_folder, tmp_path), CPU, []
     for _ in range(10):
-        rung = next_saving(config, machine)
-        named.append(rung)
-        options = dict(re.findall(r"--([a-z-]+)(?: ([\w-]+))?", rung.split(" (")[0]))
+        saving = next_saving(config, machine)
+        named.append(saving)
+        options = dict(re.findall(r"--([a-z-]+)(?: ([\w-]+))?", saving.split(" (")[0]))
         if "image-size" in options:
             break
         # What the advice says is a change that the configuration takes as it is written.
@@ -91,7 +91,7 @@ def test_a_dry_run_takes_the_runs_own_step_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_rehearsed_epoch_is_its_steps_and_the_validation(pairs: Path, sam_folder: str, tmp_path: Path):
+def test_the_epoch_of_a_dry_run_is_its_steps_and_the_validation(pairs: Path, sam_folder: str, tmp_path: Path):
     found = dry_run(run(pairs, sam_folder, tmp_path / "run"))
     assert found.batches == 2
     assert found.peak_bytes > 0
@@ -99,13 +99,15 @@ def test_a_rehearsed_epoch_is_its_steps_and_the_validation(pairs: Path, sam_fold
     assert found.epoch_seconds == pytest.approx(steps + found.val_seconds)
 
 
-def test_a_rehearsal_with_kept_embeddings_encodes_once(
+def test_a_dry_run_with_kept_embeddings_encodes_once(
     pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     encoded = []
     encode = SamSegmenter.encode
     monkeypatch.setattr(
-        SamSegmenter, "encode", lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels)
+        SamSegmenter,
+        "encode",
+        lambda self, pixels, **options: encoded.append(len(pixels)) or encode(self, pixels, **options),
     )
     config = run(pairs, sam_folder, tmp_path / "run").but(method="decoder", embedding_cache=tmp_path / "cache")
     found = dry_run(config)

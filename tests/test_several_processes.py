@@ -11,10 +11,10 @@ from PIL import Image
 
 from conftest import write_pairs
 from sam_adapter import TrainConfig, train
-from sam_adapter.data.dataset import PairDataset, prompt_maker
+from sam_adapter.data.dataset import PairDataset
 from sam_adapter.data.loading import scoring_loader
 from sam_adapter.errors import ConfigError
-from sam_adapter.training.lightning_module import prepared
+from sam_adapter.training.setup import prepared
 from training_runs import command, config, rows
 
 
@@ -96,12 +96,13 @@ def test_which_methods_have_tensors_that_a_batch_may_not_touch(
     untouched = set()
     for prompt in ("box", "points", "none"):
         run = config(pairs, sam_folder, tmp_path / "run", prompt=prompt, val_fraction=0.0, precision="32", **changes)
-        task, data = prepared(run)
-        segmenter = task.segmenter.train()
-        maker = prompt_maker(run, training=True)
-        dataset = PairDataset(data.records, segmenter.preprocessing, maker, reading=segmenter.reading, seed=0)
+        module, data = prepared(run)
+        segmenter = module.segmenter.train()
+        dataset = PairDataset(
+            data.records, segmenter.preprocessing, module.task, training=True, reading=segmenter.reading, seed=0
+        )
         for batch in scoring_loader(dataset, batch_size=1, workers=0, pin=False):
             segmenter.zero_grad(set_to_none=True)
-            task.losses(batch)[0].sum().backward()
+            module.losses(batch)[0].sum().backward()
             untouched |= {name for name, one in segmenter.named_parameters() if one.requires_grad and one.grad is None}
     assert bool(untouched) == segmenter.method.some_untouched, sorted(untouched)

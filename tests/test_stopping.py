@@ -129,8 +129,8 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(
 ):
     run = config(pairs, sam_folder, tmp_path / "run", epochs=1)
     train(run)
-    before = (run.output / "adapter/adapter_model.safetensors").read_bytes()
+    before = (run.output / "adapter/sam_adapter.safetensors").read_bytes()
     (run.output / "last.ckpt").unlink()  # as if it had been killed after the first adapter
     train(run.but(resume=True))
     assert "starts from the beginning" in caplog.text
-    assert (run.output / "adapter/adapter_model.safetensors").read_bytes() == before
+    assert (run.output / "adapter/sam_adapter.safetensors").read_bytes() == before

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -21,8 +21,11 @@ import golden_cases
 from conftest import random_sam, write_pages, write_pairs
 from option_table import Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import TrainConfig, train
+from sam_adapter.batch import Annotation, Query
+from sam_adapter.config.registry import TASKS
 from sam_adapter.errors import ConfigError, DataError
-from sam_adapter.training.lightning_module import prepared
+from sam_adapter.tasks.binary import BinaryTask
+from sam_adapter.training.setup import prepared
 
 PLAIN = {
     "epochs": 1,
@@ -56,11 +59,11 @@ class Run:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        return json.loads((self.config.output / "adapter/adapter_config.json").read_text())
+        return json.loads((self.config.output / "adapter/sam_adapter.json").read_text())
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
-        return load_file(self.config.output / "adapter/adapter_model.safetensors")
+        return load_file(self.config.output / "adapter/sam_adapter.safetensors")
 
     @cached_property
     def start(self) -> dict[str, Tensor]:
@@ -236,6 +239,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
         {"image_size": 64}, lambda _, changed: changed.description["preprocessing"]["image_size"] == 64
     ),
     "resize": Changes({"resize": "squash"}, another_loss),
+    "task": HeldBy("test_train_options.py", "test_a_run_asks_the_task_of_its_name"),
     "method": Changes({"method": "decoder"}, method),
     "parts": Changes({"parts": ()}, parts),
     "loss": HeldBy("test_train_options.py", "test_the_loss_is_the_weighted_sum"),
@@ -347,13 +351,33 @@ def test_the_loss_is_the_weighted_sum(run: Runner):
     assert bce != pytest.approx(dice, rel=1e-3)
 
 
+class Twice(BinaryTask):
+    """A task that asks everything twice."""
+
+    def training_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
+        return super().training_queries(annotation, rng) * 2
+
+
+def test_a_run_asks_the_task_of_its_name(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """Until there is a second task, another one takes the first one's name; a name that is not known is refused."""
+    config = configured(place, place / "unused", {"prompt": "box"})
+    monkeypatch.setattr("sam_adapter.tasks.binary.Twice", Twice, raising=False)
+    monkeypatch.setitem(cast(dict[str, str], TASKS), "binary", "tasks.binary:Twice")
+    module, data = prepared(config)
+    assert type(module.task) is type(data.train_set.task) is Twice
+    assert module.segmenter.task == "binary"
+    assert len(data.train_set[0].queries) == 2
+    with pytest.raises(ConfigError, match="task: expected binary, got 'panoptic'"):
+        config.but(task="panoptic")
+
+
 @pytest.mark.parametrize("attention", ["plain", "folded"])
 def test_how_blocks_are_computed(place: Path, attention: str):
     config = configured(place, place / "unused", {"attention": attention, "gradient_checkpointing": True})
-    task, _ = prepared(config)
-    assert task.segmenter.backbone.attention == attention
-    assert task.segmenter.backbone.gradient_checkpointing
-    assert not task.segmenter.backbone.compiled
+    module, _ = prepared(config)
+    assert module.segmenter.backbone.attention == attention
+    assert module.segmenter.backbone.gradient_checkpointing
+    assert not module.segmenter.backbone.compiled
     assert prepared(configured(place, place / "unused", {}))[0].segmenter.backbone.attention == "blocked"
 
 

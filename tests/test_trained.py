@@ -13,8 +13,8 @@ from sam_adapter import TrainConfig, load, train
 from sam_adapter.batch import Batch
 from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.errors import CheckpointError
-from sam_adapter.methods.base import SPARE
-from sam_adapter.training.lightning_module import prepared
+from sam_adapter.methods.base import untrained_names
+from sam_adapter.training.setup import prepared
 from training_runs import config, rows, weights
 
 
@@ -24,34 +24,35 @@ def test_all_that_is_trained_gets_a_gradient_and_nothing_else_is_counted(
 ):
     asked = {"prompt": "mixed", "prompts_per_image": 3, "negative_points": 1, "precision": "32"}
     run = config(pairs, sam_folder, tmp_path / "run", **asked, **changes)
-    task, data = prepared(run)
-    task.segmenter.train()
-    task.losses(Batch.collate([data.train_set[0], data.train_set[1]]))[0].sum().backward()
-    trained = {name: one for name, one in task.segmenter.named_parameters() if one.requires_grad}
+    module, data = prepared(run)
+    module.segmenter.train()
+    module.losses(Batch.collate([data.train_set[0], data.train_set[1]]))[0].sum().backward()
+    trained = {name: one for name, one in module.segmenter.named_parameters() if one.requires_grad}
     assert [name for name, one in trained.items() if one.grad is None] == []
-    assert set(trained) == set(task.segmenter.trained_state())
-    assert not any(name.startswith(SPARE) for name in trained)
-    assert task.segmenter.parameter_table()[-1][2] == sum(one.numel() for one in trained.values())
-    spare = [name for name, _ in task.segmenter.named_parameters() if name.startswith(SPARE)]
-    assert {name.split(".")[3] for name in spare} == {"iou_prediction_head", "output_hypernetworks_mlps", "mask_embed"}
+    assert set(trained) == set(module.segmenter.trained_state())
+    untrained = untrained_names(module.segmenter.backbone)
+    assert not any(name.startswith(untrained) for name in trained)
+    assert module.segmenter.parameter_table()[-1][2] == sum(one.numel() for one in trained.values())
+    left = [name for name, _ in module.segmenter.named_parameters() if name.startswith(untrained)]
+    assert {name.split(".")[3] for name in left} == {"iou_prediction_head", "output_hypernetworks_mlps", "mask_embed"}
 
 
 @pytest.mark.parametrize("method", ["sam_adapter", "decoder"])
-def test_adapters_that_hold_spare_tensors_load_with_them(pairs: Path, sam_folder: str, tmp_path: Path, method: str):
+def test_adapters_that_hold_untrained_tensors_load_with_them(pairs: Path, sam_folder: str, tmp_path: Path, method: str):
     """Earlier versions and the foreign implementations save the whole mask decoder."""
     train(config(pairs, sam_folder, tmp_path / "run", epochs=1, method=method))
     adapter = tmp_path / "run/adapter"
     plain = load(adapter)
     name = "backbone.sam.mask_decoder.iou_prediction_head.proj_out.weight"
     state = weights(tmp_path / "run") | {name: plain.get_parameter(name).detach() + 1}
-    save_file(state, adapter / "adapter_model.safetensors")
+    save_file(state, adapter / "sam_adapter.safetensors")
     loaded = load(adapter)
     assert torch.equal(loaded.get_parameter(name), state[name])
     assert loaded.leaves_encoder == plain.leaves_encoder == (method == "decoder")
     save_adapter(tmp_path / "again", loaded)
     assert torch.equal(load(tmp_path / "again").get_parameter(name), state[name])
     state["backbone.sam.vision_encoder.neck.conv1.weight"] = state[name].clone()
-    save_file(state, adapter / "adapter_model.safetensors")
+    save_file(state, adapter / "sam_adapter.safetensors")
     with pytest.raises(CheckpointError, match="is unknown"):
         load(adapter)
 
@@ -86,7 +87,7 @@ def test_a_run_starts_from_an_adapter(first: TrainConfig, tmp_path: Path):
         image_size=96,
     )
     train(moved)
-    description = json.loads((moved.output / "adapter/adapter_config.json").read_text())
+    description = json.loads((moved.output / "adapter/sam_adapter.json").read_text())
     assert description["prompt"] == "none"
     with pytest.raises(Exception, match="start_from: was"):
         train(moved.but(resume=True, start_from=None))
@@ -102,13 +103,13 @@ def test_a_run_does_not_start_from_another_base_or_method(first: TrainConfig, tm
     random_sam(seed=5).save_pretrained(tmp_path / "base")
     with pytest.raises(CheckpointError, match=r"start_from: .* SHA-256"):
         train(run.but(model=str(tmp_path / "base")))
-    with pytest.raises(CheckpointError, match=r"no adapter_config\.json"):
+    with pytest.raises(CheckpointError, match=r"no sam_adapter\.json"):
         train(run.but(start_from=tmp_path))
     broken = tmp_path / "broken"
     shutil.copytree(first.output / "adapter", broken)
-    state = load_file(broken / "adapter_model.safetensors")
+    state = load_file(broken / "sam_adapter.safetensors")
     state.pop("adapter.shared_up.weight")
-    save_file(state, broken / "adapter_model.safetensors")
+    save_file(state, broken / "sam_adapter.safetensors")
     with pytest.raises(CheckpointError, match=r"'adapter\.shared_up\.weight' is missing"):
         train(run.but(start_from=broken))
     assert not run.output.exists()

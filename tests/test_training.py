@@ -17,7 +17,8 @@ from sam_adapter.annotations.folders import Record
 from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.data.splitting import split
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
-from sam_adapter.training.lightning_module import decay_groups, prepared
+from sam_adapter.training.decay import decay_groups
+from sam_adapter.training.setup import prepared
 from training_runs import config, rows, weights
 
 
@@ -26,8 +27,8 @@ def test_a_run_writes_what_it_promises_and_learns(pairs: Path, sam_folder: str, 
     result = train(run)
     written = {path.relative_to(run.output).as_posix() for path in run.output.rglob("*") if path.is_file()}
     assert written == {
-        "adapter/adapter_config.json",
-        "adapter/adapter_model.safetensors",
+        "adapter/sam_adapter.json",
+        "adapter/sam_adapter.safetensors",
         "config.yaml",
         "curves.png",
         "inspection.npz",
@@ -39,7 +40,7 @@ def test_a_run_writes_what_it_promises_and_learns(pairs: Path, sam_folder: str, 
     assert float(table[-1]["train_loss"]) < 0.8 * float(table[1]["train_loss"])
     best = max(float(row["val_iou"]) for row in table[1:])
     assert result.scores["iou"] == pytest.approx(best)
-    description = json.loads((run.output / "adapter/adapter_config.json").read_text())
+    description = json.loads((run.output / "adapter/sam_adapter.json").read_text())
     assert description["scores"]["iou"] == pytest.approx(best)
     assert TrainConfig.from_yaml(run.output / "config.yaml") == run
     segmenter = load(run.output / "adapter")
@@ -73,7 +74,7 @@ def test_a_run_writes_what_it_promises_and_learns(pairs: Path, sam_folder: str, 
 )
 def test_other_settings_run(pairs: Path, sam_folder: str, tmp_path: Path, changes: dict):
     result = train(config(pairs, sam_folder, tmp_path / "run", **changes))
-    assert (result.adapter / "adapter_model.safetensors").is_file()
+    assert (result.adapter / "sam_adapter.safetensors").is_file()
     assert len(rows(tmp_path / "run")) >= 1
     if changes.get("logger") == "tensorboard":
         assert list((tmp_path / "run").rglob("events.out.*"))
@@ -134,7 +135,7 @@ def test_empty_masks_are_trained_on_or_left_out(pairs: Path, sam_folder: str, tm
     (frozen, row) = rows(run.output)
     assert row["val_iou"] == frozen["val_iou"] == ""  # there is no foreground to meet
     assert 0 <= float(row["val_empty_correct"]) <= 1
-    assert (run.output / "adapter/adapter_config.json").exists()
+    assert (run.output / "adapter/sam_adapter.json").exists()
     with pytest.raises(DataError, match="leaves nothing to train on"):
         train(run.but(output=tmp_path / "other", empty_masks="skip"))
 

@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
+from sam_adapter.batch import Output
 from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.config.commands import PredictConfig
 from sam_adapter.errors import ConfigError
 from sam_adapter.prediction.folder import predict
-from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.float64 import device_with_float64, with_float64
+from sam_adapter.tasks.binary import BinaryTask
 from sam_adapter.tasks.metrics import ThresholdCurve, score
 from sam_adapter.tasks.metrics.thresholds import best_threshold, threshold_ious
 from sam_adapter.training.averaging import MovingAverage
@@ -58,7 +59,7 @@ def mixed_run(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> Trai
 
 
 def test_each_kind_of_prompt_is_validated_as_evaluate_scores_it(mixed_run: TrainConfig, tmp_path: Path):
-    description = json.loads((mixed_run.output / "adapter/adapter_config.json").read_text())
+    description = json.loads((mixed_run.output / "adapter/sam_adapter.json").read_text())
     row = rows(mixed_run.output)[description["epoch"]]
     assert mixed_run.val_images is not None
     pairs = mixed_run.val_images.parent
@@ -78,7 +79,7 @@ def test_row_0_is_the_untouched_base(mixed_run: TrainConfig, tmp_path: Path):
     assert table[0]["train_loss"] == ""
     assert mixed_run.val_images is not None
     frozen = scored(mixed_run.val_images.parent, tmp_path / "frozen", "mixed", model=mixed_run.model)
-    description = json.loads((mixed_run.output / "adapter/adapter_config.json").read_text())
+    description = json.loads((mixed_run.output / "adapter/sam_adapter.json").read_text())
     for name in ("iou", "iou_box", "iou_points", "iou_none", "dice", "mae", "ber"):
         assert description["frozen_scores"][name] == pytest.approx(frozen[name], abs=1e-6)
         if f"val_{name}" in table[0]:
@@ -113,11 +114,11 @@ def test_a_moving_average_is_validated_and_written(mixed_run: TrainConfig, tmp_p
     assert rows(run.output)[-1]["val_loss"] != rows(plain.output)[-1]["val_loss"]
     assert own["average"]["steps"] == own["global_step"]
     segmenter = load(run.output / "adapter")
-    if json.loads((run.output / "adapter/adapter_config.json").read_text())["epoch"] == 3:
+    if json.loads((run.output / "adapter/sam_adapter.json").read_text())["epoch"] == 3:
         assert all(torch.equal(tensor, own["average"][name]) for name, tensor in kept.items())
     assert mixed_run.val_images is not None
     again = scored(mixed_run.val_images.parent, tmp_path / "scores", "mixed", adapter=run.output / "adapter")
-    description = json.loads((run.output / "adapter/adapter_config.json").read_text())
+    description = json.loads((run.output / "adapter/sam_adapter.json").read_text())
     assert again["iou"] == pytest.approx(description["scores"]["iou"], abs=1e-6)
     assert segmenter.prompt == "mixed"
 
@@ -134,7 +135,7 @@ def test_a_resumed_average_is_that_of_an_uninterrupted_run(mixed_run: TrainConfi
     frozen = rows(cut.output)[0]
     train(cut.but(resume=True))
     assert rows(cut.output)[0] == frozen
-    for name in ("adapter/adapter_model.safetensors",):
+    for name in ("adapter/sam_adapter.safetensors",):
         one, other = load_file(whole.output / name), load_file(cut.output / name)
         assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
     one, other = (torch.load(run.output / "last.ckpt", weights_only=True)["average"] for run in (whole, cut))
@@ -176,7 +177,7 @@ def test_last_line_and_description_compare_with_the_frozen_base(
     """A learning rate that ruins the masks is a warning for each kind that became worse."""
     run = mixed_run.but(output=tmp_path / "ruined", lr=0.3, epochs=2, clip=1.0)
     result = train(run)
-    description = json.loads((run.output / "adapter/adapter_config.json").read_text())
+    description = json.loads((run.output / "adapter/sam_adapter.json").read_text())
     frozen, scores = result.frozen_scores, result.scores
     assert description["epoch"] == result.epoch
     assert description["epochs"] == 2
@@ -210,7 +211,7 @@ def test_boxes_around_several_objects_are_a_warning_in_the_description(sam_folde
         Image.fromarray(mask).save(path)
     run = config(pairs, sam_folder, tmp_path / "run", epochs=1)
     assert any("a box no longer means one object" in one for one in train(run).warnings)
-    description = json.loads((run.output / "adapter/adapter_config.json").read_text())
+    description = json.loads((run.output / "adapter/sam_adapter.json").read_text())
     assert any("median 2 objects" in one for one in description["warnings"])
     other = train(run.but(output=tmp_path / "other", prompt="none"))
     assert not any("one object" in one for one in other.warnings)
@@ -220,12 +221,12 @@ def test_boxes_around_several_objects_are_a_warning_in_the_description(sam_folde
 def test_collapse_is_told_once(
     mixed_run: TrainConfig, tmp_path: Path, bias: float, answer: str, monkeypatch: pytest.MonkeyPatch, caplog
 ):
-    full_logits = SamSegmenter.full_logits
+    mask_logits = BinaryTask.mask_logits
 
-    def collapsed(self, output, sizes):
-        return [one * 1e-3 + bias for one in full_logits(self, output, sizes)]
+    def collapsed(self: BinaryTask, output: Output) -> torch.Tensor:
+        return mask_logits(self, output) * 1e-3 + bias
 
-    monkeypatch.setattr(SamSegmenter, "full_logits", collapsed)
+    monkeypatch.setattr(BinaryTask, "mask_logits", collapsed)
     one = mixed_run.but(output=tmp_path / "one", epochs=1, prompt="box", monitor="iou")
     train(one)
     assert "In two validations" not in caplog.text
@@ -303,10 +304,10 @@ def test_probabilities_that_are_not_a_number_lie_above_no_threshold():
 def test_a_diverged_epoch_does_not_take_the_place_of_a_good_one(tmp_path: Path):
     keeper, written = AdapterKeeper(tmp_path, "loss", "min"), []
     keeper.write = lambda trainer, pl_module: written.append(keeper.epoch)
-    task = Mock(TrainingModule, val_scores={"loss": 0.5})
+    module = Mock(TrainingModule, val_scores={"loss": 0.5})
     for epoch, scores in enumerate([{"loss": 0.5}, {}, {"loss": math.nan}, {"loss": 0.4}]):
-        task.val_scores = scores  # of a loss that is NaN for every image there is no mean
-        keeper.on_validation_end(Mock(sanity_checking=False, current_epoch=epoch), task)
+        module.val_scores = scores  # of a loss that is NaN for every image there is no mean
+        keeper.on_validation_end(Mock(sanity_checking=False, current_epoch=epoch), module)
     assert written == [1, 4]
 
 

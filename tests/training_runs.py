@@ -35,7 +35,7 @@ def command(run: TrainConfig, *more: str) -> list[str]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "adapter" / "adapter_model.safetensors")
+    return load_file(run / "adapter" / "sam_adapter.safetensors")
 
 
 def rows(run: Path) -> list[dict[str, str]]:

@@ -162,7 +162,7 @@ def broken_descriptions(count: int, rng: random.Random, root: Path) -> list[str]
     good = root / "adapter"
     sound = SamSegmenter.from_config(TrainConfig(images="i", masks="m", output="o", model=str(root / "sam")))  # type: ignore[arg-type]
     save_adapter(good, sound, scores={"iou": 0.5}, best_thresholds={"box": 0.4})
-    text = (good / "adapter_config.json").read_text()
+    text = (good / "sam_adapter.json").read_text()
     failures = []
     for number in range(count):
         folder = Path(shutil.copytree(good, root / f"adapter{number}"))
@@ -179,12 +179,12 @@ def broken_descriptions(count: int, rng: random.Random, root: Path) -> list[str]
         elif way == "unknown" and isinstance(at, dict):
             at["unknown"] = 1
         damaged = json.dumps(values)
-        (folder / "adapter_config.json").write_text(damaged[: rng.randrange(len(damaged))] if way == "cut" else damaged)
+        (folder / "sam_adapter.json").write_text(damaged[: rng.randrange(len(damaged))] if way == "cut" else damaged)
         if way == "weights":
-            content = bytearray((folder / "adapter_model.safetensors").read_bytes())
+            content = bytearray((folder / "sam_adapter.safetensors").read_bytes())
             for _ in range(rng.choice([1, 5])):
                 content[rng.randrange(2000)] = rng.randrange(256)
-            (folder / "adapter_model.safetensors").write_bytes(content[: rng.choice([0, 7, 100, len(content)])])
+            (folder / "sam_adapter.safetensors").write_bytes(content[: rng.choice([0, 7, 100, len(content)])])
         faulthandler.dump_traceback_later(HANG, exit=True)
         try:
             load(folder)

@@ -144,7 +144,7 @@ def round_of_kills(reference: TrainConfig, folder: Path, rng: random.Random, dur
     for _ in range(rng.choice([1, 2])):
         if killed(again, number, whom, rng.uniform(0.3, 1.0) * duration, log, tally):
             break
-        if (folder / "adapter" / "adapter_config.json").exists():
+        if (folder / "adapter" / "sam_adapter.json").exists():
             try:
                 load(folder / "adapter")
             except SamAdapterError as error:
@@ -159,7 +159,7 @@ def round_of_kills(reference: TrainConfig, folder: Path, rng: random.Random, dur
         tally.failures.append("a traceback")
     if left := leftovers(folder):
         tally.failures.append(f"left over: {left}")
-    one, other = (load_file(run.output / "adapter" / "adapter_model.safetensors") for run in (reference, config))
+    one, other = (load_file(run.output / "adapter" / "sam_adapter.safetensors") for run in (reference, config))
     if one.keys() != other.keys() or not all(torch.equal(tensor, other[name]) for name, tensor in one.items()):
         tally.failures.append("the adapter is another one")
     states = [torch.load(run.output / "last.ckpt", weights_only=True)["state_dict"] for run in (reference, config)]

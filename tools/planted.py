@@ -34,37 +34,40 @@ class Fault:
     tests: tuple[str, ...]
 
 
-ADAPTER, SAM, PROMPTS = (
-    ("tests/nn/test_sam_adapter.py",),
-    ("tests/backbones/test_sam.py",),
-    ("tests/tasks/test_prompts.py",),
-)
+ADAPTER, SAM = ("tests/methods/test_sam_adapter.py",), ("tests/backbones/test_sam.py",)
+PROMPTS, UNEQUAL = ("tests/tasks/test_prompts.py",), ("tests/test_unequal_queries.py",)
 
 FAULTS = (
-    Fault("activation is ignored", "nn/sam_adapter.py", "ACTIVATIONS[settings.activation]()", "nn.GELU()", ADAPTER),
+    Fault(
+        "activation is ignored",
+        "methods/sam_adapter/module.py",
+        "ACTIVATIONS[settings.activation]()",
+        "nn.GELU()",
+        ADAPTER,
+    ),
     Fault(
         "adapter_init=paper is ignored",
-        "nn/sam_adapter.py",
+        "methods/sam_adapter/module.py",
         'self.settings.adapter_init == "paper"',
         'self.settings.adapter_init == "none"',
         ADAPTER,
     ),
     Fault(
         "the paper preset has the wide one's widths",
-        "model.py",
-        "max(hidden_size // 32, 1) if paper",
+        "methods/sam_adapter/method.py",
+        "max(width // 32, 1) if paper",
         "0 or 192 if paper",
         SAM,
     ),
     Fault(
         "high_frequency_rate is ignored",
-        "nn/sam_adapter.py",
+        "methods/sam_adapter/module.py",
         "high_frequency(pixel_values, rate)",
         "high_frequency(pixel_values)",
         ADAPTER,
     ),
-    Fault("box_scale is ignored", "data/dataset.py", "box_scale=options.box_scale,", "", PROMPTS),
-    Fault("negative_points is ignored", "data/dataset.py", "negative_points=options.negative_points,", "", PROMPTS),
+    Fault("box_scale is ignored", "tasks/binary.py", "box_scale=options.box_scale,", "", PROMPTS),
+    Fault("negative_points is ignored", "tasks/binary.py", "negative_points=options.negative_points,", "", PROMPTS),
     Fault(
         "gradient checkpointing is ignored",
         "backbones/sam.py",
@@ -74,48 +77,87 @@ FAULTS = (
     ),
     Fault(
         "a resized absolute position table is zero",
-        "backbones/sam.py",
+        "backbones/sam_files.py",
         "resized.permute(0, 2, 3, 1).contiguous()",
         "resized.permute(0, 2, 3, 1).contiguous() * 0",
         SAM,
     ),
     Fault(
         "resized relative position tables are zero",
-        "backbones/sam.py",
+        "backbones/sam_files.py",
         "resized[0].T.contiguous()",
         "resized[0].T.contiguous() * 0",
         SAM,
     ),
     Fault(
-        "prompts of an image get another image's embedding",
-        "model.py",
-        "image_embeddings[batch.image_index]",
-        "image_embeddings[[at % len(batch) for at in range(len(batch.prompts))]]",
+        "queries about an image get another image's embedding",
+        "segmenter.py",
+        "prompts, batch.image_index,",
+        "prompts, [at % len(batch) for at in range(len(prompts))],",
         SAM,
     ),
     Fault(
-        "masks of a prompt get another image's embedding",
-        "backbones/sam.py",
-        "embeddings.repeat_interleave(count, 0)",
-        "embeddings.repeat(count, 1, 1, 1)",
+        "queries of one kind get another image's embedding",
+        "backbones/base.py",
+        "prepared.select([image_index[at] for at in some])",
+        "prepared.select([image_index[at - start] for at in range(start, start + len(some))])",
         SAM,
     ),
     Fault(
-        "embedding_from is ignored", "nn/sam_adapter.py", "patch_embedding if before else positioned", "positioned", SAM
+        "embedding_from is ignored",
+        "methods/sam_adapter/module.py",
+        "patch_embedding if before else positioned",
+        "positioned",
+        SAM,
     ),
     Fault(
         "the neck prompt is ignored",
-        "backbones/sam.py",
-        "if adapter is not None and adapter.settings.neck_prompt:",
-        "if False:",
+        "methods/sam_adapter/method.py",
+        "if self.adapter.settings.neck_prompt else hidden_states",
+        "if False else hidden_states",
         SAM,
     ),
     Fault(
         "carried tensors are not saved",
-        "model.py",
+        "segmenter.py",
         "if p.requires_grad or name in self.method.carried",
         "if p.requires_grad",
         ("tests/test_convert.py",),
+    ),
+    Fault(
+        "void pixels count",
+        "batch.py",
+        "return self.labels[rows] != VOID if self.has_void else None",
+        "return None",
+        ("tests/test_batch.py", "tests/tasks"),
+    ),
+    Fault(
+        "bands of rows take the first band's target",
+        "tasks/pixels.py",
+        "which = rows or slice(None)",
+        "which = slice(0, rows.stop - rows.start) if rows else slice(None)",
+        ("tests/tasks/test_pixels.py",),
+    ),
+    Fault(
+        "an image counts once for each query",
+        "batch.py",
+        "sample.weight / len(sample.queries)",
+        "sample.weight",
+        ("tests/test_batch.py",),
+    ),
+    Fault(
+        "each process takes the mean over its own queries",
+        "training/lightning_module.py",
+        'self.trainer.strategy.reduce(weight, reduce_op="sum")',
+        "weight * self.trainer.world_size",
+        UNEQUAL,
+    ),
+    Fault(
+        "a process without a query leaves out a part of the gradients",
+        "training/lightning_module.py",
+        "0.0 * parameter.sum() for parameter in own",
+        "0.0 * parameter.sum() for parameter in own[:1]",
+        UNEQUAL,
     ),
 )
 

@@ -76,6 +76,8 @@ def save_adapter(
     # Last, because a folder with a description counts as an adapter.
     with written_beside(folder / CONFIG_FILE, durable=True) as partial:
         partial.write_text(text, encoding="utf-8")
+    for name in FORMER_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def load(adapter: Path | str | None = None, *, model: str | None = None, image_size: int | None = None) -> SamSegmenter:
@@ -131,6 +133,11 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
     except CheckpointError as error:
         raise CheckpointError(f"{adapter_files(folder)[1]}: {error}") from error
     return segmenter.train(False)
+
+
+def holds_adapter(folder: Path) -> bool:
+    """Whether a folder has an adapter's description, under its name or that of before."""
+    return any((folder / name).is_file() for name in (CONFIG_FILE, FORMER_FILES[0]))
 
 
 def adapter_files(folder: Path) -> tuple[Path, Path]:

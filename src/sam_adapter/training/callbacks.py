@@ -11,7 +11,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from ..checkpoints.adapter import CONFIG_FILE, save_adapter
+from ..checkpoints.adapter import holds_adapter, save_adapter
 from ..config.options import ASKED_KINDS
 from ..system.writing import written_beside
 from .lightning_module import TrainingModule
@@ -89,7 +89,7 @@ class AdapterKeeper(Callback):
             self.write(trainer, pl_module)
 
     def _written(self) -> bool:
-        return (self.folder / CONFIG_FILE).exists()
+        return holds_adapter(self.folder)
 
     def write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the adapter, once for all processes."""

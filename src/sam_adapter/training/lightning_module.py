@@ -119,7 +119,11 @@ class TrainingModule(lightning.LightningModule):
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each query ``(Q,)``; and by name the same, its terms, and the IoU."""
         if not batch.queries:  # the process takes part in the exchange of gradients all the same
-            nothing = torch.stack([0.0 * parameter.sum() for _, parameter in self.trained()]).sum()[None][:0]
+            # Not those that a query may leave alone, see MethodSettings.some_untouched: without any gradient the
+            # optimiser leaves them alone too, with one of zero it goes on as it went.
+            some = set(self.segmenter.backbone.part("prompt_encoder").parameters())
+            own = [one for _, one in self.trained() if one not in some] or [one for _, one in self.trained()]
+            nothing = torch.stack([0.0 * parameter.sum() for parameter in own]).sum()[None][:0]
             return nothing, dict.fromkeys(("loss", "iou", *(f"loss_{name}" for name in self.loss.weights)), nothing)
         metrics = self.task.metrics(self.thresholds)
         logits = self.task.mask_logits(self.segmenter(batch))
@@ -188,9 +192,10 @@ class TrainingModule(lightning.LightningModule):
 
     def validate(self, batch: Batch, *, frozen: bool = False) -> None:
         """Collect scores of each query; the loss is averaged over images too."""
-        if not batch.queries:
-            return
         metrics = self.frozen_metrics if frozen else self.val_metrics
+        if not batch.queries:
+            metrics.collect_nothing()
+            return
         logits = self.task.mask_logits(self.segmenter(batch, frozen=frozen))
         reduces = [self.loss.sums, *metrics.reduces(batch)]
         losses, *scored = sum_over_pixels(logits, batch, self.segmenter.preprocessing, reduces)

@@ -17,7 +17,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies.launchers import subprocess_script
 
-from ..checkpoints.adapter import CONFIG_FILE
+from ..checkpoints.adapter import holds_adapter
 from ..errors import ProcessError
 from ..system.processes import GRACE, LOOK_EVERY, announced_as_first, handling_signals, stop_error
 from .callbacks import AdapterKeeper
@@ -110,7 +110,7 @@ class GracefulStop(Callback):
             assert isinstance(trainer.lightning_module, TrainingModule)
             with trainer.lightning_module.trained_weights():
                 trainer.save_checkpoint(self.checkpoint, weights_only=False)
-        if not (self.keeper.folder / CONFIG_FILE).exists():
+        if not holds_adapter(self.keeper.folder):
             self.keeper.write(trainer, trainer.lightning_module)
         if trainer.is_global_zero and self.checkpoint.exists():
             log.warning("Stopped. '--resume true' goes on from %s.", self.checkpoint)

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from ...batch import Batch
 from ...config.options import ASKED_KINDS, AskedKind
 from ...config.registry import METRICS, look_up
-from ...system.float64 import with_float64
+from ...system.float64 import device_with_float64, with_float64
 from ..pixels import Reduce
 from .counts import Counts, count_pixels
 from .precision_recall import LEVELS, ThresholdCurve
@@ -143,6 +143,17 @@ class OverlapMetrics(Metric):
         self.keys.append(torch.tensor([[index, ASKED_KINDS.index(kind)]], device=row.device))
         extra = row.new_full((1,), float("nan")) if loss is None else with_float64(loss.detach()).to(row)[None]
         self.rows.append(torch.cat([row, extra])[None])
+
+    def collect_nothing(self) -> None:
+        """Add no row for a batch about which nothing was asked.
+
+        Processes give one another tensors of equal numbers of dimensions, also those that have no rows.
+        """
+        empty = torch.zeros(0, len(COLUMNS) + 1, dtype=torch.float64, device=device_with_float64(self.device))
+        self.keys.append(empty.new_zeros(0, 2, dtype=torch.int64))
+        self.rows.append(empty)
+        if self.search:
+            self.ious.append(empty.new_zeros(0, STEPS - 1, dtype=torch.float32))
 
     def per_prompt(self) -> dict[tuple[int, AskedKind], dict[str, float]]:
         """Scores of each answer by image and kind; ``ber`` in percent and ``loss`` (NaN without one) beside `COLUMNS`.
