@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from sam_adapter.kernels import blocked
-from sam_adapter.kernels.attention import ATTENTION, position_biases
-from sam_adapter.kernels.windows import HeadLayout, filled_up, on_grid_again, sequences
+from sam_adapter.kernels.attention import ATTENTION
+from sam_adapter.kernels.windows import HeadLayout, filled_up, on_grid_again, position_biases, relative, sequences
 from sam_adapter.system.machine import choose_attention
 
 
@@ -149,7 +149,7 @@ def test_biases_are_products_with_the_relative_position():
     """By the formula, one query and key at a time."""
     query = torch.randn(2, 6, 8)
     row_table, column_table = torch.randn(3, 8), torch.randn(5, 8)  # 2 rows and 3 columns
-    by_row, by_column = position_biases(query, row_table, column_table)
+    by_row, by_column = position_biases(query, relative(row_table, 2, query), relative(column_table, 3, query))
     for token in range(6):
         row, column = divmod(token, 3)
         for key_row in range(2):

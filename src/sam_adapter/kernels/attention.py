@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import flex_attention as flex
 
-from .blocked import blocked_attention, relative
-from .windows import HeadLayout, filled_up, on_grid_again, sequences
+from .blocked import blocked_attention
+from .windows import HeadLayout, filled_up, on_grid_again, position_biases, relative, sequences
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None, HeadLayout], Tensor]
 """Attention among the tokens of a grid, or within its windows.
@@ -117,30 +117,13 @@ def on_grid(attend: HeadAttention) -> Attention:
         shape = layout.window_shape(*grid)
         tokens = filled_up(qkv, layout.window, fill).unflatten(-1, (3, layout.heads, -1))  # (B, H', W', 3, N, D)
         query, key, value = (sequences(tokens[:, :, :, which], shape) for which in range(3))
-        biases = position_biases(query, row_table, column_table)
+        rows, columns = (relative(*one, qkv) for one in zip((row_table, column_table), shape, strict=True))
+        biases = position_biases(query, rows, columns)
         attended = attend(query, key, value, *biases, layout.scale)
         on_grid = on_grid_again(attended, shape, grid, layout.heads).flatten(3)
         return on_grid.contiguous()  # PyTorch's linear layer is slow on a part of a larger tensor
 
     return attention
-
-
-def position_biases(query: Tensor, row_table: Tensor, column_table: Tensor) -> tuple[Tensor, Tensor]:
-    """Score of each query for each row and each column of its grid.
-
-    Args:
-        query: ``(N, h*w, D)``.
-        row_table: ``(2*h - 1, D)``, see `Attention`.
-        column_table: ``(2*w - 1, D)``.
-
-    Returns:
-        ``(N, h*w, h)`` and ``(N, h*w, w)``.
-    """
-    height, width = (len(table) // 2 + 1 for table in (row_table, column_table))
-    grid = query.unflatten(1, (height, width))  # (N, h, w, D)
-    by_row = torch.einsum("nhwd,hkd->nhwk", grid, relative(row_table, height, query))
-    by_column = torch.einsum("nhwd,wkd->nhwk", grid, relative(column_table, width, query))
-    return by_row.flatten(1, 2), by_column.flatten(1, 2)
 
 
 ATTENTION: Mapping[str, Attention] = {

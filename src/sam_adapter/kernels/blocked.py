@@ -3,10 +3,9 @@
 The scores of a tile are computed again in the backward pass (Rabe and Staats, 2021). What is held::
 
     kept for the backward pass     qkv (B, H, W, 3*N*D), which the linear layer gave anyway, and the small tables
-    while a head group is done     query, key, value (S, L, D) and biases (S, L, h+w), copied from their heads of qkv;
-                                   backward also the gradients of these five
-    while a tile is done           scores, which the softmax overwrites with weights;
-                                   backward also their gradient
+    while a head group is done     query, key, value (S, L, D), copied from its part of qkv, and biases (S, L, h) and
+                                   (S, L, w); backward also the gradients of these five
+    while a tile is done           scores, which the softmax overwrites with weights; backward also their gradient
 
                     keys                          A head group is as many heads, of as many images, as have 4 MB of
               +------------------+                scores, or a single head whose scores are more. It has S sequences of
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .windows import HeadLayout, filled_up, on_grid_again, sequences
+from .windows import HeadLayout, filled_up, on_grid_again, position_biases, relative, sequences
 
 GROUP_BYTES = 4 << 20
 """Scores of a head group, unless a single head has more."""
@@ -40,16 +39,10 @@ def blocked_attention(
     if fill is not None and fill.requires_grad:  # filled up outside, it gets its gradient
         qkv = filled_up(qkv, layout.window, fill)
     sides = layout.window_shape(*qkv.shape[1:3])
-    tables = (relative(table, side, qkv) for table, side in zip((row_table, column_table), sides, strict=True))
-    attended = _BlockedAttention.apply(qkv, *tables, fill, layout)
+    rows, columns = (relative(table, side, qkv) for table, side in zip((row_table, column_table), sides, strict=True))
+    attended = _BlockedAttention.apply(qkv, rows, columns, fill, layout)
     assert isinstance(attended, Tensor)
     return attended[:, :height, :width].contiguous()
-
-
-def relative(table: Tensor, size: int, like: Tensor) -> Tensor:
-    """Entries of a table for each query and key of an axis, ``(size, size, D)``, in another tensor's type."""
-    places = torch.arange(size, device=table.device)
-    return table[places[:, None] - places + size - 1].to(like.dtype)
 
 
 class _BlockedAttention(torch.autograd.Function):
@@ -66,7 +59,7 @@ class _BlockedAttention(torch.autograd.Function):
         by_head = attended.unflatten(-1, (layout.heads, -1))  # (B, H, W, N, D)
         for images, heads in _head_groups(qkv, layout):
             group = _HeadGroup(qkv[images], heads, rows, columns, fill, layout)
-            by_head[images, :, :, heads] = group.on_grid(group.attended())
+            group.write(group.attended(), by_head[images, :, :, heads])
         return attended
 
     @staticmethod
@@ -82,13 +75,15 @@ class _BlockedAttention(torch.autograd.Function):
         d_rows, d_columns = (torch.zeros_like(table, dtype=torch.float32) for table in (rows, columns))
         for images, heads in _head_groups(qkv, layout):
             group = _HeadGroup(qkv[images], heads, rows, columns, fill, layout)
-            d_group, d_biases = group.backward(d_attended[images, :, :, heads])
+            d_group, d_biases = group.backward(group.read(d_attended[images, :, :, heads], None))
             for which, gradient in enumerate(d_group):
-                by_head[images, :, :, which, heads] = group.on_grid(gradient)
+                group.write(gradient, by_head[images, :, :, which, heads])
             if trained:
-                queries = group.query.unflatten(1, group.shape).float()
-                d_rows += torch.einsum("shwk,shwd->hkd", d_biases[0].float(), queries)
-                d_columns += torch.einsum("shwk,shwd->wkd", d_biases[1].float(), queries)
+                by_row, by_column, queries = (
+                    part.unflatten(1, group.shape).float() for part in (*d_biases, group.query)
+                )
+                d_rows += torch.einsum("nhwk,nhwd->hkd", by_row, queries)
+                d_columns += torch.einsum("nhwk,nhwd->wkd", by_column, queries)
         return d_qkv, d_rows.to(rows.dtype), d_columns.to(columns.dtype), None, None
 
 
@@ -106,15 +101,10 @@ def _head_groups(qkv: Tensor, layout: HeadLayout) -> Iterator[tuple[slice, slice
 
 
 class _HeadGroup:
-    """Queries, keys, values and biases of some heads of some images, S sequences of L tokens, h rows of w.
+    """Queries, keys, values and biases of n heads of some images: S sequences of L tokens, h rows of w.
 
-    Args:
-        qkv: ``(B, H, W, 3*N*D)``, of these images.
-        heads: The heads.
-        rows: Relative positions of rows, ``(h, h, D)``.
-        columns: ``(w, w, D)``.
-        fill: What tokens beyond the grid are, ``(3*N*D,)``; None for zeros.
-        layout: Heads, scale and window.
+    Made of the images' projected tokens ``(B, H, W, 3*N*D)``, relative positions of rows ``(h, h, D)`` and of columns
+    ``(w, w, D)``, and what tokens beyond the grid are, ``(3*N*D,)`` or None for zeros.
     """
 
     def __init__(
@@ -125,21 +115,16 @@ class _HeadGroup:
         self.shape = (len(rows), len(columns))
         tokens = qkv.unflatten(-1, (3, layout.heads, -1))[..., heads, :]  # (B, H, W, 3, n, D)
         fills = (None,) * 3 if fill is None else fill.unflatten(0, (3, layout.heads, -1))[:, heads]
-        self.heads = tokens.shape[-2]
-        self.query, self.key, self.value = (self._read(tokens[:, :, :, i], fills[i]) for i in range(3))
-        queries = self.query.unflatten(1, self.shape)
-        by_row = torch.einsum("shwd,hkd->shwk", queries, rows)
-        by_column = torch.einsum("shwd,wkd->shwk", queries, columns)
-        self.biases = torch.cat([by_row, by_column], -1).flatten(1, 2)  # (S, L, h+w)
-        self.units = _unit_vectors(self.shape, qkv) if sum(self.shape) <= qkv.shape[-1] // (3 * layout.heads) else None
+        self.query, self.key, self.value = (self.read(tokens[:, :, :, which], fills[which]) for which in range(3))
+        self.biases = position_biases(self.query, rows, columns)
 
-    def _read(self, tokens: Tensor, fill: Tensor | None) -> Tensor:
+    def read(self, tokens: Tensor, fill: Tensor | None) -> Tensor:
         """``(B, H, W, n, D)`` to ``(S, L, D)``, a copy."""
         return sequences(filled_up(tokens, self.layout.window, fill), self.shape)
 
-    def on_grid(self, found: Tensor) -> Tensor:
+    def write(self, found: Tensor, tokens: Tensor) -> None:
         """``(S, L, D)`` back to ``(B, H, W, n, D)``."""
-        return on_grid_again(found, self.shape, self.grid, self.heads)
+        tokens.copy_(on_grid_again(found, self.shape, self.grid, tokens.shape[-2]))
 
     def tiles(self) -> Iterator[tuple[slice, slice]]:
         """Sequences and queries of one tile after another."""
@@ -152,70 +137,43 @@ class _HeadGroup:
             for one in range(count):
                 yield from ((slice(one, one + 1), slice(at, at + queries)) for at in range(0, length, queries))
 
-    def weights(self, some: slice, rows: slice) -> Tensor:
+    def weights(self, some: slice, queries: slice) -> Tensor:
         """A tile's attention weights, ``(s, l, L)``."""
-        query, key, biases = self.query[some, rows], self.key[some], self.biases[some, rows]
+        query, key = self.query[some, queries], self.key[some]
+        by_row, by_column = (biases[some, queries] for biases in self.biases)
         scores = query.new_empty(*query.shape[:2], key.shape[1])
-        if self.units is None:
-            height = self.shape[0]
-            by_row, by_column = biases[..., :height, None], biases[..., None, height:]
-            torch.add(by_row, by_column, out=scores.unflatten(-1, self.shape))
-        else:
-            torch.mm(biases.flatten(0, 1), self.units, out=scores.flatten(0, 1))
+        torch.add(by_row[..., :, None], by_column[..., None, :], out=scores.unflatten(-1, self.shape))
         torch.baddbmm(scores, query, key.mT, alpha=self.layout.scale, out=scores)
         return torch.softmax(scores, -1, out=scores)
 
     def attended(self) -> Tensor:
         """``(S, L, D)``."""
         found = torch.empty_like(self.value)
-        for some, rows in self.tiles():
-            torch.bmm(self.weights(some, rows), self.value[some], out=found[some, rows])
+        for some, queries in self.tiles():
+            torch.bmm(self.weights(some, queries), self.value[some], out=found[some, queries])
         return found
 
-    def backward(self, d_attended: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Gradients for that of the result.
-
-        Args:
-            d_attended: ``(B, H, W, n, D)``.
-
-        Returns:
-            Gradients of query, key and value, ``(S, L, D)`` each, and of the biases, ``(S, h, w, h)`` and
-            ``(S, h, w, w)``.
-        """
-        gradient = self._read(d_attended, None)
-        d_query, d_biases = torch.empty_like(self.query), torch.empty_like(self.biases)
+    def backward(self, gradient: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+        """Gradients of query, key and value, ``(S, L, D)`` each, and of the two biases, for that of the result."""
+        d_query, d_biases = torch.empty_like(self.query), [torch.empty_like(biases) for biases in self.biases]
         d_key, d_value = (torch.zeros_like(self.key, dtype=torch.float32) for _ in range(2))  # sums over tiles
-        for some, rows in self.tiles():
-            weights = self.weights(some, rows)
-            d_value[some] += torch.bmm(weights.mT, gradient[some, rows])
-            d_scores = torch.bmm(gradient[some, rows], self.value[some].mT).mul_(weights)
-            d_scores.addcmul_(weights, d_scores.sum(-1, keepdim=True), value=-1)  # backward of the softmax
-            torch.bmm(d_scores, self.key[some], out=d_query[some, rows])
-            d_key[some] += torch.bmm(d_scores.mT, self.query[some, rows])
-            self._sum_by_axis(d_scores, d_biases[some, rows])
-        by_row, by_column = d_biases.unflatten(1, self.shape).split(self.shape, -1)
-        through_rows = torch.einsum("shwk,hkd->shwd", by_row, self.rows)
-        through_columns = torch.einsum("shwk,wkd->shwd", by_column, self.columns)
-        d_query.mul_(self.layout.scale).add_((through_rows + through_columns).flatten(1, 2))
-        return (d_query, d_key.mul_(self.layout.scale), d_value), (by_row, by_column)
-
-    def _sum_by_axis(self, d_scores: Tensor, d_biases: Tensor) -> None:
-        """Sums of ``(s, l, L)`` over the keys of each row, and of each column, into ``(s, l, h+w)``."""
-        if self.units is None:
-            on_grid, height = d_scores.unflatten(-1, self.shape), self.shape[0]
-            torch.sum(on_grid, -1, out=d_biases[..., :height])
-            torch.sum(on_grid, -2, out=d_biases[..., height:])
-        else:
-            torch.mm(d_scores.flatten(0, 1), self.units.T, out=d_biases.flatten(0, 1))
+        for some, queries in self.tiles():
+            weights = self.weights(some, queries)
+            d_value[some] += torch.bmm(weights.mT, gradient[some, queries])
+            d_scores = softmax_backward(torch.bmm(gradient[some, queries], self.value[some].mT), weights)
+            torch.bmm(d_scores, self.key[some], out=d_query[some, queries])
+            d_key[some] += torch.bmm(d_scores.mT, self.query[some, queries])
+            by_key = d_scores.unflatten(-1, self.shape)  # (s, l, h, w)
+            for d_axis, summed in zip(d_biases, (-1, -2), strict=True):
+                torch.sum(by_key, summed, out=d_axis[some, queries])
+        by_row, by_column = (biases.unflatten(1, self.shape) for biases in d_biases)
+        through = torch.einsum("nhwk,hkd->nhwd", by_row, self.rows)
+        through += torch.einsum("nhwk,wkd->nhwd", by_column, self.columns)
+        d_query.mul_(self.layout.scale).add_(through.flatten(1, 2))
+        return (d_query, d_key.mul_(self.layout.scale), d_value), (d_biases[0], d_biases[1])
 
 
-def _unit_vectors(shape: tuple[int, int], like: Tensor) -> Tensor:
-    """``(h+w, h*w)`` of zeros and ones: a key's column has a one at its row and one at its column.
-
-    Biases ``(L, h+w)`` times this are the biases of all keys. In small windows the product is faster than adding the
-    two with broadcasting, whose inner loops are as short as a row.
-    """
-    height, width = shape
-    rows = torch.eye(height, dtype=like.dtype, device=like.device).repeat_interleave(width, 1)
-    columns = torch.eye(width, dtype=like.dtype, device=like.device).repeat(1, height)
-    return torch.cat([rows, columns])
+def softmax_backward(d_weights: Tensor, weights: Tensor) -> Tensor:
+    """Gradient of the scores, ``weights * (d_weights - sum of weights * d_weights)``, in the place of the weights'."""
+    d_weights.mul_(weights)
+    return d_weights.addcmul_(weights, d_weights.sum(-1, keepdim=True), value=-1)

@@ -11,12 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
-from transformers.models.sam.modeling_sam import (
-    SamMLPBlock,
-    SamVisionAttention,
-    SamVisionLayer,
-    SamVisionSdpaAttention,
-)
+from transformers.models.sam import modeling_sam as sam
 
 from .attention import ATTENTION, Attention
 from .row_chunks import frozen_linear, in_chunks
@@ -39,11 +34,11 @@ def encoder_block(layer: Any, hidden_states: Tensor, attend: Attention) -> Tenso
     Returns:
         ``(B, H, W, C)``.
     """
-    if type(layer) is not SamVisionLayer or type(layer.attn) not in (SamVisionAttention, SamVisionSdpaAttention):
+    attentions = (sam.SamVisionAttention, sam.SamVisionSdpaAttention)
+    if type(layer) is not sam.SamVisionLayer or type(layer.attn) not in attentions:
         return layer(hidden_states)
     chunked = not torch.compiler.is_compiling() and goes_in_chunks(layer, hidden_states)
-    linear = frozen_linear if chunked else _called
-    run = in_chunks if chunked else _called
+    linear, run = (frozen_linear, in_chunks) if chunked else (_called, _called)
 
     def before(hidden: Tensor) -> Tensor:
         return linear(layer.attn.qkv, layer.layer_norm1(hidden))
@@ -70,7 +65,7 @@ def goes_in_chunks(layer: Any, hidden_states: Tensor) -> bool:
     """
     attention, mlp = layer.attn, layer.mlp
     plain = (
-        type(mlp) is SamMLPBlock
+        type(mlp) is sam.SamMLPBlock
         and type(mlp.act) is GELUActivation
         and all(type(norm) is nn.LayerNorm for norm in (layer.layer_norm1, layer.layer_norm2))
         and all(type(linear) is nn.Linear for linear in (attention.qkv, attention.proj, mlp.lin1, mlp.lin2))
@@ -83,12 +78,7 @@ def goes_in_chunks(layer: Any, hidden_states: Tensor) -> bool:
 
 
 def block_runner(attention: str, *, compiled: bool) -> Block:
-    """`encoder_block` with a form of attention.
-
-    Args:
-        attention: A key of `sam_adapter.kernels.attention.ATTENTION`.
-        compiled: Through torch.compile; blocks of one kind share what is compiled.
-    """
+    """`encoder_block` with one of `ATTENTION`; compiled, blocks of one kind share what is compiled."""
     return _compiled(attention) if compiled else partial(encoder_block, attend=ATTENTION[attention])
 
 

@@ -26,15 +26,7 @@ ROWS = 1024
 
 
 def in_chunks(piece: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """``piece(*inputs)``, a chunk of rows at a time.
-
-    Args:
-        piece: Computes each row of ``(N, D)`` from the same row of every input alone.
-        inputs: ``(..., C)`` each, the same but for ``C``.
-
-    Returns:
-        ``(..., D)``.
-    """
+    """``piece(*inputs)``, of inputs ``(..., C)`` that differ in C alone; it makes a row of the same row of each."""
     chunks = zip(*(rows.flatten(0, -2).split(ROWS) for rows in inputs), strict=True)
     return torch.cat([piece(*rows) for rows in chunks]).unflatten(0, inputs[0].shape[:-1])
 

@@ -1,4 +1,7 @@
-"""A grid of tokens, cut into what attends within itself: the grid as a whole, or its square windows (ViTDet, Li et al., 2022)."""
+"""A grid of tokens cut into what attends within itself: the whole grid, or windows (ViTDet, Li et al., 2022).
+
+Also the score of a query for its relative position to a key.
+"""
 
 from dataclasses import dataclass
 
@@ -47,11 +50,7 @@ def filled_up(tokens: Tensor, window: int, value: Tensor | None) -> Tensor:
 
 
 def sequences(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Cut a grid of whole windows, head by head.
-
-    Args:
-        tokens: ``(B, H, W, N, D)``.
-        shape: Rows h and columns w of a window.
+    """Cut a grid ``(B, H, W, N, D)`` of whole windows of h rows and w columns.
 
     Returns:
         ``(S, h*w, D)``: a sequence for each image, window and head, in this order.
@@ -62,17 +61,30 @@ def sequences(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def on_grid_again(found: Tensor, shape: tuple[int, int], grid: tuple[int, int], heads: int) -> Tensor:
-    """Undo `filled_up` and `sequences`.
-
-    Args:
-        found: ``(S, h*w, D)``.
-        shape: Rows h and columns w of a window.
-        grid: Height and width of the grid, which need not be whole windows.
-        heads: N.
-
-    Returns:
-        ``(B, H, W, N, D)``.
-    """
+    """Undo `filled_up` and `sequences`: ``(S, h*w, D)`` to a grid of any height and width, ``(B, H, W, N, D)``."""
     rows, columns = (-(-side // part) for side, part in zip(grid, shape, strict=True))
     cut = found.view(-1, rows, columns, heads, *shape, found.shape[-1]).permute(0, 1, 4, 2, 5, 3, 6)
     return cut.flatten(3, 4).flatten(1, 2)[:, : grid[0], : grid[1]]
+
+
+def relative(table: Tensor, size: int, like: Tensor) -> Tensor:
+    """Entries ``query - key + size - 1`` of a table ``(2*size - 1, D)``: ``(size, size, D)`` in a tensor's type."""
+    places = torch.arange(size, device=table.device)
+    return table[places[:, None] - places + size - 1].to(like.dtype)
+
+
+def position_biases(query: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Score of each query for each row and each column of its grid.
+
+    Args:
+        query: ``(N, h*w, D)``.
+        rows: ``(h, h, D)``, see `relative`.
+        columns: ``(w, w, D)``.
+
+    Returns:
+        ``(N, h*w, h)`` and ``(N, h*w, w)``.
+    """
+    grid = query.unflatten(1, (len(rows), len(columns)))  # (N, h, w, D)
+    by_row = torch.einsum("nhwd,hkd->nhwk", grid, rows)
+    by_column = torch.einsum("nhwd,wkd->nhwk", grid, columns)
+    return by_row.flatten(1, 2), by_column.flatten(1, 2)
