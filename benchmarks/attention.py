@@ -14,7 +14,7 @@ import torch
 
 from machine import described
 from sam_adapter.kernels.attention import ATTENTION
-from sam_adapter.kernels.portions import HeadLayout
+from sam_adapter.kernels.windows import HeadLayout
 from sam_adapter.system.machine import Machine
 from sam_adapter.system.processes import keep_freed_memory
 

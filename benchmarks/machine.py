@@ -13,9 +13,13 @@ from sam_adapter.system.machine import Machine
 
 def machine(device: str) -> dict[str, Any]:
     """Date, machine, versions, and GFLOP/s of square matrix products by precision."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     date = datetime.now(UTC).date().isoformat()
-    return {"date": date, "machine": _name(device), "versions": versions, "gflops": matrix_rates(device)}
+    return {"date": date, "machine": name_of(device), "versions": versions(), "gflops": matrix_rates(device)}
+
+
+def versions() -> str:
+    """Versions of the libraries that compute."""
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
 
 
 def described(device: str) -> str:
@@ -42,7 +46,8 @@ def matrix_rates(device: str) -> dict[str, float]:
     return rates
 
 
-def _name(device: str) -> str:
+def name_of(device: str) -> str:
+    """GPU or processor, with its threads."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     processor = platform.processor() or platform.machine()

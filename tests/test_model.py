@@ -133,13 +133,13 @@ def test_sums_over_pictures_of_several_sizes_are_those_of_each_alone(sam_folder:
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
-def test_only_frozen_blocks_go_by_rows(sam_folder: str, precision: str, monkeypatch: pytest.MonkeyPatch):
+def test_only_frozen_blocks_go_in_chunks_of_rows(sam_folder: str, precision: str, monkeypatch: pytest.MonkeyPatch):
     pieces = []
-    added_mlp = encoder_block.added_mlp
-    monkeypatch.setattr(encoder_block, "added_mlp", lambda *parts: pieces.append(1) or added_mlp(*parts))
+    in_chunks = encoder_block.in_chunks
+    monkeypatch.setattr(encoder_block, "in_chunks", lambda *parts: pieces.append(1) or in_chunks(*parts))
     machine = Machine.choose(device="cpu", precision=precision)
     batch = example_batch([BOX])
-    for changes, expected in (({}, 2), ({"method": "decoder"}, 2), ({"method": "full"}, 0)):
+    for changes, expected in (({}, 4), ({"method": "decoder"}, 4), ({"method": "full"}, 0)):
         segmenter = SamSegmenter.from_config(config(sam_folder, **changes)).suited_to(machine, for_good=True)
         pieces.clear()
         with machine.autocast():

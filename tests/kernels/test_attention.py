@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam_adapter.kernels import blocked, portions
-from sam_adapter.kernels.attention import ATTENTION, position_biases
-from sam_adapter.kernels.portions import HeadLayout
-from sam_adapter.kernels.windows import filled_up, partition, unpartition
+from sam_adapter.kernels import blocked
+from sam_adapter.kernels.attention import ATTENTION
+from sam_adapter.kernels.windows import HeadLayout, filled_up, on_grid_again, position_biases, relative, sequences
 from sam_adapter.system.machine import choose_attention
 
 
@@ -73,8 +72,8 @@ def test_fast_forms_equal_the_plain_one(form: str, case: Case, monkeypatch: pyte
     row, head = 4 * height * width, 4 * (height * width) ** 2
     # Some queries of one head; some heads, the last portion of fewer; all; several images, the last of fewer.
     for most, block_bytes in ((0, 3 * row), (5, 1 << 23), (14, 1 << 23), (40, 1 << 23)):
-        monkeypatch.setattr(portions, "PORTION_BYTES", max(most * head, 1))
-        monkeypatch.setattr(blocked, "BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(blocked, "GROUP_BYTES", max(most * head, 1))
+        monkeypatch.setattr(blocked, "TILE_BYTES", block_bytes)
         found = outcome(form, case, inputs)
         assert len(found) == len(wanted)
         for one, right in zip(found, wanted, strict=True):
@@ -90,7 +89,7 @@ def test_a_frozen_fill_changes_no_other_gradient(case: Case, trained: int, monke
     inputs = [*inputs[:trained], *(tensor.detach() for tensor in inputs[trained:])]
     height, width = case.layout.window_shape(case.height, case.width)
     for most in (0, 5, 14, 40):
-        monkeypatch.setattr(portions, "PORTION_BYTES", max(most * 4 * (height * width) ** 2, 1))
+        monkeypatch.setattr(blocked, "GROUP_BYTES", max(most * 4 * (height * width) ** 2, 1))
         attended = attend("blocked", case, inputs)
         weight = torch.linspace(-1, 1, attended.numel()).view_as(attended)
         found = [attended, *torch.autograd.grad(attended, inputs[:trained], weight)]
@@ -110,8 +109,8 @@ def test_flex_attention_equals_the_plain_one_forwards(case: Case):
 @pytest.mark.parametrize("form", ["blocked", "folded"])
 @pytest.mark.parametrize("case", [Case(1, 3, 9, 7), Case(2, 3, 6, 8), Case(1, 3, 9, 7, window=3)], ids=str)
 def test_bfloat16_is_as_close_to_float32_as_the_plain_form(form: str, case: Case, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(portions, "PORTION_BYTES", 1)
-    monkeypatch.setattr(blocked, "BLOCK_BYTES", 2 * 63 * 20)  # the sums over blocks are rounded too
+    monkeypatch.setattr(blocked, "GROUP_BYTES", 1)
+    monkeypatch.setattr(blocked, "TILE_BYTES", 2 * 63 * 20)  # the sums over blocks are rounded too
     inputs = case.inputs(torch.bfloat16)
     exact = outcome("plain", case, [tensor.detach().float().requires_grad_() for tensor in inputs])
     plain = outcome("plain", case, inputs)
@@ -134,8 +133,8 @@ def test_blocked_attention_never_holds_all_scores(monkeypatch: pytest.MonkeyPatc
                 self.size = max(self.size, result.numel())
             return result
 
-    monkeypatch.setattr(blocked, "BLOCK_BYTES", 4 * 64 * 256)
-    monkeypatch.setattr(portions, "PORTION_BYTES", 1)
+    monkeypatch.setattr(blocked, "TILE_BYTES", 4 * 64 * 256)
+    monkeypatch.setattr(blocked, "GROUP_BYTES", 1)
     case = Case(1, 2, 16, 16)
     inputs = case.inputs()
     with Largest() as largest:
@@ -150,7 +149,7 @@ def test_biases_are_products_with_the_relative_position():
     """By the formula, one query and key at a time."""
     query = torch.randn(2, 6, 8)
     row_table, column_table = torch.randn(3, 8), torch.randn(5, 8)  # 2 rows and 3 columns
-    by_row, by_column = position_biases(query, row_table, column_table)
+    by_row, by_column = position_biases(query, relative(row_table, 2, query), relative(column_table, 3, query))
     for token in range(6):
         row, column = divmod(token, 3)
         for key_row in range(2):
@@ -175,6 +174,6 @@ def test_windows_put_together_again_are_the_grid(height: int, width: int):
     assert filled.shape == (2, -(-height // 4) * 4, -(-width // 4) * 4, 3)
     assert (filled[:, height:] == value).all()
     assert (filled[:, :, width:] == value).all()
-    windows = partition(filled, 4)
-    assert torch.equal(windows[0], filled[0, :4, :4])
-    assert torch.equal(unpartition(windows, *filled.shape[1:3])[:, :height, :width], tokens)
+    windows = sequences(filled[..., None, :], (4, 4))
+    assert torch.equal(windows[0], filled[0, :4, :4].flatten(0, 1))
+    assert torch.equal(on_grid_again(windows, (4, 4), (height, width), 1)[..., 0, :], tokens)

@@ -11,7 +11,7 @@ from transformers import SamModel
 
 from ..batch import EncodedImage, Output, Prompt
 from ..config.choices import Part
-from ..kernels.encoder_block import block_runner, can_go_by_rows
+from ..kernels.encoder_block import block_runner
 from ..system.machine import choose_attention
 from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape, Family, tensors_sha256
 from .sam_files import resize_sam, sam_from_folder, sam_from_meta
@@ -61,9 +61,8 @@ class SamBackbone(Backbone):
             hidden_states = patch_embedding + encoder.pos_embed
         if block_prompts is not None:
             block_prompts.start(patch_embedding, hidden_states)
-        by_rows = all(can_go_by_rows(layer, hidden_states) for layer in encoder.layers)
         attention = choose_attention(self.attention, pixel_values.device.type)
-        run_block = block_runner(attention, compiled=self.compiled, by_rows=by_rows)
+        run_block = block_runner(attention, compiled=self.compiled)
         for block, layer in enumerate(encoder.layers):
             if block_prompts is not None:
                 hidden_states = block_prompts.before_block(block, hidden_states)

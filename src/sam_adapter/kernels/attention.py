@@ -5,7 +5,7 @@ The score of a query for the key at row ``i`` and column ``j`` of the grid is
 relative positions (MViTv2, Li et al., 2022; SAM, Kirillov et al., 2023). All forms give the same result:
 
 - ``plain`` is the definition, the twin that the others are tested against;
-- ``blocked`` reads the tokens a cacheful at a time and computes scores again in the backward pass;
+- ``blocked`` makes the scores of a tile at a time and makes them again in the backward pass;
 - ``folded`` writes the bias into the width of queries and keys, for kernels that take no bias;
 - ``flex`` hands the bias to PyTorch's FlexAttention, which makes a kernel of it (Dong et al., 2024).
 """
@@ -20,8 +20,7 @@ from torch.nn import functional
 from torch.nn.attention import flex_attention as flex
 
 from .blocked import blocked_attention
-from .portions import HeadLayout
-from .windows import filled_up, partition, unpartition
+from .windows import HeadLayout, filled_up, on_grid_again, position_biases, relative, sequences
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None, HeadLayout], Tensor]
 """Attention among the tokens of a grid, or within its windows.
@@ -114,48 +113,17 @@ def on_grid(attend: HeadAttention) -> Attention:
     def attention(
         qkv: Tensor, row_table: Tensor, column_table: Tensor, fill: Tensor | None, layout: HeadLayout
     ) -> Tensor:
-        height, width = qkv.shape[1:3]
-        if layout.window:
-            qkv = filled_up(qkv, layout.window, fill)
-        full_height, full_width = qkv.shape[1:3]
-        windows = partition(qkv, layout.window) if layout.window else qkv
-        rows, columns = windows.shape[1:3]
-        split = windows.flatten(1, 2).unflatten(-1, (3, layout.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B', N, h*w, D)
-        query, key, value = split.flatten(1, 2).unbind(0)  # (B'*N, h*w, D)
-        biases = position_biases(query, row_table, column_table)
+        grid = (qkv.shape[1], qkv.shape[2])
+        shape = layout.window_shape(*grid)
+        tokens = filled_up(qkv, layout.window, fill).unflatten(-1, (3, layout.heads, -1))  # (B, H', W', 3, N, D)
+        query, key, value = (sequences(tokens[:, :, :, which], shape) for which in range(3))
+        rows, columns = (relative(*one, qkv) for one in zip((row_table, column_table), shape, strict=True))
+        biases = position_biases(query, rows, columns)
         attended = attend(query, key, value, *biases, layout.scale)
-        attended = attended.unflatten(0, (-1, layout.heads)).transpose(1, 2).flatten(2)  # (B', h*w, N*D)
-        attended = attended.unflatten(1, (rows, columns))
-        if not layout.window:
-            return attended
-        cut = unpartition(attended, full_height, full_width)[:, :height, :width]
-        return cut.contiguous()  # PyTorch's linear layer is slow on a part of a larger tensor
+        on_grid = on_grid_again(attended, shape, grid, layout.heads).flatten(3)
+        return on_grid.contiguous()  # PyTorch's linear layer is slow on a part of a larger tensor
 
     return attention
-
-
-def position_biases(query: Tensor, row_table: Tensor, column_table: Tensor) -> tuple[Tensor, Tensor]:
-    """Score of each query for each row and each column of its grid.
-
-    Args:
-        query: ``(N, h*w, D)``.
-        row_table: ``(2*h - 1, D)``, see `Attention`.
-        column_table: ``(2*w - 1, D)``.
-
-    Returns:
-        ``(N, h*w, h)`` and ``(N, h*w, w)``.
-    """
-    height, width = (len(table) // 2 + 1 for table in (row_table, column_table))
-    grid = query.unflatten(1, (height, width))  # (N, h, w, D)
-    by_row = torch.einsum("nhwd,hkd->nhwk", grid, _relative(row_table, height).to(query.dtype))
-    by_column = torch.einsum("nhwd,wkd->nhwk", grid, _relative(column_table, width).to(query.dtype))
-    return by_row.flatten(1, 2), by_column.flatten(1, 2)
-
-
-def _relative(table: Tensor, size: int) -> Tensor:
-    """Entries of a table for each query and key of an axis, ``(size, size, D)``."""
-    places = torch.arange(size, device=table.device)
-    return table[places[:, None] - places + size - 1]
 
 
 ATTENTION: Mapping[str, Attention] = {
