@@ -24,7 +24,8 @@ from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.tasks.prompts import PromptMaker
 from sam_adapter.training import lightning_module
-from sam_adapter.training.callbacks import AdapterKeeper, MetricsTable
+from sam_adapter.training.adapter_keeper import AdapterKeeper
+from sam_adapter.training.callbacks import MetricsTable
 from sam_adapter.training.lightning_module import TrainingModule
 from train_step import SIZES, model_folder
 

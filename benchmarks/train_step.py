@@ -31,8 +31,7 @@ from sam_adapter.backbones.base import BaseIdentity, BlockPrompts
 from sam_adapter.backbones.sam import IMAGE_EMBEDDINGS, SamBackbone
 from sam_adapter.batch import Annotation, Batch, EncodedImage, Prompt, Query
 from sam_adapter.methods.base import MethodSettings
-from sam_adapter.methods.sam_adapter.method import AdapterPrompts
-from sam_adapter.methods.sam_adapter.module import AdapterSettings
+from sam_adapter.methods.sam_adapter.module import AdapterPrompts, AdapterSettings
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine

@@ -16,7 +16,6 @@ from sam_adapter import ConvertConfig, load
 from sam_adapter.backbones import load_backbone
 from sam_adapter.checkpoints.foreign import convert, import_adapter
 from sam_adapter.errors import CheckpointError
-from sam_adapter.methods.sam_adapter.method import AddedSamAdapter
 from sam_adapter.methods.sam_adapter.module import AdapterSettings, SamAdapter
 from sam_adapter.segmenter import SamSegmenter
 from test_model import BOX, config, example_batch, logits_of
@@ -56,10 +55,10 @@ def randomised(module: Any) -> Any:
     return module
 
 
-def adapter_of(segmenter: SamSegmenter, **settings) -> AddedSamAdapter:
+def adapter_of(segmenter: SamSegmenter, **settings) -> SamAdapter:
     backbone = segmenter.backbone
     return randomised(
-        AddedSamAdapter(
+        SamAdapter(
             AdapterSettings(**settings),
             hidden_size=backbone.blocks[0].width,
             depth=len(backbone.blocks),
@@ -113,7 +112,7 @@ def test_a_file_of_the_second_implementation(sam_folder: str, tmp_path: Path, pr
     source.adapter = adapter_of(source, tune_dim=7, hidden_dim=5)
     save_file(contiguous(second_file(source, source.adapter), prefix), tmp_path / "second.safetensors")
     segmenter = import_adapter(sam_folder, tmp_path / "second.safetensors")
-    assert isinstance(segmenter.adapter, AddedSamAdapter)
+    assert isinstance(segmenter.adapter, SamAdapter)
     assert segmenter.adapter.settings == source.adapter.settings
     assert (segmenter.prompt, segmenter.preprocessing.resize) == ("box", "pad")
     batch = example_batch([BOX, BOX])
@@ -144,7 +143,7 @@ def test_a_file_of_the_papers_authors_brings_its_own_position_encoding(sam_folde
     save_file(contiguous(paper_file(source, source.adapter, carried)), tmp_path / "paper.safetensors")
     convert(ConvertConfig(base=sam_folder, adapter=tmp_path / "paper.safetensors", output=tmp_path / "adapter"))
     segmenter = load(tmp_path / "adapter")
-    assert isinstance(segmenter.adapter, AddedSamAdapter)
+    assert isinstance(segmenter.adapter, SamAdapter)
     assert segmenter.adapter.settings == source.adapter.settings
     assert (segmenter.prompt, segmenter.preprocessing.resize) == ("none", "squash")
     assert not segmenter.leaves_encoder

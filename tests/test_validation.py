@@ -25,8 +25,8 @@ from sam_adapter.system.float64 import device_with_float64, with_float64
 from sam_adapter.tasks.binary import BinaryTask
 from sam_adapter.tasks.metrics import ThresholdCurve, score
 from sam_adapter.tasks.metrics.thresholds import best_threshold, threshold_ious
+from sam_adapter.training.adapter_keeper import AdapterKeeper
 from sam_adapter.training.averaging import MovingAverage
-from sam_adapter.training.callbacks import AdapterKeeper
 from sam_adapter.training.epoch_means import EpochMeans
 from sam_adapter.training.lightning_module import TrainingModule
 from sam_adapter.training.outcome import comparison, worse_than_frozen

@@ -112,7 +112,7 @@ FAULTS = (
     ),
     Fault(
         "the neck prompt is ignored",
-        "methods/sam_adapter/method.py",
+        "methods/sam_adapter/module.py",
         "if self.adapter.settings.neck_prompt else hidden_states",
         "if False else hidden_states",
         SAM,

@@ -30,7 +30,7 @@ class TrainingModule(lightning.LightningModule):
     """One training step, one validation step and the optimiser.
 
     What Lightning calls its sanity check is the whole validation, before the first step, of the base without what the
-    method adds; nothing is trained by then.
+    method adds; nothing is trained by then. Adapters are written by `AdapterKeeper`, not here.
 
     Args:
         segmenter: What is trained.

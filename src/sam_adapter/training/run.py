@@ -27,7 +27,8 @@ from ..methods.base import parameter_summary
 from ..system.locking import owned
 from ..system.processes import follow_first_process, is_main_process
 from ..system.writing import remove_leftovers, require_writable
-from .callbacks import AdapterKeeper, MetricsTable
+from .adapter_keeper import AdapterKeeper
+from .callbacks import MetricsTable
 from .collapse import CollapseWatch
 from .curves import draw_curves
 from .dry_run import memory_advised
@@ -73,6 +74,10 @@ class TrainResult:
 @quiet_lightning()
 def train(config: TrainConfig) -> TrainResult:
     """Train as configured; what is written is described in `TrainConfig.output`.
+
+    Beside its steps, Lightning calls three hooks: its sanity check before the first step scores the frozen base
+    (`TrainingModule.validation_step`), its validation after each epoch scores the adapter (the same function), and
+    `AdapterKeeper` saves the adapter: the best so far, or without validation the latest.
 
     Args:
         config: The run.

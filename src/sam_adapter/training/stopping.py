@@ -20,7 +20,7 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from ..checkpoints.adapter import holds_adapter
 from ..errors import ProcessError
 from ..system.processes import GRACE, LOOK_EVERY, announced_as_first, handling_signals, stop_error
-from .callbacks import AdapterKeeper
+from .adapter_keeper import AdapterKeeper
 from .lightning_module import TrainingModule
 
 log = logging.getLogger(__name__)

@@ -1,12 +1,8 @@
-"""SAM-Adapter as a method: its options, and what it adds to the blocks of an encoder."""
-
-from collections.abc import Sequence
-
-from torch import Tensor
+"""SAM-Adapter as a method: from the options of a run to the settings of the side path."""
 
 from ...backbones import Backbone
 from ...config.options import AdapterOptions
-from ..base import Added, Method
+from ..base import Method
 from .module import AdapterSettings, SamAdapter
 
 
@@ -32,47 +28,11 @@ class SamAdapterMethod(Method):
             adapter_init=options.adapter_init or ("paper" if paper else "default"),
         )
 
-    def added(self, settings: AdapterSettings, backbone: Backbone) -> "AddedSamAdapter":
+    def added(self, settings: AdapterSettings, backbone: Backbone) -> SamAdapter:
         """The side path of an encoder whose blocks all have one width."""
-        return AddedSamAdapter(
+        return SamAdapter(
             settings,
             hidden_size=backbone.blocks[0].width,
             depth=len(backbone.blocks),
             patch_size=backbone.patch_size,
         )
-
-
-class AddedSamAdapter(SamAdapter, Added):
-    """The side path with its place in the encoder."""
-
-    def block_prompts(self, pixel_values: Tensor) -> "AdapterPrompts":
-        """See `Added.block_prompts`."""
-        return AdapterPrompts(self, pixel_values)
-
-
-class AdapterPrompts:
-    """The adapter prompts of some images, made from the images and their patch embedding before the first block.
-
-    Args:
-        adapter: The side path.
-        pixel_values: Normalised input ``(B, 3, S, S)``.
-    """
-
-    def __init__(self, adapter: SamAdapter, pixel_values: Tensor) -> None:
-        self.adapter = adapter
-        self.pixel_values = pixel_values
-        self.narrow: Sequence[Tensor] = ()
-
-    def start(self, patch_embedding: Tensor, positioned: Tensor) -> None:
-        """See `BlockPrompts.start`."""
-        features = self.adapter.features(self.pixel_values, patch_embedding, positioned)
-        self.narrow = self.adapter.narrow(features)
-
-    def before_block(self, block: int, hidden_states: Tensor) -> Tensor:
-        """See `BlockPrompts.before_block`."""
-        return hidden_states + self.adapter.prompt(self.narrow[block], block)
-
-    def before_neck(self, hidden_states: Tensor) -> Tensor:
-        """See `BlockPrompts.before_neck`."""
-        last = len(self.narrow) - 1
-        return self.before_block(last, hidden_states) if self.adapter.settings.neck_prompt else hidden_states

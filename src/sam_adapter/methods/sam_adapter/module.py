@@ -3,6 +3,7 @@
 After Chen et al., *SAM-Adapter: Adapting Segment Anything in Underperformed Scenes* (ICCV-W 2023).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..base import Added
 from .high_frequency import high_frequency
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -44,7 +46,7 @@ class AdapterSettings:
             raise ValueError("one of use_high_frequency and use_embedding must be true")
 
 
-class SamAdapter(nn.Module):
+class SamAdapter(Added):
     """The side path: ``adapter_prompt_i = up(activation(down_i(high_frequency + embedding)))``.
 
     Args:
@@ -71,6 +73,10 @@ class SamAdapter(nn.Module):
         else:
             self.up = nn.ModuleList(nn.Linear(hidden, hidden_size) for _ in range(prompts))
         self._initialise()
+
+    def block_prompts(self, pixel_values: Tensor) -> "AdapterPrompts":
+        """See `Added.block_prompts`."""
+        return AdapterPrompts(self, pixel_values)
 
     def features(self, pixel_values: Tensor, patch_embedding: Tensor, positioned: Tensor) -> Tensor:
         """What all prompts are made from.
@@ -143,6 +149,34 @@ class SamAdapter(nn.Module):
                 assert isinstance(up, nn.Linear)
                 nn.init.zeros_(up.weight)
                 nn.init.zeros_(up.bias)
+
+
+class AdapterPrompts:
+    """The adapter prompts of some images, made from the images and their patch embedding before the first block.
+
+    Args:
+        adapter: The side path.
+        pixel_values: Normalised input ``(B, 3, S, S)``.
+    """
+
+    def __init__(self, adapter: SamAdapter, pixel_values: Tensor) -> None:
+        self.adapter = adapter
+        self.pixel_values = pixel_values
+        self.narrow: Sequence[Tensor] = ()
+
+    def start(self, patch_embedding: Tensor, positioned: Tensor) -> None:
+        """See `BlockPrompts.start`."""
+        features = self.adapter.features(self.pixel_values, patch_embedding, positioned)
+        self.narrow = self.adapter.narrow(features)
+
+    def before_block(self, block: int, hidden_states: Tensor) -> Tensor:
+        """See `BlockPrompts.before_block`."""
+        return hidden_states + self.adapter.prompt(self.narrow[block], block)
+
+    def before_neck(self, hidden_states: Tensor) -> Tensor:
+        """See `BlockPrompts.before_neck`."""
+        last = len(self.narrow) - 1
+        return self.before_block(last, hidden_states) if self.adapter.settings.neck_prompt else hidden_states
 
 
 def patches(image: Tensor, size: int) -> Tensor:
