@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sam_adapter.batch import VOID, Annotation, Batch, Prompt, Query, Sample, Size
-from sam_adapter.config.registry import LOSSES
+from sam_adapter.config.registry import LOSSES, look_up
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.tasks import pixels
 from sam_adapter.tasks.metrics import OverlapMetrics
@@ -18,6 +18,7 @@ from sam_adapter.tasks.pixels import BAND_PIXELS, KEPT_PIXELS, bands, sum_over_p
 from sam_adapter.training.losses.base import WeightedLosses
 
 WHOLE = 1 << 30
+ALL_SUMS = sum(look_up(LOSSES, name).count for name in LOSSES)
 PROMPTS = [Prompt(box=torch.zeros(4)), Prompt(), Prompt(points=torch.zeros(1, 2), point_labels=torch.ones(1))]
 PREPROCESSINGS = [
     Preprocessing(image_size=64, resize="pad"),
@@ -81,7 +82,7 @@ def test_sums_over_bands_are_those_over_whole_pictures(
     logits = answers(MIXED)
     whole = sums(logits, MIXED, preprocessing, monkeypatch, band=WHOLE, kept=WHOLE)
     found = sums(logits, MIXED, preprocessing, monkeypatch, band=band, kept=WHOLE)
-    assert [tuple(one.shape) for one in found] == [(20, 10), (20, 5), (20, 129), (20, 513)]
+    assert [tuple(one.shape) for one in found] == [(20, count) for count in (ALL_SUMS, 5, 129, 513)]
     for one, other in zip(found, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
@@ -107,7 +108,7 @@ def test_the_whole_is_each_query_alone_at_original_size(preprocessing: Preproces
 def test_gradients_over_bands_are_those_over_whole_pictures(
     resize: Any, kept: int, band: int, monkeypatch: pytest.MonkeyPatch
 ):
-    losses = WeightedLosses({"bce": 1.0, "balanced_bce": 0.5, "iou": 2.0, "dice": 1.5})
+    losses = WeightedLosses({name: 0.5 + at for at, name in enumerate(LOSSES)})
     weight = torch.rand(len(MIXED.queries), generator=torch.Generator().manual_seed(1))
     preprocessing = Preprocessing(image_size=64, resize=resize)
 

@@ -1,17 +1,12 @@
 """What options can be chosen from, and what the choices mean."""
 
 import re
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
 from .registry import LOSSES, METHODS, TASKS
+from .scores import LOWER_IS_BETTER, with_kinds
 
-if TYPE_CHECKING:
-    Method = str
-    TaskName = str
-else:
-    Method = Literal[tuple(METHODS)]
-    TaskName = Literal[tuple(TASKS)]
 Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
 AskedKind = Literal["box", "points", "none"]
 PromptKind = Literal["box", "points", "none", "mixed"]
@@ -19,23 +14,18 @@ MaskRule = Literal["auto", "nonzero", "half"]
 Pages = Literal["first", "all"]
 Resize = Literal["pad", "squash"]
 AttentionKind = Literal["auto", "plain", "blocked", "folded", "flex"]
-Monitor = Literal[
-    "iou",
-    "iou_box",
-    "iou_points",
-    "iou_none",
-    "dice",
-    "dice_box",
-    "dice_points",
-    "dice_none",
-    "mae",
-    "ber",
-    "loss",
-]
 Save = Literal["masks", "overlays", "probabilities"]
 Threshold = float | Literal["best"]
 ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
 ALL_PARTS: tuple[Part, ...] = ("mask_decoder", "prompt_encoder", "image_encoder")
+if TYPE_CHECKING:
+    Method = str
+    TaskName = str
+    Monitor = str
+else:
+    Method = Literal[tuple(METHODS)]
+    TaskName = Literal[tuple(TASKS)]
+    Monitor = Literal[(*with_kinds(ASKED_KINDS), "loss")]
 
 
 def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
@@ -45,8 +35,13 @@ def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
 
 def possible_monitors(prompt: PromptKind) -> list[str]:
     """The validation scores that a run with these prompts has, of those that can choose the best adapter."""
-    by_kind = [f"{score}_{kind}" for score in ("iou", "dice") for kind in asked_kinds(prompt)]
-    return [name for name in get_args(Monitor) if "_" not in name or name in by_kind]
+    return [*with_kinds(asked_kinds(prompt)), "loss"]
+
+
+def monitor_mode(monitor: str) -> Literal["min", "max"]:
+    """Whether the best adapter has the lowest or the highest value of a validation score."""
+    lower = [one for name in LOWER_IS_BETTER for one in (name, *(f"{name}_{kind}" for kind in ASKED_KINDS))]
+    return "min" if monitor in lower else "max"
 
 
 def parse_loss(text: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ Places are imported when they are first asked for, so that the command line answ
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -28,15 +29,35 @@ LOSSES: Mapping[str, str] = {
 """Terms of the loss; see `sam_adapter.training.losses.base.Loss`."""
 
 
-METRICS: Mapping[str, str] = {
-    "iou": "tasks.metrics.counts:iou",
-    "dice": "tasks.metrics.counts:dice",
-    "mae": "tasks.metrics.counts:mae",
+@dataclass(frozen=True, kw_only=True)
+class MetricEntry:
+    """A score of a mask, and how it is shown.
+
+    Attributes:
+        place: Of the function of `Counts`.
+        heading: Above its column in tables.
+        lower_is_better: Whether a lower mean is a better one.
+        detailed: Whether tables have its interval, and metrics.csv and ``--monitor`` each kind of prompt beside the
+            mean over the kinds.
+    """
+
+    place: str
+    heading: str
+    lower_is_better: bool = False
+    detailed: bool = True
+
+
+METRICS: Mapping[str, MetricEntry] = {
+    "iou": MetricEntry(place="tasks.metrics.counts:iou", heading="IoU"),
+    "dice": MetricEntry(place="tasks.metrics.counts:dice", heading="Dice"),
+    "mae": MetricEntry(place="tasks.metrics.counts:mae", heading="MAE", lower_is_better=True, detailed=False),
 }
-"""Scores of a mask that follow from its `Counts`; each is a column of per_image.csv and a mean over images."""
+"""Scores of a mask that follow from its `Counts`, in the order of columns; `sam_adapter.config.scores` derives from it
+what each command says of them."""
 
 
-def look_up(registry: Mapping[str, str], name: str) -> Any:
+def look_up(registry: Mapping[str, Any], name: str) -> Any:
     """What a name in one of the registries means."""
-    module, _, attribute = registry[name].partition(":")
+    entry = registry[name]
+    module, _, attribute = (entry if isinstance(entry, str) else entry.place).partition(":")
     return getattr(import_module(f"sam_adapter.{module}"), attribute)

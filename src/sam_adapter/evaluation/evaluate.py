@@ -15,7 +15,8 @@ from ..checkpoints.adapter import load, read_adapter_config
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
 from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
-from ..config.registry import METRICS, TASKS, look_up
+from ..config.registry import TASKS, look_up
+from ..config.scores import HEADINGS
 from ..data.dataset import PairDataset
 from ..data.inspection.inspect import inspect
 from ..errors import ConfigError
@@ -29,7 +30,7 @@ from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records
 
 log = logging.getLogger(__name__)
 
-COLUMNS: tuple[str, ...] = ("name", "model", "prompt", *METRICS, "ber", "tp", "fp", "fn", "tn")
+COLUMNS: tuple[str, ...] = ("name", "model", "prompt", *HEADINGS, "tp", "fp", "fn", "tn")
 """Of per_image.csv."""
 
 
@@ -252,5 +253,5 @@ def _write_per_image(path: Path, records: Sequence[Record], models: Mapping[str,
                 row: dict[str, Any] = {"name": records[index].name, "model": model, "prompt": kind, **scores}
                 row |= {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
                 if is_empty(scores):
-                    row |= dict.fromkeys((*METRICS, "ber"), "")
+                    row |= dict.fromkeys(HEADINGS, "")
                 writer.writerow(row)

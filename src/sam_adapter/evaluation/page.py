@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
+from ..config.registry import METRICS
+from ..config.scores import DETAILED, HEADINGS, LOWER_IS_BETTER
 from ..data.dataset import PairDataset
 from ..errors import agreed, amount
 from ..report.charts import Axis, Series, line_chart
@@ -85,9 +87,11 @@ def _ious(metrics: OverlapMetrics, kind: AskedKind | None = None) -> list[float]
 
 def _scores_text(metrics: OverlapMetrics) -> str:
     means = metrics.compute()
+    *others, last = [heading for name, heading in HEADINGS.items() if name in LOWER_IS_BETTER]
     text = (
-        "Means over the images with foreground; BER over all their pixels. Higher is better, but for MAE and BER. The "
-        "intervals hold the mean in 95 % of samples of as many images drawn from these (bootstrap)."
+        "Means over the images with foreground; BER over all their pixels. Higher is better, but for "
+        f"{', '.join(others)} and {last}. The intervals hold the mean in 95 % of samples of as many images drawn from "
+        "these (bootstrap)."
     )
     if means["empty"]:
         text += (
@@ -111,15 +115,36 @@ def _scores(models: Mapping[str, OverlapMetrics]) -> str:
         for title, kind in lines:
             suffix = "" if kind is None else f"_{kind}"
             ious = _ious(metrics, kind)
-            row: list[Cell] = [title, means.get(f"iou{suffix}"), _interval(means, f"iou{suffix}")]
-            row += [statistics.median(ious) if ious else None, means.get(f"dice{suffix}")]
-            row += [_interval(means, f"dice{suffix}"), means.get(f"mae{suffix}")]
-            row += [f"{means[f'ber{suffix}']:.2f}" if f"ber{suffix}" in means else None]
+            median = statistics.median(ious) if ious else None
+            row: list[Cell] = [title]
+            for score in HEADINGS:
+                row += _cells(means, score, suffix, median)
             if with_empty:
                 row.append(means.get("empty_correct") if kind in (None, "none") else None)
             rows.append(row)
-    headers = ["model", "IoU", "95 % of IoU", "median IoU", "Dice", "95 % of Dice", "MAE", "BER %"]
-    return table([*headers, *(["empty correct"] if with_empty else [])], rows, caption="Scores of each model")
+    headers = [header for score in HEADINGS for header in _headers(score)]
+    return table(["model", *headers, *(["empty correct"] if with_empty else [])], rows, caption="Scores of each model")
+
+
+def _headers(score: str) -> list[str]:
+    """The headings of `_cells`."""
+    heading = HEADINGS[score]
+    return [
+        f"{heading} %" if score == "ber" else heading,
+        *([f"95 % of {heading}"] if score in DETAILED else []),
+        *([f"median {heading}"] if score == "iou" else []),
+    ]
+
+
+def _cells(means: Mapping[str, float], score: str, suffix: str, median_iou: Cell) -> list[Cell]:
+    """The mean of a score, with its interval if it is detailed, and beside that of IoU the median."""
+    name = f"{score}{suffix}"
+    mean: Cell = means.get(name)
+    return [
+        f"{mean:.2f}" if score == "ber" and isinstance(mean, float) else mean,
+        *([_interval(means, name)] if score in DETAILED else []),
+        *([median_iou] if score == "iou" else []),
+    ]
 
 
 def _interval(means: Mapping[str, float], name: str) -> Cell:
@@ -204,13 +229,14 @@ def _every_text(metrics: OverlapMetrics) -> str:
 
 def _every_image(dataset: PairDataset, scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> str:
     first, *others = [one.metrics.per_prompt() for one in scorings]
-    headers = ["image", *(["prompt"] if len(kinds) > 1 else []), "IoU", "Dice", "MAE"]
+    headers = ["image", *(["prompt"] if len(kinds) > 1 else [])]
+    headers += [entry.heading for entry in METRICS.values()]
     headers += ["wrongly marked, px", "missed, px", *(f"IoU of {one.name}" for one in scorings[1:])]
     rows: list[list[Cell]] = []
     for (index, kind), row in list(first.items())[:MOST_ROWS]:
         empty = is_empty(row)
         cells: list[Cell] = [dataset.records[index].name, *([IN_WORDS[kind]] if len(kinds) > 1 else [])]
-        cells += [None if empty else row[name] for name in ("iou", "dice", "mae")]
+        cells += [None if empty else row[name] for name in METRICS]
         cells += [int(row[name]) for name in ("fp", "fn")]
         rows.append([*cells, *(None if empty else other[index, kind]["iou"] for other in others)])
     return table(headers, rows, caption="Scores of every image", sortable=True, tall=True)

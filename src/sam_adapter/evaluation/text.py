@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config.choices import ASKED_KINDS
+from ..config.scores import DETAILED, HEADINGS
 from ..errors import amount
 from .baselines import BASELINES
 
 IN_WORDS = {"box": "box", "points": "points", "none": "no prompt"}
+INTERVAL = "95 %"
 
 
 def scores_text(result: Mapping[str, Any], name: str) -> str:
@@ -27,8 +29,8 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
         if len(kinds) > 1:
             lines += [(f"  {IN_WORDS[kind]}", _cells(scores, f"_{kind}")) for kind in kinds]
     width = max(10, *(len(title) + 2 for title, _ in lines))
-    headers = ("IoU", "95 %", "Dice", "95 %", "MAE", "BER %")
-    columns = (8, 12, 8, 12, 8, 8)
+    headers = _headers()
+    columns = [12 if header == INTERVAL else max(8, len(header) + 2) for header in headers]
     shown = [("", headers), *lines]
     body = [
         f"{title:<{width}}" + "".join(f"{cell:>{column}}" for cell, column in zip(cells, columns, strict=True))
@@ -39,15 +41,26 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
     )
 
 
+def _headers() -> list[str]:
+    """The heading of each of `_cells`."""
+    headers = []
+    for name, heading in HEADINGS.items():
+        headers += [f"{heading} %" if name == "ber" else heading, *([INTERVAL] if name in DETAILED else [])]
+    return headers
+
+
 def _cells(scores: Mapping[str, float], suffix: str) -> tuple[str, ...]:
-    """IoU and Dice each with its interval, MAE and BER; dashes where no image has foreground."""
+    """Each score, with its interval if it is detailed; dashes where no image has foreground."""
     if f"iou{suffix}" not in scores:
-        return ("-",) * 6
+        return ("-",) * len(_headers())
     cells = []
-    for name in ("iou", "dice"):
-        low, high = scores[f"{name}{suffix}_low"], scores[f"{name}{suffix}_high"]
-        cells += [f"{scores[name + suffix]:.4f}", f"{low:.3f}-{high:.3f}"]
-    return (*cells, f"{scores[f'mae{suffix}']:.4f}", f"{scores[f'ber{suffix}']:.2f}")
+    for name in HEADINGS:
+        value = scores[name + suffix]
+        cells.append(f"{value:.2f}" if name == "ber" else f"{value:.4f}")
+        if name in DETAILED:
+            low, high = scores[f"{name}{suffix}_low"], scores[f"{name}{suffix}_high"]
+            cells.append(f"{low:.3f}-{high:.3f}")
+    return tuple(cells)
 
 
 def _empty(models: Mapping[str, Mapping[str, float]], result: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from ..config.choices import ASKED_KINDS
+from ..config.scores import HEADINGS, with_kinds
 from ..system.writing import written_beside
 from .lightning_module import TrainingModule
 from .run_folder import read_metrics
@@ -28,16 +29,7 @@ class MetricsTable(Callback):
     """
 
     TRAINING = ("step", "lr", "train_loss", "train_iou")
-    VALIDATION = (
-        "val_loss",
-        "val_iou",
-        *(f"val_iou_{kind}" for kind in ASKED_KINDS),
-        "val_dice",
-        *(f"val_dice_{kind}" for kind in ASKED_KINDS),
-        "val_mae",
-        "val_ber",
-        "val_empty_correct",
-    )
+    VALIDATION = tuple(f"val_{name}" for name in ("loss", *with_kinds(ASKED_KINDS), "empty_correct"))
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,9 +76,11 @@ class MetricsTable(Callback):
 
 
 def _shown(row: Mapping[str, Any]) -> str:
-    """The scores of a row for people; where one kind of prompt is scored, it is not said twice."""
+    """The scores of a row for people, IoU by kind of prompt; where one kind is scored, it is not said twice."""
     kinds = [kind for kind in ASKED_KINDS if row[f"val_iou_{kind}"] != ""]
-    names = ["train_loss", "train_iou", "val_loss", "val_iou"]
-    names += [f"val_iou_{kind}" for kind in kinds if len(kinds) > 1]
-    names += ["val_dice", "val_mae", "val_ber", "val_empty_correct"]
+    names = ["train_loss", "train_iou", "val_loss"]
+    for name in HEADINGS:
+        names.append(f"val_{name}")
+        names += [f"val_iou_{kind}" for kind in kinds if name == "iou" and len(kinds) > 1]
+    names.append("val_empty_correct")
     return ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names if row[name] != "")

@@ -17,7 +17,7 @@ from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
-from ..tasks.metrics import scores_of
+from ..tasks.metrics import COLUMNS, scores_of
 from ..tasks.pixels import sum_over_pixels
 from .averaging import MovingAverage
 from .decay import decay_groups
@@ -131,7 +131,7 @@ class TrainingModule(lightning.LightningModule):
         terms = self.loss.terms(sums[0])
         losses = self.loss.weighted(terms)
         named = {f"loss_{name}": values for name, values in terms.items()}
-        return losses, {"loss": losses, "iou": scores_of(sums[1])[:, 0].to(losses), **named}
+        return losses, {"loss": losses, "iou": scores_of(sums[1])[:, COLUMNS.index("iou")].to(losses), **named}
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """What is trained, by name."""

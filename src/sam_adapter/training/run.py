@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
+from ..config.choices import monitor_mode
 from ..config.training import TrainConfig
 from ..errors import ConfigError, amount
 from ..methods.base import parameter_summary
@@ -45,7 +46,6 @@ log = logging.getLogger(__name__)
 
 MOST_ON_SMALL_CPUS = 4
 """Processes on a CPU with fewer cores, to try out several."""
-LOWER_IS_BETTER = ("loss", "mae", "ber")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ def _train(config: TrainConfig) -> TrainResult:
     if resume_from:
         require_same_place(resume_from, pictures=module.images)
     validated = bool(data.val_records)
-    keeper = AdapterKeeper(config.output / "adapter", config.monitor if validated else None, _mode(config))
+    keeper = AdapterKeeper(
+        config.output / "adapter", config.monitor if validated else None, monitor_mode(config.monitor)
+    )
     stop = GracefulStop(config.output / LAST, keeper)
     trainer = _trainer(config, module, [stop, keeper], validated=validated, score_base=not resume_from)
     if trainer.is_global_zero:
@@ -143,10 +145,6 @@ def _train(config: TrainConfig) -> TrainResult:
     )
 
 
-def _mode(config: TrainConfig) -> str:
-    return "min" if config.monitor in LOWER_IS_BETTER else "max"
-
-
 def _trainer(
     config: TrainConfig, module: TrainingModule, own: list[Callback], *, validated: bool, score_base: bool
 ) -> lightning.Trainer:
@@ -171,7 +169,9 @@ def _trainer(
     if config.patience and validated:
         # Not strict: a validation without any foreground has no IoU.
         callbacks.append(
-            EarlyStopping(f"val_{config.monitor}", mode=_mode(config), patience=config.patience, strict=False)
+            EarlyStopping(
+                f"val_{config.monitor}", mode=monitor_mode(config.monitor), patience=config.patience, strict=False
+            )
         )
     settings: dict[str, Any] = {
         "max_epochs": config.epochs,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...annotations.folders import Listing, Record, fitting_mask_pattern, list_pairs
+from ...annotations.folders import Listing, Record, fitting_mask_pattern
 from ...annotations.reading.brightness import Depth, depth_of, scale_of
 from ...annotations.reading.cures import decide_with_cures
 from ...annotations.reading.decoding import Header, decode, read_header, require_size
@@ -18,6 +18,7 @@ from ...annotations.reading.pictures import page_name
 from ...annotations.reading.rules import ReadingRules
 from ...annotations.reading.troubles import Trouble
 from ...annotations.reading.values import MaskTable
+from ...annotations.sources import listing_of
 from ...config.options import DataOptions
 from ...errors import DataError, amount
 from ...system.in_flight import PIXELS, InFlight
@@ -64,7 +65,7 @@ def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = 
     Raises:
         ConfigError: If a folder is missing or empty.
     """
-    listing = list_pairs(options.images, options.masks, options.mask_pattern)
+    listing = listing_of(options)
     in_flight = InFlight()
     with ThreadPoolExecutor() as pool:
         opened = list(pool.map(lambda record: _with_headers(record, options), listing.records))

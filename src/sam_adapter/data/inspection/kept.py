@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ...annotations.folders import Record, list_pairs
+from ...annotations.folders import Record
 from ...annotations.reading.rules import ReadingRules
+from ...annotations.sources import listing_of
 from ...config.options import DataOptions
 from ...system.writing import written_beside
 from .findings import Fault, Inspection, PairLook, Remark
@@ -63,12 +64,12 @@ def keep(found: Inspection, state: str, kept: Path) -> None:
 
 
 def state_of(options: DataOptions) -> str:
-    """A digest of the options and of each file's path, size and time of change.
+    """A digest of the options, of the names of the pairs, and of each file's path, size and time of change.
 
     Raises:
         ConfigError: If a folder is missing or empty.
     """
-    listing = list_pairs(options.images, options.masks, options.mask_pattern)
+    listing = listing_of(options)
     files = [path for record in listing.records for path in (record.image, record.mask)]
     files += [*listing.images_without_mask, *listing.masks_without_image]
     files += [path for paths in listing.duplicates for path in paths]
@@ -76,6 +77,8 @@ def state_of(options: DataOptions) -> str:
     for field in fields(DataOptions):
         if field.name != "faulty":  # what is done about faults changes nothing of what is found
             digest.update(f"{field.name}={getattr(options, field.name)}\n".encode())
+    for record in listing.records:  # a source may name and pair the same files otherwise than before
+        digest.update(f"{record.name}\0{record.page}\0{record.image}\0{record.mask}\n".encode(errors="surrogateescape"))
     for path in files:
         about = path.stat()
         digest.update(f"{path}\0{about.st_size}\0{about.st_mtime_ns}\n".encode(errors="surrogateescape"))

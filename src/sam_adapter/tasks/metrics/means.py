@@ -6,10 +6,11 @@ import numpy as np
 
 from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.registry import METRICS
+from ...config.scores import HEADINGS
 
 COLUMNS: tuple[str, ...] = (*METRICS, "tp", "fp", "fn", "tn")
 """What `score` gives for one image."""
-MEANS = (*METRICS, "ber")
+MEANS: tuple[str, ...] = tuple(HEADINGS)
 """What `OverlapMetrics.compute` gives over images with foreground."""
 RESAMPLES = 1000
 """Of the bootstrap; the ends of an interval then vary by a few percent of its length."""

@@ -1,0 +1,22 @@
+"""The scores of a data set by name: means of those in the registry, and the balanced error rate of all pixels."""
+
+from collections.abc import Iterable, Mapping
+
+from .registry import METRICS
+
+HEADINGS: Mapping[str, str] = {name: entry.heading for name, entry in METRICS.items()} | {"ber": "BER"}
+"""Name of each score to its name in words, in the order of columns."""
+DETAILED: tuple[str, ...] = tuple(name for name, entry in METRICS.items() if entry.detailed)
+"""Scores that are shown with their interval, and for each kind of prompt."""
+LOWER_IS_BETTER: tuple[str, ...] = (*(name for name, entry in METRICS.items() if entry.lower_is_better), "ber", "loss")
+"""Scores, and the loss, of which less is better."""
+
+
+def with_kinds(kinds: Iterable[str]) -> list[str]:
+    """Names of the means over the kinds of prompt, each followed by those of single kinds if it is detailed.
+
+    Args:
+        kinds: Of prompt.
+    """
+    asked = list(kinds)
+    return [one for name in HEADINGS for one in (name, *(f"{name}_{kind}" for kind in asked if name in DETAILED))]
