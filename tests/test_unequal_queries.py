@@ -73,9 +73,7 @@ def in_two_processes(run: TrainConfig, counts: dict[str, int]) -> None:
     ("pictures", "without", "changes"),
     [
         (7, False, {"prompt": "box"}),
-        (7, False, {"prompt": "mixed"}),
         (7, False, {"prompt": "mixed", "accumulate": 2}),
-        (6, True, {"prompt": "box"}),
         (6, True, {"prompt": "mixed", "accumulate": 2}),
         (6, True, {"prompt": "mixed", "method": "full"}),
     ],
