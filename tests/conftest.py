@@ -10,9 +10,12 @@ import torch
 from PIL import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from transformers import SamModel
 
     from sam_adapter.backbones import Backbone
+    from sam_adapter.batch import Prompt
     from sam_adapter.segmenter import SamSegmenter
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -80,6 +83,18 @@ def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 RANDOM_MODELS = {"sam": random_sam}
 """A small random model of every family in `sam_adapter.backbones.families.FAMILIES`."""
+
+
+def sam_tokens(backbone: "Backbone", prompt: "Prompt") -> torch.Tensor:
+    """What SAM's prompt encoder makes of a prompt."""
+    box, points, labels, _ = (None if one is None else one[None, None] for one in prompt.tensors)
+    encoder = sam_of(backbone).prompt_encoder
+    return encoder(input_points=points, input_labels=labels, input_boxes=box, input_masks=None)[0][0, 0]
+
+
+PROMPT_TOKENS: "Mapping[str, Callable[[Backbone, Prompt], torch.Tensor]]" = {"sam": sam_tokens}
+"""For every family the sparse tokens ``(n, D)`` that its own prompt encoder makes of a prompt without a mask; the two
+corners of a box are the last."""
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import RANDOM_MODELS, sam_of
+from conftest import PROMPT_TOKENS, RANDOM_MODELS
 from golden_cases import fill
 from sam_adapter.backbones import Backbone, base, load_backbone
 from sam_adapter.backbones.families import FAMILIES
@@ -92,7 +92,7 @@ def one_by_one(
 
 
 def test_every_family_has_a_small_random_model():
-    assert RANDOM_MODELS.keys() == FAMILIES.keys()
+    assert RANDOM_MODELS.keys() == PROMPT_TOKENS.keys() == FAMILIES.keys()
 
 
 def test_it_says_what_it_is_made_of(backbone: Backbone):
@@ -235,9 +235,7 @@ def test_sparse_tokens_can_be_trained(backbone: Backbone):
 
 def tokens_of(backbone: Backbone, prompt: Prompt) -> Tensor:
     """Sparse tokens ``(n, D)`` that a family's own prompt encoder makes of a prompt without a mask."""
-    box, points, labels, _ = (None if one is None else one[None, None] for one in prompt.tensors)
-    sam = sam_of(backbone)
-    return sam.prompt_encoder(input_points=points, input_labels=labels, input_boxes=box, input_masks=None)[0][0, 0]
+    return PROMPT_TOKENS[backbone.family](backbone, prompt)
 
 
 @pytest.mark.parametrize("prompt", [BOX, POINT, POINTS, BOTH], ids=["box", "point", "points", "both"])

@@ -1,6 +1,7 @@
 """The contract of a segmentation model that adapters are made for: encode an image, answer queries about it.
 
-A family is one file with a subclass of `Backbone` and a `Family`, and a line in `sam_adapter.backbones.FAMILIES`.
+A family is one file with a subclass of `Backbone` and a `Family`, and a line in
+`sam_adapter.backbones.families.FAMILIES`.
 """
 
 import hashlib
@@ -202,7 +203,7 @@ class Family(ABC):
 
     @abstractmethod
     def is_own(self, names: Iterable[str]) -> bool:
-        """Whether tensors of these names are a checkpoint of this family's authors."""
+        """Whether tensors of these names are a checkpoint of this family's authors, and of no other family."""
 
     @abstractmethod
     def from_tensors(self, state: dict[str, Tensor], source: str) -> nn.Module:

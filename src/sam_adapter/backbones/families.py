@@ -13,6 +13,8 @@ from .sam import SamFamily
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(),)}
 
+SHOWN_NAMES = 3
+"""Of tensors, where a file is of no family."""
 ALIASES = {alias: model for family in FAMILIES.values() for alias, model in family.aliases.items()}
 """Short names of models that are fetched when they are named, to Hugging Face ids."""
 BUNDLED = {name: folder for family in FAMILIES.values() for name, folder in family.bundled.items()}
@@ -50,7 +52,13 @@ def load_backbone(model: str, *, image_size: int | None = None) -> Backbone:
 
 def _from_file(path: Path) -> tuple[Family, nn.Module]:
     state = read_tensors(str(path))
-    family = next(one for one in FAMILIES.values() if one.is_own(state))
+    family = next((one for one in FAMILIES.values() if one.is_own(state)), None)
+    if family is None:
+        names = ", ".join(sorted(state)[:SHOWN_NAMES]) or "none"
+        raise CheckpointError(
+            f"{path}: not a SAM checkpoint: no known family ({', '.join(FAMILIES)}) names tensors so; the "
+            f"first are {names}. Expected one of Meta's files such as sam_vit_b_01ec64.pth."
+        )
     return family, family.from_tensors(state, str(path))
 
 

@@ -18,6 +18,8 @@ from .sam_files import resize_sam, sam_from_folder, sam_from_meta
 
 IMAGE_EMBEDDINGS = "image_embeddings"
 """What SAM's encoder gives: ``(B, D, S/P, S/P)``."""
+SAM_PARTS = ("image_encoder.", "mask_decoder.")
+"""How names of tensors begin that each of Meta's checkpoints has."""
 
 
 class SamBackbone(Backbone):
@@ -123,8 +125,10 @@ class SamFamily(Family):
         return sam_from_folder(folder)
 
     def is_own(self, names: Iterable[str]) -> bool:
-        """Meta's SAM has a position table of its encoder and no memory."""
-        return True  # the only family with checkpoints of its authors
+        """Meta's SAM has an image encoder and a mask decoder; SAM 2 has a trunk in its encoder, and a memory."""
+        held = list(names)
+        later = any(name.startswith(("image_encoder.trunk.", "memory_")) for name in held)
+        return not later and all(any(name.startswith(part) for name in held) for part in SAM_PARTS)
 
     def from_tensors(self, state: dict[str, Tensor], source: str) -> SamModel:
         """See `Family.from_tensors`."""
