@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -48,7 +49,13 @@ class Other(SamVisionLayer):
 
 def random_layer(window: int, kind: type[SamVisionLayer] = SamVisionLayer) -> SamVisionLayer:
     torch.manual_seed(0)
-    settings = {"hidden_size": CHANNELS, "num_attention_heads": 3, "mlp_dim": 40, "image_size": 80, "patch_size": 16}
+    settings: dict[str, Any] = {
+        "hidden_size": CHANNELS,
+        "num_attention_heads": 3,
+        "mlp_dim": 40,
+        "image_size": 80,
+        "patch_size": 16,
+    }
     config = SamVisionConfig(**settings)
     config._attn_implementation = "eager"
     layer = kind(config, window)
