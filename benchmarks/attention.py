@@ -16,7 +16,6 @@ from machine import described
 from sam_adapter.kernels.attention import ATTENTION
 from sam_adapter.kernels.windows import HeadLayout
 from sam_adapter.system.machine import Machine
-from sam_adapter.system.processes import keep_freed_memory
 
 BLOCKS = {"global 64x64": 0, "windows of 14x14": 14}
 """Kinds of block by the side of their windows, on the grid of an image of 1024 pixels."""
@@ -50,7 +49,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    keep_freed_memory()
     table: list[dict[str, Any]] = []
     for kind, window in BLOCKS.items():
         for dtype in (torch.float32, torch.bfloat16):

@@ -9,12 +9,10 @@ results/kernels.csv at once, so that a run may be stopped at any time and anothe
 public, for the backward pass of the softmax. ``former`` in the results is the code before these paths were simplified.
 
 Beside other programs take ``--threads 1`` and compare processor time, which waits of threads for each other spoil.
-``tables.py`` writes the ratios into kernels.md.
 """
 
 import argparse
 import csv
-import ctypes
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -31,25 +29,12 @@ import sam_adapter.backbones
 from machine import name_of, versions
 from sam_adapter.kernels import blocked, encoder_block, row_chunks
 from sam_adapter.kernels.attention import ATTENTION
-from sam_adapter.system import processes
 from sam_adapter.system.machine import Machine
 from train_step import PRECISIONS, SIZES, mean_loss, random_batch, random_segmenter
 
 RESULTS = Path(__file__).parent / "results" / "kernels.csv"
 COLUMNS = ["date", "machine", "versions", "model", "image_size", "batch_size", "precision", "threads"]
 COLUMNS += ["run", "round", "variant", "wall_s", "cpu_s"]
-
-
-@contextmanager
-def freed_memory_returned() -> Iterator[None]:
-    """What glibc comes to by itself: blocks of 32 MB and more are mapped, 64 MB at the heap's end are given back."""
-    libc = ctypes.CDLL(None)
-    libc.mallopt(processes.M_MMAP_THRESHOLD, 32 << 20)
-    libc.mallopt(processes.M_TRIM_THRESHOLD, 64 << 20)
-    try:
-        yield
-    finally:
-        processes.keep_freed_memory()
 
 
 def private_softmax(d_weights: Tensor, weights: Tensor) -> Tensor:
@@ -62,7 +47,6 @@ WITHOUT: dict[str, Callable[[], Any]] = {
     "tiles": lambda: patch.dict(ATTENTION, blocked=ATTENTION["plain"]),
     "chunks": lambda: patch.object(row_chunks, "ROWS", 1 << 40),
     "onednn": lambda: patch.object(row_chunks, "ONEDNN_FLOAT32", False),
-    "memory": freed_memory_returned,
 }
 """Paths by name, and how to do without each."""
 VARIANTS = ["all", *(f"without-{path}" for path in WITHOUT), "private-softmax", "none"]
@@ -97,7 +81,6 @@ def add_tiny() -> None:
 def steps(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Round, variant and times of one step after another; the first round warms up and is left out."""
     machine = Machine.choose(device="cpu", precision=PRECISIONS[options.precision])
-    processes.keep_freed_memory()
     torch.set_flush_denormal(True)
     segmenter = random_segmenter(options.model, options.image_size, f"fast-{options.precision}")
     segmenter.suited_to(machine, for_good=True).train()

@@ -4,8 +4,7 @@
         --variants eager-float32,fast-float32,fast-bfloat16 --json steps.json
 
 Weights are random, nothing is fetched. A variant is ATTENTION-PRECISION, with ``-checkpointing`` after it to recompute
-the blocks, ``-compiled`` to put them through torch.compile, and ``-keeping`` to let a peer have this package's setting
-for freed memory too. ATTENTION is ``eager`` or ``sdpa`` (the blocks of
+the blocks and ``-compiled`` to put them through torch.compile. ATTENTION is ``eager`` or ``sdpa`` (the blocks of
 `transformers` as they are, under the same adapter) or ``fast`` (what this package does). Each variant runs in a process
 of its own; peak memory is that of the whole process, PyTorch included, or what CUDA handed out. ``forward_s`` and
 ``step_s`` are the shortest of the measured steps.
@@ -35,7 +34,6 @@ from sam_adapter.methods.sam_adapter.module import AdapterPrompts, AdapterSettin
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
-from sam_adapter.system.processes import keep_freed_memory
 from sam_adapter.tasks.pixels import sum_over_pixels
 from sam_adapter.training.losses.base import WeightedLosses
 
@@ -138,8 +136,6 @@ def measure(model: str, image_size: int, batch_size: int, variant: str, steps: i
     place = machine.device
     segmenter = random_segmenter(model, image_size, variant)
     segmenter.suited_to(machine, for_good=variant.startswith("fast")).to(place).train()
-    if variant.startswith("fast") or "keeping" in variant:
-        keep_freed_memory()
     trained = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4)
     batch = random_batch(batch_size, image_size).to(place)

@@ -14,7 +14,6 @@ import torch
 from ..config.choices import AttentionKind
 from ..config.options import MachineOptions
 from ..errors import ConfigError
-from .processes import keep_freed_memory
 
 try:
     import resource
@@ -86,12 +85,11 @@ class Machine:
         )
 
     def prepare_process(self) -> None:
-        """Set what makes this process compute faster; both settings are the whole process's, until it ends.
+        """Set what makes this process compute faster, for the whole process, until it ends.
 
-        Freed memory is kept (see `keep_freed_memory`), and on a CPU numbers too small for full precision, below 1e-38,
-        become 0: gradients fall into them, and processors from Intel take ten times as long for each.
+        On a CPU numbers too small for full precision, below 1e-38, become 0: gradients fall into them, and processors
+        from Intel take ten times as long for each.
         """
-        keep_freed_memory()
         if self.device.type == "cpu":
             torch.set_flush_denormal(True)
 
