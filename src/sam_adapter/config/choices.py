@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 else:
     Method = Literal[tuple(METHODS)]
     TaskName = Literal[tuple(TASKS)]
-Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
 AskedKind = Literal["box", "points", "none"]
 PromptKind = Literal["box", "points", "none", "mixed"]
 MaskRule = Literal["auto", "nonzero", "half"]
@@ -35,7 +34,6 @@ Monitor = Literal[
 Save = Literal["masks", "overlays", "probabilities"]
 Threshold = float | Literal["best"]
 ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
-ALL_PARTS: tuple[Part, ...] = ("mask_decoder", "prompt_encoder", "image_encoder")
 
 
 def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
@@ -63,7 +61,7 @@ def parse_loss(text: str) -> dict[str, float]:
     """
     terms: dict[str, float] = {}
     for term in text.split("+"):
-        match = re.fullmatch(r"\s*(?:([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?)\s*\*\s*)?([a-z_]+)\s*", term)
+        match = re.fullmatch(r"\s*(?:([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?)\s*\*\s*)?([a-z_][a-z0-9_]*)\s*", term)
         if match is None or match[2] not in LOSSES:
             raise ConfigError(
                 f"loss '{text}': '{term.strip()}' is not a loss. Write a sum of {', '.join(LOSSES)}, each with an "
