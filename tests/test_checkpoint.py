@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from sam_adapter.backbones.families import FAMILIES
 from sam_adapter.batch import Batch, Output, Prompt, Query
 from sam_adapter.checkpoints.adapter import (
     CONFIG_FILE,
@@ -21,6 +22,7 @@ from sam_adapter.checkpoints.adapter import (
     read_adapter_config,
     save_adapter,
 )
+from sam_adapter.config.registry import METHODS
 from sam_adapter.errors import CheckpointError
 from sam_adapter.methods.sam_adapter.module import AdapterSettings
 from sam_adapter.segmenter import SamSegmenter
@@ -208,7 +210,7 @@ def answer(segmenter: SamSegmenter, prompt: Prompt) -> Output:
         ("format", "2", "'format' to be a whole number"),
         ("format", ..., "'format' to be a whole number"),
         ("method", ..., "method is missing"),
-        ("method.name", "lora", "method.name: input should be one of sam_adapter, decoder, full, none, got 'lora'"),
+        ("method.name", "no_such", f"method.name: input should be one of {', '.join(METHODS)}, none, got 'no_such'"),
         ("method.adapter", None, "'adapter' has the settings of what the method adds"),
         ("method.adapter.tune_dim", 4.0, "method.adapter.tune_dim"),
         ("method.adapter.tune_dim", True, "method.adapter.tune_dim"),
@@ -219,7 +221,7 @@ def answer(segmenter: SamSegmenter, prompt: Prompt) -> Output:
         ("method.parts", ["iou_head"], "method.parts.0"),
         ("method.parts", "mask_decoder", "method.parts: "),
         ("base.sha256", "abc", "base.sha256"),
-        ("base.family", "sam9", "base.family: input should be one of sam, got 'sam9'"),
+        ("base.family", "no_such", f"base.family: input should be one of {', '.join(FAMILIES)}, got 'no_such'"),
         ("base.name", "", "base.name"),
         ("preprocessing.image_size", 16384, "preprocessing.image_size: .* less than or equal to 4096, got 16384"),
         ("preprocessing.image_size", 65, "preprocessing.image_size: expected a multiple"),

@@ -10,7 +10,7 @@ from .annotations.reading.rules import ReadingRules
 from .backbones import Backbone, load_backbone
 from .batch import Batch, EncodedImage, Output
 from .config.choices import AskedKind, Threshold
-from .config.training import TrainConfig, trained_parts
+from .config.training import TrainConfig
 from .errors import CheckpointError, ConfigError
 from .methods.base import MethodSettings, apply_method, method_named, parameter_table
 from .preprocessing import Preprocessing
@@ -68,7 +68,7 @@ class SamSegmenter(nn.Module):
         backbone.gradient_checkpointing = config.gradient_checkpointing
         method = MethodSettings(
             name=config.method,
-            parts=trained_parts(config.method, config.parts),
+            parts=config.trained_parts,
             adapter=method_named(config.method).settings(config, backbone),
         )
         preprocessing = Preprocessing(image_size=backbone.image_size, resize=config.resize)

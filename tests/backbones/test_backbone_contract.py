@@ -11,7 +11,7 @@ from golden_cases import fill
 from sam_adapter.backbones import Backbone, base, load_backbone
 from sam_adapter.backbones.families import FAMILIES
 from sam_adapter.batch import EncodedImage, Output, Prompt
-from sam_adapter.config.choices import Part
+from sam_adapter.config.registry import Part
 
 PARTS: tuple[Part, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
 BOX = Prompt(box=torch.tensor([10.0, 12, 40, 44]))

@@ -14,7 +14,7 @@ from sam_adapter.checkpoints.adapter import load, save_adapter
 from sam_adapter.config.registry import METHODS
 from sam_adapter.config.training import TrainConfig
 from sam_adapter.errors import ConfigError
-from sam_adapter.methods.base import ENCODER, MethodSettings
+from sam_adapter.methods.base import ENCODER, MethodSettings, method_named
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
 from sam_adapter.tasks.binary import BinaryTask
@@ -75,6 +75,17 @@ def declared(segmenter: SamSegmenter) -> set[str]:
 def same(one: EncodedImage, other: EncodedImage) -> bool:
     assert one.tensors.keys() == other.tensors.keys()
     return all(torch.equal(one[name], other[name]) for name in one.tensors)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_method_is_what_the_registry_says(family_folders: dict[str, str], family: str, name: str):
+    segmenter, entry = made(family_folders[family], {"method": name}), METHODS[name]
+    own = method_named(name)
+    assert set(segmenter.method.parts) == set(entry.parts)
+    assert (segmenter.adapter is not None) == (own.settings_type is not None) == entry.adds
+    assert type(segmenter.method.adapter) is (own.settings_type or type(None))
+    assert own.compared(segmenter.method.adapter).keys().isdisjoint({"method", "parts"})
 
 
 @every_method

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import EncodedImage, Output, Prompt, by_group
-from ..config.choices import Part
+from ..config.registry import Part
 
 QUERIES_AT_ONCE = 64
 """Queries that go through the mask decoder together; each takes a copy of its image's embedding there."""

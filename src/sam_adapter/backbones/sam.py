@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import SamModel
 
 from ..batch import EncodedImage, Output, Prompt
-from ..config.choices import Part
+from ..config.registry import Part
 from ..kernels.encoder_block import block_runner
 from ..system.machine import choose_attention
 from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape, Family, tensors_sha256

@@ -8,14 +8,14 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..annotations.reading.rules import ReadingRules
 from ..backbones.families import FAMILIES
-from ..config.choices import Part, PromptKind, Resize
-from ..config.registry import METHODS, TASKS
+from ..config.choices import PromptKind, Resize
+from ..config.registry import METHODS, TASKS, Part
 from ..errors import CheckpointError
 from ..methods.base import MethodSettings, method_named
 from ..preprocessing import Preprocessing
@@ -174,7 +174,9 @@ def read_description(path: Path) -> Description:
 
 
 def added_settings(method: _Method) -> Any:
-    """The settings of what a method adds, as its own type, of which every field must be given.
+    """The settings of what a method adds, as its own type.
+
+    Every field must be given and be of exactly its type, whatever that type says of unknown or converted values.
 
     Raises:
         ValidationError: If fields are missing, unknown, of a wrong type or out of range.
@@ -182,10 +184,15 @@ def added_settings(method: _Method) -> Any:
     own = method_named(method.name).settings_type
     if own is None or method.adapter is None:
         return None
-    text = json.dumps(method.adapter)
-    required: list[tuple[str, Any]] = [(field.name, Any) for field in fields(own)]
-    TypeAdapter(make_dataclass("Given", required, namespace={"__pydantic_config__": _STRICT})).validate_json(text)
-    return TypeAdapter(own).validate_json(text)
+    hints = get_type_hints(own, include_extras=True)
+    required: list[tuple[str, Any]] = [(field.name, hints[field.name]) for field in fields(own)]
+
+    def together(given: Any) -> None:
+        own(**vars(given))  # what its own __post_init__ says
+
+    strict = {"__pydantic_config__": _STRICT, "__post_init__": together}
+    given = TypeAdapter(make_dataclass("Given", required, namespace=strict)).validate_json(json.dumps(method.adapter))
+    return own(**vars(given))
 
 
 def _json_object(path: Path) -> dict[str, Any]:

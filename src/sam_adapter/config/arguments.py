@@ -14,6 +14,10 @@ from ..errors import ConfigError
 from .base import Config, shown_type
 from .commands import COMMANDS, EvaluateConfig
 from .ranges import shortened
+from .registry import LOSSES, METHODS, TASKS, Entry
+
+NAMED: Mapping[str, Mapping[str, Any]] = {"loss": LOSSES, "method": METHODS, "task": TASKS}
+"""Options that take names of a registry."""
 
 
 class Parser(ArgumentParser):
@@ -25,6 +29,12 @@ class Parser(ArgumentParser):
     def format_help(self) -> str:
         """Help with ``--val-images`` instead of ``--val_images``; both are accepted."""
         return re.sub(r"--[a-z][a-z_]+", lambda match: match[0].replace("_", "-"), super().format_help())
+
+    def name_choices(self) -> None:
+        """Add to the help of options that take names of a registry what there is in it."""
+        for action in self._actions:
+            if action.dest in NAMED:
+                action.help = f"{action.help} {_choices(NAMED[action.dest])}"
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One clear sentence, exit status 2."""
@@ -53,6 +63,13 @@ class Parser(ArgumentParser):
         return re.sub(r'^Parser key "(\w+)":\s*', r"\1: ", message)
 
 
+def _choices(registry: Mapping[str, Any]) -> str:
+    """All names of a registry, with what each means where the registry says it."""
+    if texts := [f"'{name}': {entry.text}" for name, entry in registry.items() if isinstance(entry, Entry)]:
+        return f"{'; '.join(texts)}."
+    return f"Known are {', '.join(registry)}."
+
+
 def _meant(word: str, known: Iterable[object], form: str) -> str:
     close = difflib.get_close_matches(word, map(str, known), n=1)
     return f" Did you mean {form.format(close[0])}?" if close else ""
@@ -70,6 +87,7 @@ def parse(command: str, arguments: list[str]) -> Config:
     parser = Parser(prog=f"sam-adapter {command}", description=(kind.__doc__ or "").strip(), allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of these options.")
     parser.add_class_arguments(kind, as_group=False)
+    parser.name_choices()
     parser.hints = get_type_hints(kind)
     flags = {field.name for field in fields(kind) if field.type is bool}
     arguments = _with_flags([_underscored(argument) for argument in arguments], flags)

@@ -7,7 +7,6 @@ from ..errors import ConfigError
 from .registry import LOSSES, METHODS, TASKS
 from .scores import LOWER_IS_BETTER, with_kinds
 
-Part = Literal["mask_decoder", "prompt_encoder", "image_encoder"]
 AskedKind = Literal["box", "points", "none"]
 PromptKind = Literal["box", "points", "none", "mixed"]
 MaskRule = Literal["auto", "nonzero", "half"]
@@ -17,7 +16,6 @@ AttentionKind = Literal["auto", "plain", "blocked", "folded", "flex"]
 Save = Literal["masks", "overlays", "probabilities"]
 Threshold = float | Literal["best"]
 ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
-ALL_PARTS: tuple[Part, ...] = ("mask_decoder", "prompt_encoder", "image_encoder")
 if TYPE_CHECKING:
     Method = str
     TaskName = str
@@ -58,7 +56,7 @@ def parse_loss(text: str) -> dict[str, float]:
     """
     terms: dict[str, float] = {}
     for term in text.split("+"):
-        match = re.fullmatch(r"\s*(?:([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?)\s*\*\s*)?([a-z_]+)\s*", term)
+        match = re.fullmatch(r"\s*(?:([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?)\s*\*\s*)?([a-z_][a-z0-9_]*)\s*", term)
         if match is None or match[2] not in LOSSES:
             raise ConfigError(
                 f"loss '{text}': '{term.strip()}' is not a loss. Write a sum of {', '.join(LOSSES)}, each with an "

@@ -6,10 +6,8 @@ from typing import Literal
 
 from ..errors import ConfigError
 from .choices import (
-    ALL_PARTS,
     Method,
     Monitor,
-    Part,
     PromptKind,
     Resize,
     TaskName,
@@ -18,6 +16,7 @@ from .choices import (
 )
 from .folders import among_data
 from .options import AdapterOptions, DataOptions, GroupOptions, MachineOptions, PromptOptions
+from .registry import METHODS, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +47,14 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     """'pad': longest side to the image size, zeros at the right and bottom, as SAM does. 'squash': both sides, as
     the paper does."""
     task: TaskName = "binary"
-    """What is asked of pictures: 'binary' is one foreground mask each."""
+    """What is asked of pictures."""
     method: Method = "sam_adapter"
-    """What is added and trained: the SAM-Adapter, parts of SAM as they are, or all of SAM."""
+    """What is added and trained."""
     parts: tuple[Part, ...] | None = None
-    """Parts of SAM that are trained themselves; without it the mask decoder, or all with method full. '[]' trains
-    the adapter alone."""
+    """Parts of SAM that are trained themselves; without it those of the method. '[]' trains what the method adds
+    alone."""
     loss: str = "bce+iou"
-    """Weighted sum of bce, balanced_bce, iou and dice, for example '0.5*bce+dice'."""
+    """Weighted sum of losses, for example '0.5*bce+dice'."""
     epochs: int = 20
     """Passes over the training images."""
     batch_size: int = 2
@@ -72,7 +71,8 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     """Clip the gradient's norm to this."""
     embedding_cache: Path | None = None
     """Folder in which image embeddings are kept, so that each image is encoded once and not in every epoch. For
-    method decoder, without augmentation; runs and data sets may share the folder."""
+    runs that leave the image encoder as it is (method decoder), without augmentation; runs and data sets may share the
+    folder."""
     dry_run: bool = False
     """Measure one real step, print its peak memory and how long an epoch will take, and write nothing."""
     gradient_checkpointing: bool = False
@@ -113,9 +113,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
         except ConfigError as error:
             loss_problem = str(error)
         both = (self.val_images is None) == (self.val_masks is None)
-        parts = trained_parts(self.method, self.parts)
         monitors = possible_monitors(self.prompt)
-        encoder_changes = self.method != "decoder" or "image_encoder" in parts
         return [
             *super().problems(),
             *among_data(
@@ -130,13 +128,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             "group_pattern, groups and group_copies: with --val-images nothing is split; leave them out."
             if self.val_images and (self.group_pattern is not None or self.groups or self.group_copies)
             else None,
-            None if parts or self.method == "sam_adapter" else f"parts: method {self.method} would train nothing.",
-            None
-            if self.method != "full" or set(parts) == set(ALL_PARTS)
-            else "parts: method full trains all of SAM; choose parts with method decoder.",
-            "embedding_cache: the image encoder changes in training; embeddings can be kept with method decoder alone."
-            if self.embedding_cache and encoder_changes
-            else None,
+            *self._method_problems(),
             f"embedding_cache: kept embeddings are of unchanged images; leave '--augment {self.augment}' out."
             if self.embedding_cache and self.augment not in ("default", "none")
             else None,
@@ -147,9 +139,23 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             f"{', '.join(monitors)}.",
         ]
 
+    def _method_problems(self) -> list[str | None]:
+        """What is wrong with the options for the method, by what the registry says of it."""
+        entry, parts = METHODS[self.method], self.trained_parts
+        plain = [name for name, other in METHODS.items() if not other.adds and not other.parts_fixed]
+        encoder_changes = entry.adds or "image_encoder" in parts
+        return [
+            None if parts or entry.adds else f"parts: method {self.method} would train nothing.",
+            None
+            if not entry.parts_fixed or set(parts) == set(entry.parts)
+            else f"parts: method {self.method} trains {entry.text}; choose parts with method {' or '.join(plain)}.",
+            "embedding_cache: the image encoder changes in training; embeddings can be kept with method "
+            f"{' or '.join(plain)} alone."
+            if self.embedding_cache and encoder_changes
+            else None,
+        ]
 
-def trained_parts(method: Method, parts: tuple[Part, ...] | None) -> tuple[Part, ...]:
-    """Parts of SAM that a method trains, with the method's default filled in."""
-    if parts is None:
-        return ALL_PARTS if method == "full" else ("mask_decoder",)
-    return tuple(parts)
+    @property
+    def trained_parts(self) -> tuple[Part, ...]:
+        """Parts of SAM that are trained, with the method's own filled in."""
+        return METHODS[self.method].parts if self.parts is None else self.parts

@@ -5,16 +5,15 @@ A method is one file with a subclass of `Method`, and a line in `sam_adapter.con
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
 from ..backbones import Backbone
 from ..backbones.base import BlockPrompts
-from ..config.choices import Part
-from ..config.options import AdapterOptions
-from ..config.registry import METHODS, look_up
+from ..config.registry import METHODS, Part, look_up
+from ..config.training import TrainConfig
 
 BACKBONE = "backbone."
 """How the names of a base model's tensors begin in adapter files."""
@@ -63,16 +62,20 @@ class MethodSettings:
         return replace(self, carried=(*self.carried, *more))
 
 
-class Method(ABC):
+class Method:
     """What is added to a base model, and made from which options."""
 
-    name: ClassVar[str]
     settings_type: ClassVar[type | None] = None
-    """Dataclass of all that defines what is added; its fields' types and ranges are checked when a file is read."""
+    """Dataclass of all that defines what is added, None if nothing is. When a file is read, each field must be given
+    and be of exactly its type, in the range that ``Annotated`` gives it; ``__post_init__`` may raise ValueError."""
 
-    def settings(self, options: AdapterOptions, backbone: Backbone) -> Any:
-        """What the options mean for a base: an instance of ``settings_type``, or None."""
+    def settings(self, options: TrainConfig, backbone: Backbone) -> Any:
+        """What the options of a run mean for a base: an instance of ``settings_type``, or None."""
         return None
+
+    def compared(self, settings: Any) -> dict[str, Any]:
+        """By name, the settings in which a run must agree with an adapter that it starts from."""
+        return {} if settings is None else asdict(settings)
 
     def added(self, settings: Any, backbone: Backbone) -> "Added | None":
         """Make what is added to a base, or None."""
@@ -80,11 +83,14 @@ class Method(ABC):
 
 
 class Added(nn.Module, ABC):
-    """Modules that a method adds; its parameters are trained and saved."""
+    """Modules that turn a batch of pixels into a `BlockPrompts`, which adds to each encoder block's input.
+
+    All parameters are trained, and saved in adapter files under ``adapter.`` and their names here.
+    """
 
     @abstractmethod
     def block_prompts(self, pixel_values: Tensor) -> BlockPrompts:
-        """What is added to the encoder's hidden states for some images ``(B, 3, S, S)``."""
+        """A new `BlockPrompts` for one pass of normalised images ``(B, 3, S, S)`` through the encoder."""
 
 
 def method_named(name: str) -> Method:
@@ -94,8 +100,6 @@ def method_named(name: str) -> Method:
 
 class Unchanged(Method):
     """The base as it is."""
-
-    name = "none"
 
 
 def apply_method(settings: MethodSettings, backbone: Backbone) -> Added | None:

@@ -3,13 +3,5 @@
 from .base import Method
 
 
-class DecoderMethod(Method):
-    """The mask decoder alone."""
-
-    name = "decoder"
-
-
-class FullMethod(Method):
-    """The whole model."""
-
-    name = "full"
+class FineTuning(Method):
+    """Parts of the base; which ones, the registry and ``--parts`` say."""

@@ -1,6 +1,5 @@
 """Starting a run from the weights of an adapter, on the same base and with the same method."""
 
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from torch import Tensor
 
 from ..checkpoints.adapter import read_adapter_config, read_adapter_weights
 from ..errors import CheckpointError
-from ..methods.base import MethodSettings
+from ..methods.base import MethodSettings, method_named
 from ..segmenter import SamSegmenter
 
 
@@ -64,9 +63,6 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
 
 
 def _compared(method: MethodSettings) -> dict[str, Any]:
-    """What defines a method, but for how weights begin and what an import brought along."""
-    adapter = method.adapter
-    if adapter is not None:
-        adapter = replace(adapter, adapter_init="default", misread_embedding=False)
-    settings = {"method": method.name, "parts": sorted(method.parts)}
-    return settings | ({} if adapter is None else asdict(adapter))
+    """The method's name, its parts, and the settings that `Method.compared` gives."""
+    own = method_named(method.name).compared(method.adapter)
+    return {"method": method.name, "parts": sorted(method.parts), **own}

@@ -1,5 +1,8 @@
 """SAM-Adapter as a method: from the options of a run to the settings of the side path."""
 
+from dataclasses import asdict
+from typing import Any
+
 from ...backbones import Backbone
 from ...config.options import AdapterOptions
 from ..base import Method
@@ -9,7 +12,6 @@ from .module import AdapterSettings, SamAdapter
 class SamAdapterMethod(Method):
     """The side path, and the mask decoder."""
 
-    name = "sam_adapter"
     settings_type = AdapterSettings
 
     def settings(self, options: AdapterOptions, backbone: Backbone) -> AdapterSettings:
@@ -27,6 +29,10 @@ class SamAdapterMethod(Method):
             share_up=options.share_up,
             adapter_init=options.adapter_init or ("paper" if paper else "default"),
         )
+
+    def compared(self, settings: AdapterSettings) -> dict[str, Any]:
+        """All but how weights begin, and what an import brought along."""
+        return {k: v for k, v in asdict(settings).items() if k not in ("adapter_init", "misread_embedding")}
 
     def added(self, settings: AdapterSettings, backbone: Backbone) -> SamAdapter:
         """The side path of an encoder whose blocks all have one width."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,8 +38,6 @@ class AdapterSettings:
     share_up: bool = True
     adapter_init: Literal["default", "paper", "zero"] = "default"
     misread_embedding: bool = False
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     def __post_init__(self) -> None:
         if not (self.use_high_frequency or self.use_embedding):
