@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from conftest import write_pairs
+from sam_adapter.config.registry import METRICS
+from sam_adapter.config.scores import with_kinds
 
 KINDS = ("box", "points", "none")
 PROGRAM = """
@@ -15,11 +17,11 @@ from sam_adapter.config import registry
 
 toy = types.ModuleType("sam_adapter.toy")
 toy.missed = lambda counts: 1 + counts.fn / (counts.tp + counts.fn).clamp(min=1)
-toy.precision = lambda counts: counts.tp / (counts.tp + counts.fp).clamp(min=1)
+toy.purity = lambda counts: counts.tp / (counts.tp + counts.fp).clamp(min=1)
 sys.modules["sam_adapter.toy"] = toy
 entry = registry.MetricEntry
 first = {"missed": entry(place="toy:missed", heading="Missed", lower_is_better=True, detailed=False)}
-registry.METRICS = first | dict(registry.METRICS) | {"precision": entry(place="toy:precision", heading="Precision")}
+registry.METRICS = first | dict(registry.METRICS) | {"purity": entry(place="toy:purity", heading="Purity")}
 from sam_adapter.__main__ import main
 
 sys.exit(main())
@@ -41,36 +43,38 @@ def test_a_new_score_is_in_all_that_scores_are_in(tmp_path: Path, sam_folder: st
         "--val-fraction", "0.34", "--monitor", "missed",
     )  # fmt: skip
     assert "val missed 1." in told
-    assert "val precision 0." in told
+    assert "val purity 0." in told
     with (output / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = [name.removeprefix("val_") for name in rows[0] if name.startswith("val_")]
-    detailed = [one for name in ("iou", "dice") for one in (name, *(f"{name}_{kind}" for kind in KINDS))]
-    more = ["precision", *(f"precision_{kind}" for kind in KINDS)]
-    assert columns == ["loss", "missed", *detailed, "mae", *more, "ber", "empty_correct"]
+    more = ["purity", *(f"purity_{kind}" for kind in KINDS)]
+    assert columns == ["loss", "missed", *with_kinds(KINDS)[:-1], *more, "ber", "empty_correct"]
     description = json.loads((output / "adapter/sam_adapter.json").read_text())
     best = min(rows[1:], key=lambda row: float(row["val_missed"]))
     assert description["epoch"] == int(best["epoch"])
     assert float(rows[1]["train_iou"]) < 1 < float(best["val_missed"])  # the score before IoU does not take its place
     refused = subprocess.run(
         [sys.executable, "-c", PROGRAM, "train", *data, "--model", sam_folder, "--output", str(tmp_path / "other"),
-         "--prompt", "box", "--monitor", "precision_points"], capture_output=True, text=True,
+         "--prompt", "box", "--monitor", "purity_points"], capture_output=True, text=True,
     )  # fmt: skip
-    assert (
-        "possible are missed, iou, iou_box, dice, dice_box, mae, precision, precision_box, ber, loss" in refused.stderr
-    )
+    possible = ["missed", *with_kinds(["box"])[:-1], "purity", "purity_box", "ber", "loss"]
+    assert f"possible are {', '.join(possible)}" in refused.stderr
 
     scores = tmp_path / "scores"
     told = sam_adapter("evaluate", *data, "--adapter", str(output / "adapter"), "--output", str(scores), "--report")
     result = json.loads((scores / "metrics.json").read_text())
-    assert 0 <= result["precision_low"] <= result["precision"] <= result["precision_high"] <= 1
+    assert 0 <= result["purity_low"] <= result["purity"] <= result["purity_high"] <= 1
     table = next(line for line in told.splitlines() if "Dice" in line)
-    assert " ".join(table.split()) == "Missed IoU 95 % Dice 95 % MAE Precision 95 % BER %"
-    assert f"{result['precision']:.4f}" in told
+    own = [f"{one.heading} 95 %" if one.detailed else one.heading for one in METRICS.values()]
+    assert " ".join(table.split()) == f"Missed {' '.join(own)} Purity 95 % BER %"
+    assert f"{result['purity']:.4f}" in told
     with (scores / "per_image.csv").open(newline="") as file:
-        assert " ".join(next(csv.reader(file))) == "name model prompt missed iou dice mae precision ber tp fp fn tn"
+        assert (
+            " ".join(next(csv.reader(file))) == f"name model prompt missed {' '.join(METRICS)} purity ber tp fp fn tn"
+        )
     page = (scores / "report.html").read_text(encoding="utf-8")
-    for heading in ("Missed", "Precision", "95 % of Precision"):
+    for heading in ("Missed", "Purity", "95 % of Purity"):
         assert f'<th scope="col">{heading}</th>' in page
-    assert '<button type="button">Precision</button>' in page
-    assert "but for Missed, MAE and BER." in page
+    assert '<button type="button">Purity</button>' in page
+    lower = [one.heading for one in METRICS.values() if one.lower_is_better]
+    assert f"but for {', '.join(['Missed', *lower])} and BER." in page

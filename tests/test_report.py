@@ -15,13 +15,14 @@ from PIL import Image
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, cli, evaluate, train
+from sam_adapter.config.registry import METRICS
 from sam_adapter.errors import ConfigError
 from sam_adapter.evaluation.evaluate import run_names
 from sam_adapter.evaluation.scoring import telling_images
 from sam_adapter.report.charts import Axis, Series, line_chart
 from sam_adapter.report.figures import Picture
 from sam_adapter.report.page import Section, page, table
-from sam_adapter.tasks.metrics import OverlapMetrics, ThresholdCurve, score
+from sam_adapter.tasks.metrics import COLUMNS, OverlapMetrics, ThresholdCurve, score
 from sam_adapter.training.curves import draw_curves
 
 
@@ -80,7 +81,7 @@ def test_threshold_curve_equals_counting_at_each_threshold():
         tp = sum((mask & target).sum() for mask, (_, target) in zip(masks, pairs, strict=True))
         marked, truth = sum(mask.sum() for mask in masks), sum(target.sum() for _, target in pairs)
         ious = [
-            score(torch.from_numpy(probabilities), torch.from_numpy(target), threshold)[0].item()
+            score(torch.from_numpy(probabilities), torch.from_numpy(target), threshold)[COLUMNS.index("iou")].item()
             for probabilities, target in pairs
             if target.any()
         ]
@@ -239,7 +240,9 @@ def test_report_of_several_models(runs, tmp_path: Path, prompt: str):
     assert "sortable" in seen.tables
     every = text.split('class="sortable"')[1]
     rows = [row for row in csv.DictReader((tmp_path / "per_image.csv").open()) if row["model"] == "sam_adapter"]
-    assert all(f'<th scope="row">{row["name"]}</th><td data-value="{row["iou"]}">' in every for row in rows)
+    for row in rows:
+        cells = "".join(f'<td data-value="{row[name]}">{float(row[name]):.3f}</td>' for name in METRICS)
+        assert f'<th scope="row">{row["name"]}</th>{cells}' in every
     assert len(text) < 5e6
 
 

@@ -23,7 +23,7 @@ from sam_adapter.errors import ConfigError
 from sam_adapter.prediction.folder import predict
 from sam_adapter.system.float64 import device_with_float64, with_float64
 from sam_adapter.tasks.binary import BinaryTask
-from sam_adapter.tasks.metrics import ThresholdCurve, score
+from sam_adapter.tasks.metrics import COLUMNS, ThresholdCurve, score
 from sam_adapter.tasks.metrics.thresholds import best_threshold, threshold_ious
 from sam_adapter.training.adapter_keeper import AdapterKeeper
 from sam_adapter.training.averaging import MovingAverage
@@ -98,8 +98,13 @@ def test_the_monitored_score_decides(mixed_run: TrainConfig, tmp_path: Path):
 
 @pytest.mark.parametrize(("prompt", "monitor"), [("box", "iou_points"), ("none", "dice_box")])
 def test_a_score_that_the_run_does_not_have_cannot_be_monitored(prompt: str, monitor: str):
-    with pytest.raises(ConfigError, match=f"possible are iou, iou_{prompt}, dice, dice_{prompt}, mae, ber, loss"):
+    with pytest.raises(ConfigError, match="possible are") as error:
         config(Path("p"), "sam", Path("o"), prompt=prompt, monitor=monitor)
+    possible = str(error.value).partition("possible are ")[2].rstrip(".").split(", ")
+    assert {"iou", f"iou_{prompt}", "dice", f"dice_{prompt}", "mae", "ber", "loss"} <= set(possible)
+    assert not [
+        one for one in possible if one.endswith(("_box", "_points", "_none")) and not one.endswith(f"_{prompt}")
+    ]
 
 
 def test_a_moving_average_is_validated_and_written(mixed_run: TrainConfig, tmp_path: Path):
@@ -284,7 +289,7 @@ def test_threshold_ious_by_counting():
     probabilities[0, :3] = torch.tensor([0.5, 1 / 64, 1.0])
     valid = torch.from_numpy(rng.random((9, 11)) > 0.2)
     found = threshold_ious(probabilities, target, valid)
-    expected = [score(probabilities, target, k / 64, valid=valid)[0].item() for k in range(1, 64)]
+    expected = [score(probabilities, target, k / 64, valid=valid)[COLUMNS.index("iou")].item() for k in range(1, 64)]
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
     assert best_threshold(torch.tensor([0.1] * 20 + [0.9] * 5 + [0.2] * 30 + [0.9] + [0.1] * 7)) == 25 / 64
 
@@ -292,7 +297,7 @@ def test_threshold_ious_by_counting():
 def test_probabilities_that_are_not_a_number_lie_above_no_threshold():
     probabilities, target = torch.full((4, 4), torch.nan), torch.ones(4, 4)
     assert threshold_ious(probabilities, target).tolist() == pytest.approx(
-        [score(probabilities, target)[0].item()] * 63
+        [score(probabilities, target)[COLUMNS.index("iou")].item()] * 63
     )
     probabilities[0] = 0.9
     assert threshold_ious(probabilities, target)[31].item() == pytest.approx(0.25, abs=1e-3)
