@@ -86,7 +86,8 @@ class Backbone(nn.Module, ABC):
     untrained: ClassVar[tuple[str, ...]] = ()
     """How the names of parameters begin that no loss reaches; they stay as the base has them."""
     constants: ClassVar[tuple[str, ...]] = ()
-    """How the names of parameters begin that are none but in name."""
+    """How the names of parameters begin that stay as the base has them although a loss reaches them: fixed tables, such
+    as random Fourier features, that the model's code holds as parameters."""
 
     identity: BaseIdentity
     image_size: int
@@ -116,7 +117,7 @@ class Backbone(nn.Module, ABC):
         """
 
     def prepare(self, encoded: EncodedImage) -> EncodedImage:
-        """What the decoder does once an image, whatever is asked about it."""
+        """What `encode` gave to what `decode` takes: the work done once an image, whatever is asked about it."""
         return encoded
 
     @abstractmethod

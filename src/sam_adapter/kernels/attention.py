@@ -38,7 +38,7 @@ Returns:
 """
 
 HeadAttention = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
-"""The same for heads laid out apart, with the arguments of `plain_attention`."""
+"""Attention of heads that are laid out apart; arguments and result of `plain_attention`."""
 
 
 def plain_attention(

@@ -1,6 +1,6 @@
-"""The contract of a method of adaptation: what it adds to a base model and which parts of that it trains.
+"""The contract of a method of adaptation: what it adds to a base model, and from which options.
 
-A method is one file with a subclass of `Method`, and a line in `sam_adapter.config.registry.METHODS`.
+A method is one file with a subclass of `Method`, and an entry in `sam_adapter.config.registry.METHODS`.
 """
 
 from abc import ABC, abstractmethod
@@ -63,7 +63,10 @@ class MethodSettings:
 
 
 class Method:
-    """What is added to a base model, and made from which options."""
+    """Options of a run to settings, and settings to the `Added` module of a base model, or None.
+
+    This one adds nothing. Which parts of the base are trained is not said here, but in `METHODS` and ``--parts``.
+    """
 
     settings_type: ClassVar[type | None] = None
     """Dataclass of all that defines what is added, None if nothing is. When a file is read, each field must be given

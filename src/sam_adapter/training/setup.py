@@ -1,4 +1,4 @@
-"""What a run trains, and on what, from its configuration."""
+"""From the configuration of a run to the module that is trained and the data it is trained on."""
 
 from statistics import median
 
@@ -15,7 +15,13 @@ from .starting import starting_from
 
 
 def prepared(config: TrainConfig) -> tuple[TrainingModule, PairDataModule]:
-    """What a run trains, and on what.
+    """Read and split the pairs, load the base, and build the module that Lightning trains on them.
+
+    Args:
+        config: The run.
+
+    Returns:
+        The module: segmenter, task, losses and optimiser; and the data: training and validation loaders.
 
     Raises:
         ConfigError: If options do not fit together.

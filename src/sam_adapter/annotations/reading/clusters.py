@@ -18,7 +18,7 @@ _TOGETHER = 0.85
 _PEAKED = 0.6
 """Share of the pixels within three cells that must lie within one: shades between two colours are spread evenly."""
 _PEAKED_BLEND = 0.85
-"""The same for blends of two colours: JPEG itself makes some, as it stores colour at half the size of light."""
+"""Share of these pixels for blends of two colours: JPEG makes some, as it stores colour at half the size of light."""
 _BLURRED = 4
 """Different values for each cluster that a file must have at least; numbers of classes and plain colours have one."""
 

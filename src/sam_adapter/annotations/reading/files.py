@@ -37,12 +37,12 @@ def read_image(
 
 
 def rgb_from_pillow(image: Image.Image, brightness: Brightness | None = None) -> np.ndarray:
-    """The same for a picture that Pillow has opened already; see `read_image`."""
+    """A picture that Pillow has opened to ``(H, W, 3)`` uint8 RGB; see `read_image`."""
     return rgb(from_pillow(image), brightness)
 
 
 def rgb(raster: Raster, brightness: Brightness | None = None) -> np.ndarray:
-    """The same for a picture that is decoded already; see `read_image`."""
+    """A decoded picture to ``(H, W, 3)`` uint8 RGB; see `read_image`."""
     values = raster.values
     if raster.palette is not None:
         return looked_up(raster.palette, values)
@@ -97,7 +97,16 @@ def read_mask(
 
 
 def split_mask(path: Path, raster: Raster, table: MaskTable) -> tuple[np.ndarray, np.ndarray | None]:
-    """The same for a mask that is decoded already; see `read_mask`."""
+    """A decoded mask to foreground and counted pixels, both ``(H, W)`` bool; None if all pixels count.
+
+    Args:
+        path: The file, for errors.
+        raster: What was decoded from it.
+        table: What the values of its set mean.
+
+    Raises:
+        DataError: If it has a value that the table does not know.
+    """
     pixels, own = pixels_of(path, raster, table)
     meanings = table.applied(own, pixels)
     if (meanings == UNKNOWN).any():

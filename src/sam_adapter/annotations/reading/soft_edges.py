@@ -13,17 +13,17 @@ NEAR = 1 / 8
 SHARE = 0.9
 """Share of a set's pixels that must be near one of the two ends."""
 FILE_SHARE = 0.75
-"""The same for a single file, where thin structures are edges all over."""
+"""Share of a single file's pixels that must be so; thin structures are edges all over."""
 _LEAST_VALUES = 6
 """Fewer values than this are clear values, however they lie."""
 _SPIKE = 0.5
 """Share of the pixels between the ends that one value, or a sixteenth of the range, may hold at most."""
 _LEAST_GRADED = 5
-"""The same for masks whose values between the ends lie on outlines alone."""
+"""Fewer values than this are clear values in masks whose values between the ends lie on outlines alone."""
 _GRADED = 0.9
 """Share of the pixels between the ends that must have a lower and a higher neighbour as outlines do, on average."""
 _FILE_GRADED = 0.7
-"""The same for a single file, which may have a flat place."""
+"""Share of these pixels in a single file, which may have a flat place."""
 _OFF_LINE = 0.25
 """Share of the pixels between the ends that may lie far beside the line; JPEG blurs colour more than light."""
 _VISIBLE = 0.01

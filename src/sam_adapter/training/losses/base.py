@@ -18,7 +18,10 @@ SMOOTHING = 1e-3
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss of each mask that follows from sums over its pixels.
+    """Logits and target of masks ``(..., H, W)`` to one loss a mask ``(...)``, in two steps: sums over pixels, and a
+    value made from these sums alone.
+
+    A mask may so be taken a band of rows at a time, and the sums of the bands added.
 
     Attributes:
         sums: Logits, 0/1 target and 0/1 of the pixels that count (None: all), float32 of one shape ``(..., H, W)``, to
