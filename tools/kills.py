@@ -207,6 +207,10 @@ def main() -> None:
             reference, duration = references[rounds % len(references)]
             round_of_kills(reference, root / f"run{rounds:03}", rng, duration, tallies)
             rounds += 1
+            kills, failed = (
+                sum(one) for one in zip(*((t.kills, len(t.failures)) for t in tallies.values()), strict=True)
+            )
+            print(f"round {rounds}: {kills} kills, {failed} failures so far", file=sys.stderr, flush=True)
     print(f"{'processes':>9} {'signal':<8}{'to':<8}{'kills':>6}{'too late':>9}{'slow':>6}{'longest s':>10}  failures")
     for (processes, number, whom), tally in sorted(tallies.items()):
         failures = "; ".join(f"{count}x {text}" for text, count in Counter(tally.failures).items()) or "none"
