@@ -137,5 +137,13 @@ def pairs(tmp_path: Path) -> Path:
     return write_pairs(tmp_path / "pairs")
 
 
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> dict[str, Path]:
+    """Adapters by name, see `evaluation_runs.three_adapters`."""
+    from evaluation_runs import three_adapters
+
+    return three_adapters(tmp_path_factory.mktemp("adapters"), sam_folder)
+
+
 def needs_shared(path: Path):
     return pytest.mark.skipif(not path.exists(), reason=f"reference material {path.name} is not here")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation_runs import eight_pairs, overlap, scored, three_adapters, truth_of
+from evaluation_runs import eight_pairs, overlap, scored, truth_of
 from sam_adapter.evaluation.baselines import filled_box, otsu_mask
 from sam_adapter.evaluation.text import scores_text
 from sam_adapter.tasks.prompts import box_from_mask
@@ -15,11 +15,6 @@ from sam_adapter.tasks.prompts import box_from_mask
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return eight_pairs(tmp_path_factory.mktemp("eval"))
-
-
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> dict[str, Path]:
-    return three_adapters(tmp_path_factory.mktemp("adapters"), sam_folder)
 
 
 def test_filled_boxes_and_otsu_beside_the_models(pairs: Path, adapters: dict[str, Path], tmp_path: Path):

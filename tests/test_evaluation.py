@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import write_pairs
-from evaluation_runs import EMPTY, KINDS, eight_pairs, overlap, rows_of, scored, three_adapters, truth_of
+from evaluation_runs import EMPTY, KINDS, eight_pairs, overlap, rows_of, scored, truth_of
 from sam_adapter import Predictor, load
 from sam_adapter.errors import DataError
 from sam_adapter.evaluation.text import scores_text
@@ -19,11 +19,6 @@ from sam_adapter.tasks.prompts import box_from_mask, innermost_point
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return eight_pairs(tmp_path_factory.mktemp("eval"))
-
-
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> dict[str, Path]:
-    return three_adapters(tmp_path_factory.mktemp("adapters"), sam_folder)
 
 
 def test_mixed_asks_each_image_once_with_each_kind(pairs: Path, adapters: dict[str, Path], tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from conftest import write_pairs
-from evaluation_runs import eight_pairs, rows_of, scored, three_adapters
+from evaluation_runs import eight_pairs, rows_of, scored
 from sam_adapter import load
 from sam_adapter.annotations.reading.brightness import Brightness
 from sam_adapter.annotations.reading.rules import ReadingRules
@@ -19,11 +19,6 @@ from sam_adapter.errors import ConfigError, DataError
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return eight_pairs(tmp_path_factory.mktemp("eval"))
-
-
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> dict[str, Path]:
-    return three_adapters(tmp_path_factory.mktemp("adapters"), sam_folder)
 
 
 def test_faulty_pairs_are_refused_or_left_out(pairs: Path, adapters: dict[str, Path], tmp_path: Path):

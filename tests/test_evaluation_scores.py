@@ -9,18 +9,13 @@ import pytest
 from PIL import Image
 
 from conftest import random_sam, write_pairs
-from evaluation_runs import eight_pairs, scored, three_adapters
+from evaluation_runs import eight_pairs, scored
 from sam_adapter import EvaluateConfig, evaluate
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return eight_pairs(tmp_path_factory.mktemp("eval"))
-
-
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> dict[str, Path]:
-    return three_adapters(tmp_path_factory.mktemp("adapters"), sam_folder)
 
 
 CHANGES: dict[str, Callable[[dict[str, Path]], dict[str, Any]]] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation_runs import BEST, EMPTY, eight_pairs, overlap, scored, three_adapters, truth_of
+from evaluation_runs import BEST, EMPTY, eight_pairs, overlap, scored, truth_of
 from sam_adapter import Predictor, cli, load
 from sam_adapter.errors import ConfigError
 from sam_adapter.tasks.prompts import box_from_mask
@@ -14,11 +14,6 @@ from sam_adapter.tasks.prompts import box_from_mask
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return eight_pairs(tmp_path_factory.mktemp("eval"))
-
-
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> dict[str, Path]:
-    return three_adapters(tmp_path_factory.mktemp("adapters"), sam_folder)
 
 
 def probabilities(predictor: Predictor, pairs: Path, index: int) -> np.ndarray:

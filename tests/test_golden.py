@@ -72,7 +72,7 @@ def test_second_implementation_five_steps():
     for index in (0, 1):
         resized = segmenter.preprocessing.resized(run[f"image_{index}"].numpy())
         assert torch.equal(torch.from_numpy(resized).permute(2, 0, 1), run[f"resized_{index}"])
-        prompt = segmenter.preprocessing.prompt_to_input(batch.prompts[index], batch.original_sizes[index])
+        prompt = segmenter.preprocessing.prompt_to_input(batch.queries[index].prompt, batch.original_sizes[index])
         assert prompt.box is not None
         torch.testing.assert_close(prompt.box, run[f"box_1024_{index}"].reshape(4), rtol=1e-6, atol=1e-4)
     assert batch.pixel_values is not None

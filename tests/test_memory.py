@@ -76,7 +76,7 @@ def test_a_dry_run_takes_the_runs_own_step_and_writes_nothing(
     losses = TrainingModule.losses
 
     def noted(self: TrainingModule, batch):
-        seen.append((len(batch), len(batch.prompts)))
+        seen.append((len(batch), len(batch.queries)))
         return losses(self, batch)
 
     monkeypatch.setattr(TrainingModule, "losses", noted)

@@ -70,8 +70,8 @@ def test_without_a_method_it_is_transformers_sam(sam_folder: str):
     with torch.no_grad():
         ours = segmenter(batch)
         scaled = [
-            segmenter.preprocessing.prompt_to_input(prompt, size).box
-            for prompt, size in zip(batch.prompts, batch.original_sizes, strict=True)
+            segmenter.preprocessing.prompt_to_input(query.prompt, size).box
+            for query, size in zip(batch.queries, batch.original_sizes, strict=True)
         ]
         boxes = torch.stack([box[None] for box in scaled if box is not None])
         sam = SamModel.from_pretrained(sam_folder)

@@ -216,17 +216,6 @@ def test_a_set_of_which_nothing_can_be_asked_is_refused(pairs: Path, sam_folder:
         evaluate(EvaluateConfig(model=sam_folder, output=tmp_path / "e", workers=0, ignore_value=(7,), **folders))
 
 
-def test_a_run_is_not_continued_on_another_base(pairs: Path, sam_folder: str, tmp_path: Path):
-    from conftest import random_sam
-
-    shutil.copytree(sam_folder, tmp_path / "base")
-    run = config(pairs, str(tmp_path / "base"), tmp_path / "run", epochs=1)
-    train(run)
-    random_sam(seed=5).save_pretrained(tmp_path / "base")
-    with pytest.raises(CheckpointError, match="SHA-256"):
-        train(run.but(resume=True, epochs=2))
-
-
 def test_faults_are_found_before_the_model_is_loaded(pairs: Path, tmp_path: Path):
     (pairs / "masks/img_00.png").unlink()
     with pytest.raises(DataError, match="image without mask"):

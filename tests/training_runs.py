@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -55,3 +56,23 @@ class StopAt(GracefulStop):
     def on_validation_batch_start(self, trainer, pl_module, *_) -> None:
         if self.moment == ("validation", trainer.current_epoch) and not trainer.sanity_checking:
             signal.raise_signal(signal.SIGINT)
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs).norm() / theirs.norm().clamp(min=1e-12)).item()
+
+
+def require_same_training(one: TrainConfig, other: TrainConfig, *, steps: int) -> None:
+    """Two runs have the same scores of their first epoch, and after so many steps weights and means of gradients."""
+    first, second = rows(one.output)[0], rows(other.output)[0]
+    for name in ("train_loss", "train_iou", "train_loss_bce"):
+        if name in first:
+            assert float(second[name]) == pytest.approx(float(first[name]), rel=1e-5)
+    ours, theirs = (torch.load(run.output / "last.ckpt", weights_only=False) for run in (one, other))
+    assert ours["global_step"] == theirs["global_step"] == steps
+    for name, tensor in ours["state_dict"].items():
+        assert relative(theirs["state_dict"][name], tensor) < 1e-5, name
+    states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (ours, theirs)]
+    assert states[0].keys() == states[1].keys()
+    means = [torch.cat([state[key]["exp_avg"].flatten() for key in sorted(state)]) for state in states]
+    assert relative(means[1], means[0]) < 1e-5

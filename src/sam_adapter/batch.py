@@ -223,11 +223,6 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
-    @property
-    def prompts(self) -> list[Prompt]:
-        """The prompt of each query."""
-        return [query.prompt for query in self.queries]
-
     def for_queries(self, values: Sequence[T]) -> list[T]:
         """Values that belong to the images, repeated so that each query has its image's."""
         return [values[at] for at in self.image_index]

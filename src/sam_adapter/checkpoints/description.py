@@ -25,7 +25,6 @@ LARGEST_FILE = 4 << 20
 """Bytes of the longest description that is read; real ones have a few thousand."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Width = Annotated[int, Field(ge=1, le=65536)]
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
 Scores = dict[Name, float]
 Level = Annotated[float, Field(ge=-1e6, le=1e6)]

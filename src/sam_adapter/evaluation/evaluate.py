@@ -52,8 +52,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     """
     require_writable(config.output)
     remove_leftovers(config.output)
-    _require_one_task(config)
-    _require_thresholds(config)
+    _require_comparable(config)
     found = inspect(config)
     records = found.usable(config)
     for remark in found.remarks:
@@ -190,28 +189,19 @@ def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateCon
     return PairDataset(records, segmenter.preprocessing, task, reading=segmenter.reading, seed=config.seed)
 
 
-def _require_one_task(config: EvaluateConfig) -> None:
-    """Refuse to compare answers to different questions."""
+def _require_comparable(config: EvaluateConfig) -> None:
+    """Refuse before any work answers to different questions, and what `_thresholds` would refuse after it."""
     if config.adapter is None:
         return
-    own = read_adapter_config(config.adapter).task
-    others = {adapter: read_adapter_config(adapter).task for adapter in config.compare}
+    described = {adapter: read_adapter_config(adapter) for adapter in (config.adapter, *config.compare)}
+    own = described[config.adapter].task
     problems = [
-        f"compare: '{adapter}' has the task '{task}' and '{config.adapter}' has '{own}'; evaluate them apart."
-        for adapter, task in others.items()
-        if task != own
+        f"compare: '{adapter}' has the task '{one.task}' and '{config.adapter}' has '{own}'; evaluate them apart."
+        for adapter, one in described.items()
+        if one.task != own
     ]
-    if problems:
-        raise ConfigError(*problems)
-
-
-def _require_thresholds(config: EvaluateConfig) -> None:
-    """Refuse before any work what `_thresholds` would refuse after it."""
-    if config.threshold != "best" or config.adapter is None:
-        return
-    problems = []
-    for adapter in (config.adapter, *config.compare):
-        known = read_adapter_config(adapter).best_thresholds
+    for adapter, one in described.items() if config.threshold == "best" else ():
+        known = one.best_thresholds
         if missing := [kind for kind in asked_kinds(config.prompt) if kind not in known]:
             kinds = " and ".join(missing)
             problems.append(f"threshold: '{adapter}' has no best threshold for {kinds} {known_thresholds(known)}")

@@ -2,13 +2,16 @@
 
 import glob
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from ..annotations.folders import list_pictures
-from ..annotations.reading.pictures import brightness_for, list_pages
+from ..annotations.reading.brightness import Brightness
+from ..annotations.reading.pictures import Picture, brightness_for, list_pages
 from ..batch import Prompt
 from ..checkpoints.adapter import load
 from ..config.choices import AskedKind, Save
@@ -18,6 +21,7 @@ from ..config.registry import TASKS, look_up
 from ..data.dataset import PictureDataset
 from ..data.loading import picture_loader, worker_count
 from ..errors import ConfigError, DataError, amount
+from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable
 from ..tasks.base import Task
@@ -59,17 +63,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     log.info("Computing on %s", machine)
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
     brightness = brightness_for(pictures, segmenter.reading)
-    dataset = PictureDataset(
-        [one.path for one in pictures],
-        segmenter.preprocessing,
-        prompts,
-        pages=[one.page for one in pictures],
-        brightness=brightness,
-        max_pixels=config.max_pixels,
-    )
-    workers = min(worker_count(config.workers), len(pictures) // 4)
-    pin = machine.device.type == "cuda"
-    loader = picture_loader(dataset, batch_size=config.batch_size, workers=workers, pin=pin)
+    loader = _loader(config, pictures, segmenter, prompts, brightness)
     if segmenter.adapter is not None and not prompts and segmenter.prompt in ("box", "points"):
         log.warning("The adapter was trained with the prompt '%s', but no --prompts are given.", segmenter.prompt)
     unread: list[DataError] = []
@@ -89,6 +83,27 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
             "\n".join([f"{amount(len(written), 'picture')} predicted, {len(unread)} not:", *map(str, unread)])
         )
     return written
+
+
+def _loader(
+    config: PredictConfig,
+    pictures: list[Picture],
+    segmenter: SamSegmenter,
+    prompts: Mapping[Path, Prompt],
+    brightness: Brightness | None,
+) -> DataLoader[Any]:
+    """Batches of the pictures, as `picture_loader` makes them."""
+    dataset = PictureDataset(
+        [one.path for one in pictures],
+        segmenter.preprocessing,
+        prompts,
+        pages=[one.page for one in pictures],
+        brightness=brightness,
+        max_pixels=config.max_pixels,
+    )
+    workers = min(worker_count(config.workers), len(pictures) // 4)
+    pin = segmenter.device.type == "cuda"
+    return picture_loader(dataset, batch_size=config.batch_size, workers=workers, pin=pin)
 
 
 def find_pictures(source: str) -> list[tuple[Path, str]]:

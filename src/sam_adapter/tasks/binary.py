@@ -1,13 +1,14 @@
 """Binary segmentation: one foreground mask an image, asked for by a prompt or without one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
 from torch import Tensor
 
-from ..batch import Annotation, Batch, Output, Query
+from ..batch import Annotation, Batch, Output, Prompt, Query
 from ..config.choices import AskedKind
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
@@ -50,18 +51,11 @@ class BinaryTask(Task):
 
     def training_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """See `Task.training_queries`."""
-        mask, counted = _arrays(annotation)
-        if counted is not None and not counted.any():
-            return []
-        prompts = self.prompts.drawn(mask, rng, counted, count=self.prompts_per_image)
-        return [Query(prompt=prompt, label=FOREGROUND) for prompt in prompts]
+        return _queries(annotation, partial(self.prompts.drawn, rng=rng, count=self.prompts_per_image))
 
     def evaluation_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """See `Task.evaluation_queries`."""
-        mask, counted = _arrays(annotation)
-        if counted is not None and not counted.any():
-            return []
-        return [Query(prompt=prompt, label=FOREGROUND) for prompt in self.prompts.exact(mask, rng, counted)]
+        return _queries(annotation, partial(self.prompts.exact, rng=rng))
 
     def metrics(
         self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
@@ -92,7 +86,11 @@ class BinaryTask(Task):
         ]
 
 
-def _arrays(annotation: Annotation) -> tuple[np.ndarray, np.ndarray | None]:
-    """Foreground ``(H, W)`` bool, and where the ground truth says something, or None for everywhere."""
-    counted = annotation.counted()
-    return annotation.target(FOREGROUND).numpy(), None if counted is None else counted.numpy()
+def _queries(annotation: Annotation, make: Callable[..., list[Prompt]]) -> list[Query]:
+    """A query for each prompt that is made from the foreground; none if the ground truth says nothing anywhere."""
+    where = annotation.counted()
+    counted = None if where is None else where.numpy()
+    if counted is not None and not counted.any():
+        return []
+    prompts = make(annotation.target(FOREGROUND).numpy(), counted=counted)
+    return [Query(prompt=prompt, label=FOREGROUND) for prompt in prompts]

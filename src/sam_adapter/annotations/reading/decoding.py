@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...errors import DataError
-from .raster import Raster, _from_channels, _from_pillow
+from .raster import Raster, raster_of_channels, raster_of_image
 from .tiff import decode_tiff, is_plain, page_position, tiff_header, tiff_magic
 
 MOST_PIXELS = 200_000_000
@@ -107,7 +107,7 @@ def decode(path: Path, page: int = 0, *, max_pixels: int | None = MOST_PIXELS) -
             if page:
                 image.seek(page_position(file, page) if image.format == "TIFF" else page)
             image.load()
-            raster = _from_pillow(image)
+            raster = raster_of_image(image)
         return raster.turned(orientation)
     raise AssertionError
 
@@ -116,7 +116,7 @@ def from_pillow(image: Image.Image) -> Raster:
     """The numbers of a picture that Pillow has opened already, upright."""
     orientation = image.getexif().get(_ORIENTATION, 1)
     image.load()
-    return _from_pillow(image).turned(1 if image.format == "TIFF" else orientation)
+    return raster_of_image(image).turned(1 if image.format == "TIFF" else orientation)
 
 
 def require_size(path: Path, size: tuple[int, int], max_pixels: int | None) -> None:
@@ -189,19 +189,19 @@ def _deep_colour(image: Image.Image, file: BinaryIO) -> Raster | None:
         if image.format == "PNG" and _is_deep_png(file):
             from imagecodecs import png_decode
 
-            return _from_channels(np.asarray(png_decode(_whole(file))))
+            return raster_of_channels(np.asarray(png_decode(_whole(file))))
         if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA", "LA"):
             from imagecodecs import jpeg2k_decode
 
             pixels = np.asarray(jpeg2k_decode(_whole(file)))
-            return _from_channels(pixels) if pixels.dtype.itemsize > 1 else None
+            return raster_of_channels(pixels) if pixels.dtype.itemsize > 1 else None
         if image.format == "PPM" and image.mode == "RGB" and _is_deep_ppm(file):
             import cv2
 
             image.load()  # Pillow says in words what is wrong with a cut file; OpenCV prints it
             pixels = cv2.imdecode(np.frombuffer(_whole(file), np.uint8), cv2.IMREAD_UNCHANGED)
             if pixels is not None and pixels.dtype == np.uint16:
-                return _from_channels(np.ascontiguousarray(pixels[:, :, ::-1]))
+                return raster_of_channels(np.ascontiguousarray(pixels[:, :, ::-1]))
         return None
     finally:
         file.seek(at)  # Pillow goes on from where it was

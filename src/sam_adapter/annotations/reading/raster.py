@@ -59,7 +59,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(turned())
 
 
-def _from_channels(pixels: np.ndarray) -> Raster:
+def raster_of_channels(pixels: np.ndarray) -> Raster:
     """Raster of ``(H, W, C)`` deep grey and alpha, RGB, or RGB and alpha."""
     channels = pixels.shape[2]
     alpha = np.ascontiguousarray(pixels[:, :, -1]) if channels in (2, 4) else None
@@ -68,7 +68,8 @@ def _from_channels(pixels: np.ndarray) -> Raster:
     return Raster(values=np.ascontiguousarray(pixels[:, :, :3]), storage="colour", alpha=alpha)
 
 
-def _from_pillow(image: Image.Image) -> Raster:
+def raster_of_image(image: Image.Image) -> Raster:
+    """The numbers of an image that is loaded, as it is stored: not yet upright."""
     mode = image.mode
     if mode == "1":
         return Raster(values=(_pixels(image) != 0).view(np.uint8), storage="1 bit")

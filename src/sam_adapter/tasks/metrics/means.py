@@ -27,7 +27,7 @@ def balanced_error_rate(tp: float, fp: float, fn: float, tn: float) -> float:
     return 100 * sum(errors) / len(errors)
 
 
-def _shares(answers: Mapping[tuple[int, AskedKind], Mapping[str, float]]) -> dict[str, float]:
+def shares_of_answers(answers: Mapping[tuple[int, AskedKind], Mapping[str, float]]) -> dict[str, float]:
     """How often nothing or everything was answered, by kind; see `OverlapMetrics.compute`."""
     result = {}
     for kind in ASKED_KINDS:
@@ -40,7 +40,7 @@ def _shares(answers: Mapping[tuple[int, AskedKind], Mapping[str, float]]) -> dic
     return result
 
 
-def _means(answers: Mapping[tuple[int, AskedKind], Mapping[str, float]]) -> dict[str, float]:
+def means_over_images(answers: Mapping[tuple[int, AskedKind], Mapping[str, float]]) -> dict[str, float]:
     """See `OverlapMetrics.compute`, for images with foreground."""
     images = {index: at for at, index in enumerate(sorted({index for index, _ in answers}))}
     kinds = [kind for kind in ASKED_KINDS if any(asked == kind for _, asked in answers)]
@@ -67,7 +67,7 @@ def _weighted_means(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     Args:
         weights: ``(samples, images)``.
-        values: ``(kinds, images, columns)``, see `_means`.
+        values: ``(kinds, images, columns)``, see `means_over_images`.
 
     Returns:
         ``(kinds, samples, means)``; NaN where a sample has no image that was asked with the kind.

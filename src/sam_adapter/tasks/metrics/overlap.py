@@ -18,7 +18,7 @@ from ...config.registry import METRICS, look_up
 from ...system.float64 import device_with_float64, with_float64
 from ..pixels import Reduce
 from .counts import Counts, count_pixels
-from .means import COLUMNS, _means, _shares, balanced_error_rate, is_empty
+from .means import COLUMNS, balanced_error_rate, is_empty, means_over_images, shares_of_answers
 from .precision_recall import LEVELS, ThresholdCurve
 from .thresholds import STEPS, best_threshold, count_levels, level_ious
 
@@ -201,7 +201,7 @@ class OverlapMetrics(Metric):
         images = self.per_image()
         result: dict[str, float] = {}
         if filled := {key: scores for key, scores in answers.items() if not is_empty(scores)}:
-            result |= _means(filled) | _shares(filled) | self._best_thresholds(filled)
+            result |= means_over_images(filled) | shares_of_answers(filled) | self._best_thresholds(filled)
         result |= {"images": len(images), "empty": sum(map(is_empty, images.values()))}
         if empty:
             result["empty_correct"] = sum(not scores["fp"] for scores in empty) / len(empty)
