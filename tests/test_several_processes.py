@@ -13,7 +13,7 @@ from sam_adapter import TrainConfig, train
 from sam_adapter.data.dataset import PairDataset
 from sam_adapter.data.loading import scoring_loader
 from sam_adapter.errors import ConfigError
-from sam_adapter.training.setup import prepared
+from sam_adapter.training.setup import module_and_data
 from training_runs import command, config, require_same_training
 
 
@@ -82,7 +82,7 @@ def test_which_methods_have_tensors_that_a_batch_may_not_touch(
     untouched = set()
     for prompt in ("box", "points", "none"):
         run = config(pairs, sam_folder, tmp_path / "run", prompt=prompt, val_fraction=0.0, precision="32", **changes)
-        module, data = prepared(run)
+        module, data = module_and_data(run)
         segmenter = module.segmenter.train()
         dataset = PairDataset(
             data.records, segmenter.preprocessing, module.task, training=True, reading=segmenter.reading, seed=0

@@ -25,7 +25,7 @@ from sam_adapter.batch import Annotation, Query
 from sam_adapter.config.registry import TASKS, Entry
 from sam_adapter.errors import ConfigError, DataError
 from sam_adapter.tasks.binary import BinaryTask
-from sam_adapter.training.setup import prepared
+from sam_adapter.training.setup import module_and_data
 
 PLAIN = {
     "epochs": 1,
@@ -69,7 +69,7 @@ class Run:
     def start(self) -> dict[str, Tensor]:
         """The weights before the first step."""
         lightning.seed_everything(self.config.seed, verbose=False)
-        return prepared(self.config)[0].segmenter.trained_state()
+        return module_and_data(self.config)[0].segmenter.trained_state()
 
     @property
     def loss(self) -> float:
@@ -363,7 +363,7 @@ def test_a_run_asks_the_task_of_its_name(place: Path, monkeypatch: pytest.Monkey
     config = configured(place, place / "unused", {"prompt": "box"})
     monkeypatch.setattr("sam_adapter.tasks.binary.Twice", Twice, raising=False)
     monkeypatch.setitem(cast(dict[str, Entry], TASKS), "binary", Entry("tasks.binary:Twice"))
-    module, data = prepared(config)
+    module, data = module_and_data(config)
     assert type(module.task) is type(data.train_set.task) is Twice
     assert module.segmenter.task == "binary"
     assert len(data.train_set[0].queries) == 2
@@ -374,11 +374,11 @@ def test_a_run_asks_the_task_of_its_name(place: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("attention", ["plain", "folded"])
 def test_how_blocks_are_computed(place: Path, attention: str):
     config = configured(place, place / "unused", {"attention": attention, "gradient_checkpointing": True})
-    module, _ = prepared(config)
+    module, _ = module_and_data(config)
     assert module.segmenter.backbone.attention == attention
     assert module.segmenter.backbone.gradient_checkpointing
     assert not module.segmenter.backbone.compiled
-    assert prepared(configured(place, place / "unused", {}))[0].segmenter.backbone.attention == "blocked"
+    assert module_and_data(configured(place, place / "unused", {}))[0].segmenter.backbone.attention == "blocked"
 
 
 def test_pictures_above_the_limit_are_refused(place: Path):

@@ -14,7 +14,7 @@ from sam_adapter.batch import Batch
 from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.errors import CheckpointError
 from sam_adapter.methods.base import untrained_names
-from sam_adapter.training.setup import prepared
+from sam_adapter.training.setup import module_and_data
 from training_runs import config, rows, weights
 
 
@@ -24,7 +24,7 @@ def test_all_that_is_trained_gets_a_gradient_and_nothing_else_is_counted(
 ):
     asked = {"prompt": "mixed", "prompts_per_image": 3, "negative_points": 1, "precision": "32"}
     run = config(pairs, sam_folder, tmp_path / "run", **asked, **changes)
-    module, data = prepared(run)
+    module, data = module_and_data(run)
     module.segmenter.train()
     module.losses(Batch.collate([data.train_set[0], data.train_set[1]]))[0].sum().backward()
     trained = {name: one for name, one in module.segmenter.named_parameters() if one.requires_grad}

@@ -18,7 +18,7 @@ from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.data.splitting import split
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
 from sam_adapter.training.decay import decay_groups
-from sam_adapter.training.setup import prepared
+from sam_adapter.training.setup import module_and_data
 from training_runs import config, rows, weights
 
 
@@ -85,14 +85,14 @@ def test_flex_attention_is_refused_before_a_run_that_it_could_not_make(pairs: Pa
     with pytest.raises(ConfigError, match="FlexAttention cannot be trained through on a CPU"):
         train(run)
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
-    prepared(run.but(method="decoder"))  # nothing is trained through it
+    module_and_data(run.but(method="decoder"))  # nothing is trained through it
 
 
 def test_adamw_is_fused_unless_gradients_are_clipped(pairs: Path, sam_folder: str, tmp_path: Path):
     run = config(pairs, sam_folder, tmp_path / "run")
-    assert prepared(run)[0].optimizer().defaults["fused"] is True
+    assert module_and_data(run)[0].optimizer().defaults["fused"] is True
     # None, not False, which would turn off PyTorch's other fast form too.
-    assert prepared(run.but(clip=1.0))[0].optimizer().defaults["fused"] is None
+    assert module_and_data(run.but(clip=1.0))[0].optimizer().defaults["fused"] is None
 
 
 def test_weights_and_biases_offline(pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

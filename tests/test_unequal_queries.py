@@ -17,7 +17,7 @@ from sam_adapter import TrainConfig, train
 from sam_adapter.batch import Annotation, Batch, Query
 from sam_adapter.data.loading import EpochSampler, training_loader
 from sam_adapter.tasks.binary import FOREGROUND, BinaryTask
-from sam_adapter.training.setup import prepared
+from sam_adapter.training.setup import module_and_data
 from training_runs import config, require_same_training, rows
 
 VARIED = (3, 0, 1, 2, 0, 5)
@@ -95,7 +95,7 @@ def test_the_second_process_has_what_the_tests_above_say(tmp_path: Path, sam_fol
     pairs = write_pairs(tmp_path / "pairs", 6)
     silent = of_second_process(pairs, 6)
     ask(monkeypatch, by_pixels(pairs, tuple(0 if at in silent else 1 + at for at in range(6))))
-    module, data = prepared(
+    module, data = module_and_data(
         config(pairs, sam_folder, tmp_path / "run", val_fraction=0.0, augment="none", precision="32")
     )
     batch: Batch
@@ -117,7 +117,7 @@ def test_a_batch_without_a_query_has_a_gradient_of_zero(tmp_path: Path, sam_fold
     pairs = write_pairs(tmp_path / "pairs", 6)
     ask(monkeypatch, by_pixels(pairs, (0,) * 6))
     for method in ("sam_adapter", "decoder", "full"):
-        module, data = prepared(config(pairs, sam_folder, tmp_path / "run", val_fraction=0.0, method=method))
+        module, data = module_and_data(config(pairs, sam_folder, tmp_path / "run", val_fraction=0.0, method=method))
         batch = Batch.collate([data.train_set[0], data.train_set[1]])
         assert not batch.queries
         losses, named = module.losses(batch)

@@ -24,7 +24,8 @@ class SamSegmenter(nn.Module):
         backbone: The base model; its frozen state is set by the method.
         method: What is added and trained.
         preprocessing: How pictures become the encoder's input; its size must be the backbone's.
-        task: What it is asked; a key of `sam_adapter.config.registry.TASKS`.
+        task: Name of what it is asked, a key of `sam_adapter.config.registry.TASKS`; the `Task` itself belongs to data
+            sets and to `TrainingModule`.
         prompt: Kind of prompt it was trained with, for the user's information.
         threshold: Probability above which a pixel is foreground.
         best_thresholds: The best one on validation for each kind of prompt, where it is known.
@@ -120,10 +121,10 @@ class SamSegmenter(nn.Module):
 
         Args:
             pixel_values: ``(B, 3, S, S)``.
-            frozen: As the base does it, without what the method adds.
+            frozen: Without what the method adds; parts of the base that were trained stay so.
         """
-        prompts = None if frozen or self.adapter is None else self.adapter.block_prompts(pixel_values)
-        return self.backbone.encode(pixel_values, prompts)
+        block_prompts = None if frozen or self.adapter is None else self.adapter.block_prompts(pixel_values)
+        return self.backbone.encode(pixel_values, block_prompts)
 
     def forward(self, batch: Batch, *, multimask: bool = False, frozen: bool = False) -> Output:
         """Answer the queries of a batch, of which there is at least one.

@@ -215,7 +215,7 @@ def test_objects_below_the_cells_of_the_mask(tmp_path: Path, caplog: pytest.LogC
     for size, expected in ((1024, False), (512, True)):
         caplog.clear()
         config = train_config(folder)
-        PairDataModule(config).prepare(Preprocessing(image_size=size), BinaryTask.from_options(config))
+        PairDataModule(config).make_datasets(Preprocessing(image_size=size), BinaryTask.from_options(config))
         assert ("tiny_objects" in caplog.text) is expected
 
 

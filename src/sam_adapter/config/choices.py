@@ -17,11 +17,11 @@ Save = Literal["masks", "overlays", "probabilities"]
 Threshold = float | Literal["best"]
 ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
 if TYPE_CHECKING:
-    Method = str
+    MethodName = str
     TaskName = str
     Monitor = str
 else:
-    Method = Literal[tuple(METHODS)]
+    MethodName = Literal[tuple(METHODS)]
     TaskName = Literal[tuple(TASKS)]
     Monitor = Literal[(*with_kinds(ASKED_KINDS), "loss")]
 

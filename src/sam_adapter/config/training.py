@@ -6,7 +6,7 @@ from typing import Literal
 
 from ..errors import ConfigError
 from .choices import (
-    Method,
+    MethodName,
     Monitor,
     PromptKind,
     Resize,
@@ -48,7 +48,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     the paper does."""
     task: TaskName = "binary"
     """What is asked of pictures."""
-    method: Method = "sam_adapter"
+    method: MethodName = "sam_adapter"
     """What is added and trained."""
     parts: tuple[Part, ...] | None = None
     """Parts of SAM that are trained themselves; without it those of the method. '[]' trains what the method adds

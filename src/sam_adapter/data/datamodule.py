@@ -82,7 +82,7 @@ class PairDataModule(lightning.LightningDataModule):
                 log.warning("%s", remark.in_words())
         log.info("%d training pairs, %d validation pairs", len(self.train_records), len(self.val_records))
 
-    def prepare(self, preprocessing: Preprocessing, task: Task) -> None:
+    def make_datasets(self, preprocessing: Preprocessing, task: Task) -> None:
         """Make the data sets, once it is known what input the model takes and what is asked."""
         config = self.config
         pairs = [(record, self.looks[record]) for record in self.train_records]

@@ -52,7 +52,7 @@ class Task(ABC):
     def predictions(
         self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
     ) -> list[Prediction]:
-        """The prediction for each image of a batch.
+        """The prediction for each query of a batch, in their order.
 
         Args:
             batch: What was asked.

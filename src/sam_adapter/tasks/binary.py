@@ -70,7 +70,7 @@ class BinaryTask(Task):
     def predictions(
         self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
     ) -> list[Prediction]:
-        """See `Task.predictions`; each query is about another image."""
+        """See `Task.predictions`."""
         logits, scores = output.mask_logits.float().cpu(), output.iou_scores.float().cpu()
         return [
             Prediction(

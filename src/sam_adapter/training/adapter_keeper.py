@@ -91,7 +91,7 @@ class AdapterKeeper(Callback):
         assert isinstance(pl_module, TrainingModule)
         if not trainer.is_global_zero:
             return
-        with pl_module.kept_weights() as segmenter:
+        with pl_module.validated_weights() as segmenter:
             save_adapter(
                 self.folder,
                 segmenter,

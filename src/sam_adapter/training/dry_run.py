@@ -15,7 +15,7 @@ from ..data.loading import training_loader, worker_count
 from ..errors import ConfigError, amount
 from ..system.machine import Machine
 from .lightning_module import TrainingModule
-from .setup import prepared
+from .setup import module_and_data
 
 
 def next_saving(config: TrainConfig, machine: Machine) -> str:
@@ -51,8 +51,8 @@ def memory_advised(config: TrainConfig, machine: Machine) -> Iterator[None]:
 
 
 def dry_run(config: TrainConfig) -> "DryRun":
-    """Take one real step of a run as configured, and write nothing; raises what `prepared` raises."""
-    module, data = prepared(config)
+    """Take one real step of a run as configured, and write nothing; raises what `module_and_data` raises."""
+    module, data = module_and_data(config)
     with memory_advised(config, module.machine):
         return DryRun.measured(module, data)
 

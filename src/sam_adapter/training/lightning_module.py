@@ -172,7 +172,7 @@ class TrainingModule(lightning.LightningModule):
             self.average.exchange()
 
     @contextmanager
-    def kept_weights(self) -> Iterator[SamSegmenter]:
+    def validated_weights(self) -> Iterator[SamSegmenter]:
         """The segmenter with the weights that are validated and written."""
         if self.average is None:
             yield self.segmenter

@@ -39,7 +39,7 @@ from .outcome import comparison
 from .progress import ProgressLines
 from .quiet import quiet_lightning
 from .run_folder import LAST, METRICS, clear_output, prepare_output
-from .setup import prepared
+from .setup import module_and_data
 from .stopping import GracefulStop, ending_together
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,11 @@ class TrainResult:
 def train(config: TrainConfig) -> TrainResult:
     """Train as configured; what is written is described in `TrainConfig.output`.
 
+    The way of a picture: `PairDataset` reads it and asks the task for queries; `TrainingModule.losses` calls
+    `SamSegmenter.forward`, which encodes it (`SamBackbone.encode`, with the block prompts of `SamAdapter`) and decodes
+    the answers (`Backbone.decode`); `sum_over_pixels` compares them with the targets for `WeightedLosses`; and
+    `AdapterKeeper` writes the trained tensors by `save_adapter`.
+
     Beside its steps, Lightning calls three hooks: its sanity check before the first step scores the frozen base
     (`TrainingModule.validation_step`), its validation after each epoch scores the adapter (the same function), and
     `AdapterKeeper` saves the adapter: the best so far, or without validation the latest.
@@ -105,7 +110,7 @@ def _train(config: TrainConfig) -> TrainResult:
         require_epochs_left(resume_from, config.epochs)
         require_same_place(resume_from, processes=config.devices * config.nodes, batch_size=config.batch_size)
     lightning.seed_everything(config.seed, verbose=False)
-    module, data = prepared(config)
+    module, data = module_and_data(config)
     if resume_from:
         require_same_place(resume_from, pictures=module.images)
     validated = bool(data.val_records)

@@ -14,7 +14,7 @@ from .lightning_module import TrainingModule
 from .starting import starting_from
 
 
-def prepared(config: TrainConfig) -> tuple[TrainingModule, PairDataModule]:
+def module_and_data(config: TrainConfig) -> tuple[TrainingModule, PairDataModule]:
     """Read and split the pairs, load the base, and build the module that Lightning trains on them.
 
     Args:
@@ -41,7 +41,7 @@ def prepared(config: TrainConfig) -> tuple[TrainingModule, PairDataModule]:
         )
     segmenter.reading = data.reading
     task: Task = look_up(TASKS, config.task).from_options(config)
-    data.prepare(segmenter.preprocessing, task)
+    data.make_datasets(segmenter.preprocessing, task)
     module = TrainingModule(
         segmenter, task, config, machine, images=len(data.train_records), start=start, warnings=_warnings(config, data)
     )

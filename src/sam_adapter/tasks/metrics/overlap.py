@@ -76,7 +76,7 @@ class OverlapMetrics(Metric):
         self.add_state("ious", default=[], dist_reduce_fx="cat")
 
     def reduces(self, batch: Batch) -> list[Reduce]:
-        """What is to be summed over the pixels of the answers to a batch, for `collect`."""
+        """What is to be summed over the pixels of the answers to a batch, for `collect`: `count_pixels` first."""
 
         def counts(logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int]) -> Tensor:
             thresholds = [self.thresholds[batch.queries[at].prompt.kind] for at in members]
@@ -234,11 +234,11 @@ def _level_counts(steps: int) -> Reduce:
     """Counts at each of some thresholds; see `count_levels`."""
 
     def counts(logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int]) -> Tensor:
-        voids = [None] * len(members) if counted is None else list(counted)
+        where = [None] * len(members) if counted is None else list(counted)
         return torch.stack(
             [
-                count_levels(one.detach().sigmoid(), truth, steps, valid=void)
-                for one, truth, void in zip(logits, target, voids, strict=True)
+                count_levels(one.detach().sigmoid(), truth, steps, valid=some)
+                for one, truth, some in zip(logits, target, where, strict=True)
             ]
         )
 

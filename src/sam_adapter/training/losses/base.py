@@ -25,7 +25,7 @@ class Loss:
 
     Attributes:
         sums: Logits, 0/1 target and 0/1 of the pixels that count (None: all), float32 of one shape ``(..., H, W)``, to
-            ``count`` sums over pixels ``(..., count)``.
+            ``count`` sums over pixels ``(..., count)``, float32: sums in float64 are counts, and get no gradient.
         value: The sums over all pixels to the loss of each mask ``(...)``.
         count: Number of sums.
     """
