@@ -3,12 +3,17 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from sam_adapter.system.processes import FIRST_PROCESS, announced_as_first, handling_signals
+from sam_adapter.training import run
 from sam_adapter.training.stopping import ending_together
+from training_runs import config
 
 
 @pytest.mark.parametrize("before", [None, "77"])
@@ -79,3 +84,36 @@ def test_a_thread_leaves_signals_alone():
     thread.join()
     assert found == before
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_fork_waits_until_other_threads_have_let_go():
+    """In a process of its own, as what is registered for forks stays."""
+    script = """
+import os, time
+from sam_adapter.system.processes import SETTLED, pause_before_forks
+
+def fork():
+    began = time.monotonic()
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return time.monotonic() - began
+
+plain = min(fork() for _ in range(5))
+pause_before_forks()
+pause_before_forks()
+paused = min(fork() for _ in range(5))
+assert SETTLED <= paused < 2 * SETTLED + plain, (plain, paused)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(("devices", "pauses"), [(1, 0), (2, 1)])
+def test_runs_of_several_processes_pause_before_forks(
+    pairs: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, pauses: int
+):
+    asked: list[int] = []
+    monkeypatch.setattr(run, "pause_before_forks", lambda: asked.append(1))
+    monkeypatch.setattr(run, "_train", lambda config: None)
+    run.train(config(pairs, sam_folder, tmp_path / "run", devices=devices))
+    assert len(asked) == pauses

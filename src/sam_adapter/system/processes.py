@@ -19,6 +19,8 @@ FIRST_PROCESS = "SAM_ADAPTER_FIRST_PROCESS"
 """Environment variable with the number of the process that started the others of a run."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at the other processes."""
+SETTLED = 0.1
+"""Seconds in which the threads of a process group have let go of what they hold after an exchange."""
 GRACE = 3.0
 """Seconds that a process gets to end by itself after another one of its run has died."""
 
@@ -52,6 +54,17 @@ def follow_first_process() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="follow-first-process").start()
+
+
+@cache
+def pause_before_forks() -> None:
+    """Have this process wait a moment before it forks, so that reading processes do not hang as they start.
+
+    A cure for a fault of CPython, see ``docs/upstream.md``: a fork while a thread of the process group frees a Python
+    object leaves the child waiting for a lock that nobody will release.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lambda: time.sleep(SETTLED))
 
 
 @contextmanager

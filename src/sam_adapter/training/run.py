@@ -26,7 +26,7 @@ from ..config.training import TrainConfig
 from ..errors import ConfigError, amount
 from ..methods.base import parameter_summary
 from ..system.locking import owned
-from ..system.processes import follow_first_process, is_main_process
+from ..system.processes import follow_first_process, is_main_process, pause_before_forks
 from ..system.writing import remove_leftovers, require_writable
 from .adapter_keeper import AdapterKeeper
 from .callbacks import MetricsTable
@@ -96,6 +96,8 @@ def train(config: TrainConfig) -> TrainResult:
         CheckpointError: If the base or the checkpoint to resume from cannot be loaded.
     """
     follow_first_process()
+    if config.devices * config.nodes > 1:
+        pause_before_forks()
     require_writable(config.output)
     with owned(config.output) if is_main_process() else nullcontext():
         return _train(config)
