@@ -43,6 +43,7 @@ ROOMS = {
     "wandb": {"training"},
     "matplotlib": {"training"},
     "jsonargparse": {"cli", "config"},
+    "pycocotools": {"annotations", "tasks"},
 }
 
 MOST_IN_ROOT = 8

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import ConfigError
+from .objects import AnnotatedObject
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,11 @@ class Record:
     after the first has its number behind it: ``day1/stack_page2``."""
     image: Path
     mask: Path
+    """File, or folder of files, that holds its annotation."""
     page: int = 0
     """Page of both files, counted from 0."""
+    objects: tuple[AnnotatedObject, ...] | None = field(default=None, compare=False, repr=False)
+    """What the annotation outlines, in the order in which it is painted; None if ``mask`` is a picture of values."""
 
     @property
     def picture(self) -> tuple[Path, int]:
@@ -59,6 +63,9 @@ class Listing:
         duplicates: Files that share one name.
         ignored: Number of files that are no pictures.
         loops: Symbolic links that lead back to a folder above them.
+        class_names: Classes of the annotated objects in the order of the source, without a background; empty where
+            masks are pictures of values.
+        problems: What is wrong with annotation files, each with the file.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -67,6 +74,25 @@ class Listing:
     duplicates: list[list[Path]] = field(default_factory=list)
     ignored: int = 0
     loops: list[Path] = field(default_factory=list)
+    class_names: tuple[str, ...] = ()
+    problems: list["AnnotationProblem"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class AnnotationProblem:
+    """Something that is wrong with one entry of an annotation file.
+
+    Attributes:
+        path: The file.
+        text: The entry and what is wrong with it, a sentence without its full stop.
+        cure: What helps, the same.
+        image: The image that the entry is about, if it is known; its record is left out.
+    """
+
+    path: Path
+    text: str
+    cure: str
+    image: Path | None = None
 
 
 def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listing:
