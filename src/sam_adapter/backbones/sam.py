@@ -93,7 +93,7 @@ class SamBackbone(Backbone):
             input_labels=None if labels is None else labels[:, None],
             input_boxes=None if box is None else box[:, None],
             input_masks=masks,
-        )  # (Q, 1, n, D), (Q, D, h, w)
+        )  # (Q, 1, n, D), (Q, D, S/P, S/P)
         if sparse_tokens is not None:
             own = sparse_tokens[:, None].to(embeddings.dtype)
             sparse = own if sparse is None else torch.cat([sparse, own], 2)
@@ -104,7 +104,7 @@ class SamBackbone(Backbone):
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=multimask,
-        )  # (Q, 1, M, h, w), (Q, 1, M)
+        )  # (Q, 1, M, 4S/P, 4S/P), (Q, 1, M)
         return Output(logits[:, 0], scores[:, 0])
 
 

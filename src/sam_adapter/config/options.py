@@ -100,7 +100,8 @@ class PromptOptions(Config):
     """Prompts that are made from the ground truth."""
 
     prompt: PromptKind = "box"
-    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, scored apart."""
+    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, scored apart (the default in
+    training)."""
     box_scale: float = 1.0
     """Enlarge the box about its centre by this factor."""
     box_jitter: float = 0.0

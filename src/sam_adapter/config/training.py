@@ -58,9 +58,9 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     epochs: int = 20
     """Passes over the training images."""
     batch_size: int = 2
-    """Images a step and device."""
+    """Images a batch and device."""
     accumulate: int = 1
-    """Steps whose gradients are summed before the optimiser acts."""
+    """Batches that one step of the optimiser takes together: the gradient is the mean over all their queries."""
     lr: float = 2e-4
     """Highest learning rate (AdamW)."""
     weight_decay: float = 0.01

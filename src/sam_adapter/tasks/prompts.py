@@ -1,4 +1,4 @@
-"""Prompts made from a ground-truth mask: its box, points, none, or one of them drawn at random."""
+"""Prompts made from a ground-truth mask: its box, points, none, or a mixture of the three."""
 
 from dataclasses import dataclass
 
@@ -102,7 +102,7 @@ class PromptMaker:
         """Prompts for training, drawn at random; mixed ones take turns from a kind drawn at random.
 
         Args:
-            mask: ``(H, W)`` bool ground truth; an empty one gets no prompt.
+            mask: ``(H, W)`` bool ground truth; an empty one gets ``count`` empty prompts.
             rng: Source of randomness.
             counted: ``(H, W)`` bool, False where the ground truth says nothing; no point is drawn there. None is
                 everywhere.
