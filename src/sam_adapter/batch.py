@@ -285,8 +285,8 @@ class Output(NamedTuple):
     """The answers to some queries.
 
     Attributes:
-        mask_logits: ``(Q, M, h, w)`` logits at the mask decoder's resolution, a quarter of the encoder's input for SAM; M
-            is 1, or 3 with multimask output.
+        mask_logits: ``(Q, M, h, w)`` logits at the mask decoder's resolution, a quarter of the encoder's input for SAM;
+            M is 1, or 3 with multimask output.
         iou_scores: ``(Q, M)`` predicted quality.
         object_scores: ``(Q,)`` logits of whether the object is there, from families that say so.
     """
