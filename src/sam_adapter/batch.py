@@ -18,6 +18,8 @@ T = TypeVar("T")
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+FOREGROUND = 1
+"""Label of what is annotated, where there are no classes; with classes their labels begin with it."""
 VOID = 255
 """Label of pixels about which an annotation says nothing."""
 

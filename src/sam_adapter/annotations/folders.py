@@ -30,6 +30,13 @@ class Record:
     """What the annotation outlines, in the order in which it is painted; None if ``mask`` is a picture of values."""
 
     @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """The pictures of values that hold its annotation, if any do."""
+        if self.objects is None:
+            return (self.mask,)
+        return tuple(one.file for one in self.objects if one.file is not None)
+
+    @property
     def picture(self) -> tuple[Path, int]:
         """The image's file and page."""
         return self.image, self.page

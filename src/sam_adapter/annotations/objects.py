@@ -30,6 +30,12 @@ class AnnotatedObject:
     void: bool = False
     entry: str = ""
 
+    def area(self, size: tuple[int, int]) -> int:
+        """Pixels of the object in an image ``(H, W)``; of an object without `file`."""
+        from pycocotools import mask as coco
+
+        return int(coco.area(self._run_lengths(size)))
+
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """Where the object is, as COCO's own code fills polygons.
 
@@ -44,6 +50,11 @@ class AnnotatedObject:
         """
         from pycocotools import mask as coco
 
+        return coco.decode(self._run_lengths(size)).astype(bool)
+
+    def _run_lengths(self, size: tuple[int, int]) -> Any:
+        from pycocotools import mask as coco
+
         height, width = size
         lengths: Any = self.run_lengths
         if lengths is None:
@@ -52,4 +63,4 @@ class AnnotatedObject:
         if list(lengths["size"]) != [height, width]:
             had = "x".join(map(str, reversed(lengths["size"])))
             raise DataError(f"{self.entry}: run lengths of {had} pixels for an image of {width}x{height}.")
-        return coco.decode(lengths).astype(bool)
+        return lengths

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from .base import Config
-from .choices import ASKED_KINDS, AttentionKind, MaskRule, Pages, PromptKind
+from .choices import ASKED_KINDS, AttentionKind, MaskRule, Pages, PromptKind, TaskName
+from .registry import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,12 @@ class DataOptions(Config):
     '224,224,192'; on the command line the option may be given again for further values."""
     mask_invert: bool = False
     """Exchange foreground and background."""
+    task: TaskName = "binary"
+    """What is asked of pictures."""
+    classes: Path | None = None
+    """File with the classes of a task that has some: YAML of 'name: value' or 'name: [red, green, blue]' lines, with
+    'background' and 'ignore' beside them; or a .txt file of 'value name' lines, or of names alone where annotations
+    name the classes themselves. Without it each value of the masks but 0 (black) is a class."""
     pages: Pages = "first"
     """Pages of files with several (TIFF, GIF): the first alone, or all, each page of image and mask as a pair of its
     own."""
@@ -47,12 +54,21 @@ class DataOptions(Config):
             if "{stem}" in self.mask_pattern
             else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
             *(_value_problem(value) for value in self.ignore_value),
+            f"classes: the task '{self.task}' has none; {_with_classes()}."
+            if self.classes is not None and not TASKS[self.task].classes
+            else None,
         ]
 
     @property
     def void_values(self) -> tuple[tuple[float, ...], ...]:
         """`ignore_value` as numbers: ``(v,)``, or ``(red, green, blue)``."""
         return tuple(_mask_value(value) for value in self.ignore_value)
+
+
+def _with_classes() -> str:
+    """Which tasks have classes."""
+    names = [name for name, entry in TASKS.items() if entry.classes]
+    return f"'--task {names[0]}' has" if names else "leave it out"
 
 
 def _mask_value(value: float | str) -> tuple[float, ...]:

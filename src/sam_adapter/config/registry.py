@@ -49,8 +49,20 @@ METHODS: Mapping[str, MethodEntry] = {
 }
 """Methods of adaptation."""
 
-TASKS: Mapping[str, Entry] = {
-    "binary": Entry("tasks.binary:BinaryTask", "one foreground mask each"),
+
+@dataclass(frozen=True)
+class TaskEntry(Entry):
+    """What options must know of a task; the task itself is a `sam_adapter.tasks.base.Task`.
+
+    Attributes:
+        classes: Whether pixels have classes; else they are foreground or background.
+    """
+
+    classes: bool = False
+
+
+TASKS: Mapping[str, TaskEntry] = {
+    "binary": TaskEntry("tasks.binary:BinaryTask", "one foreground mask each"),
 }
 """What is asked of pictures; see `sam_adapter.tasks.base.Task`."""
 

@@ -10,7 +10,6 @@ from .choices import (
     Monitor,
     PromptKind,
     Resize,
-    TaskName,
     parse_loss,
     possible_monitors,
 )
@@ -46,8 +45,6 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     resize: Resize = "pad"
     """'pad': longest side to the image size, zeros at the right and bottom, as SAM does. 'squash': both sides, as
     the paper does."""
-    task: TaskName = "binary"
-    """What is asked of pictures."""
     method: MethodName = "sam_adapter"
     """What is added and trained."""
     parts: tuple[Part, ...] | None = None

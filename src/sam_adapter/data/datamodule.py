@@ -11,6 +11,8 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from ..annotations.folders import Record
+from ..annotations.reading.classes import Classes
+from ..annotations.sources import listing_of
 from ..batch import Sample
 from ..config.options import DataOptions
 from ..config.training import TrainConfig
@@ -63,7 +65,7 @@ class PairDataModule(lightning.LightningDataModule):
         if config.val_images is not None and config.val_masks is not None:
             shared = {field.name: getattr(config, field.name) for field in fields(DataOptions)}
             options = DataOptions(**{**shared, "images": config.val_images, "masks": config.val_masks})
-            held_out = self._inspected(options, "val_inspection.npz")
+            held_out = self._inspected(options, "val_inspection.npz", found.rules.classes)
             self.train_records, self.val_records = records, held_out.usable(options)
             self.val_reading = held_out.rules.with_brightness_of(self.reading)
             remarks += [*held_out.remarks, *self._copies(prints, held_out)]
@@ -152,10 +154,11 @@ class PairDataModule(lightning.LightningDataModule):
         for found, state, path in self._inspections:
             keep(found, state, path)
 
-    def _inspected(self, options: DataOptions, name: str) -> Inspection:
+    def _inspected(self, options: DataOptions, name: str, classes: Classes | None = None) -> Inspection:
         path = self.config.output / name
-        state = state_of(options)
-        found = inspect_once(options, path, state)
+        listing = listing_of(options)
+        state = state_of(options, listing, classes)
+        found = inspect_once(options, listing, path, state, classes)
         self._inspections.append((found, state, path))
         if found.faults and options.faulty == "skip":
             log.warning("Faulty files are left out.\n%s", found.report())

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ..batch import Query
 from ..config.choices import AskedKind
-from ..data.dataset import PairDataset, annotated
+from ..data.dataset import PairDataset
 from ..report.drawing import error_map, overlay, with_prompt
 from ..report.figures import Picture, mask_picture
 from ..report.page import Case, error_legend
@@ -34,7 +34,7 @@ def telling_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Cas
 
 def case_legend(dataset: PairDataset, scorings: Sequence[Scoring]) -> str:
     """What the colours of the error maps mean, with the void if there is any."""
-    void = any(dataset.pair(index)[2] is not None for index in telling_images(scorings[0].metrics))
+    void = any(dataset.pair(index)[1].has_void for index in telling_images(scorings[0].metrics))
     return error_legend(void=void)
 
 
@@ -48,8 +48,9 @@ def _case(
 ) -> Case:
     first, name, prompt = scorings[0], dataset.records[index].name, query.prompt
     key: tuple[int, AskedKind] = (index, prompt.kind)
-    image, mask, valid = dataset.pair(index)
-    target = annotated(mask, valid).target(query.label).numpy()
+    image, annotation = dataset.pair(index)
+    target, where = annotation.target(query.label).numpy(), annotation.counted()
+    counted = None if where is None else where.numpy()
     tinted = overlay(image, first.masks[key], width=max(round(max(image.shape) / OUTLINES), 1))
     pictures = [
         Picture(with_prompt(image, prompt), "image", f"Image {name}"),
@@ -59,7 +60,7 @@ def _case(
     for one, rows in zip(scorings, scores, strict=True):
         row = rows[key]
         alt = f"Errors of {one.name} on {name}: {row['fp']:.0f} pixels wrongly marked, {row['fn']:.0f} missed"
-        drawn = error_map(image, one.masks[key], target, valid)
+        drawn = error_map(image, one.masks[key], target, counted)
         pictures.append(Picture(drawn, f"errors of {one.name}, {_result(row)}", alt, exact=True))
     words = "" if len(first.queries[index]) == 1 else f", {WITH[prompt.kind]}"
     return Case(f"{rank}: {name}{words}, {_result(scores[0][key])}", pictures)

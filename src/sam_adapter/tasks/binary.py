@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from torch import Tensor
 
-from ..batch import Annotation, Batch, Output, Prompt, Query
+from ..batch import FOREGROUND, Annotation, Batch, Output, Prompt, Query
 from ..config.choices import AskedKind
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
@@ -16,9 +16,6 @@ from .base import Task
 from .metrics import OverlapMetrics
 from .prediction import Prediction
 from .prompts import PromptMaker
-
-FOREGROUND = 1
-"""Label of the foreground."""
 
 
 @dataclass(frozen=True, kw_only=True)
