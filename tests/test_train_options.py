@@ -22,7 +22,7 @@ from conftest import random_sam, write_pages, write_pairs
 from option_table import Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import TrainConfig, train
 from sam_adapter.batch import Annotation, Query
-from sam_adapter.config.registry import TASKS
+from sam_adapter.config.registry import TASKS, TaskEntry
 from sam_adapter.errors import ConfigError, DataError
 from sam_adapter.tasks.binary import BinaryTask
 from sam_adapter.training.setup import module_and_data

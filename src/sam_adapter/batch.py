@@ -81,10 +81,12 @@ class Query:
     Attributes:
         prompt: What the model is told, in pixels of the image.
         label: Value in the label map of what is asked for.
+        learned: Which learned prompt asks too, counted from 0; None for no one.
     """
 
     prompt: Prompt = Prompt()
     label: int = 1
+    learned: int | None = None
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,12 @@ class SamBackbone(Backbone):
         super().__init__(identity)
         self.sam = sam
         vision: Any = sam.config.vision_config
+        prompts: Any = sam.config.prompt_encoder_config
         grid = vision.image_size // vision.patch_size
         self.image_size = vision.image_size
         self.patch_size = vision.patch_size
         self.mask_input_size = 4 * grid
+        self.prompt_width = prompts.hidden_size
         self.blocks = tuple(BlockShape(vision.hidden_size) for _ in range(vision.num_hidden_layers))
         self.encoded_shapes = {IMAGE_EMBEDDINGS: (vision.output_channels, grid, grid)}
 

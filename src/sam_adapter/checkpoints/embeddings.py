@@ -100,7 +100,6 @@ def encode_missing(
     dataset = PictureDataset(
         [images[file][0] for file in missing],
         segmenter.preprocessing,
-        {},
         pages=[images[file][1] for file in missing],
         brightness=brightness,
         max_pixels=None,

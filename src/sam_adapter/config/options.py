@@ -55,7 +55,7 @@ class DataOptions(Config):
             else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
             *(_value_problem(value) for value in self.ignore_value),
             f"classes: the task '{self.task}' has none; {_with_classes()}."
-            if self.classes is not None and not TASKS[self.task].classes
+            if self.classes is not None and self.task is not None and not TASKS[self.task].classes
             else None,
         ]
 
@@ -125,6 +125,9 @@ class PromptOptions(Config):
     prompts_per_image: int | None = None
     """Training only: prompts asked about each image in a step. The image is encoded once for all of them, so further
     ones are cheap. Without it 3 with prompt mixed (the box, points and none; with 1 they take turns), else 1."""
+    with_class: Literal["auto", "always", "never"] = "auto"
+    """Of a task with classes: whether a box or points come with the learned prompt of their class. 'auto': in half of
+    the queries of training, and in none of those that scores are taken of."""
     positive_points: int = 1
     """Points drawn inside the mask when the prompt is points."""
     negative_points: int = 0

@@ -15,7 +15,7 @@ from .choices import (
 )
 from .folders import among_data
 from .options import AdapterOptions, DataOptions, GroupOptions, MachineOptions, PromptOptions
-from .registry import METHODS, Part
+from .registry import METHODS, TASKS, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,8 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     resize: Resize = "pad"
     """'pad': longest side to the image size, zeros at the right and bottom, as SAM does. 'squash': both sides, as
     the paper does."""
+    class_tokens: int = 4
+    """Tokens of the learned prompt by which each class of a task with classes is asked for."""
     method: MethodName = "sam_adapter"
     """What is added and trained."""
     parts: tuple[Part, ...] | None = None
@@ -74,9 +76,9 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     """Measure one real step, print its peak memory and how long an epoch will take, and write nothing."""
     gradient_checkpointing: bool = False
     """Recompute each encoder block in the backward pass: far less memory, about a third more time."""
-    monitor: Monitor = "iou"
-    """Validation score by which the best adapter is kept. 'iou' and 'dice' are means over the kinds of prompt that the
-    run trains, 'iou_box' and so on are of one kind."""
+    monitor: Monitor | None = None
+    """Validation score by which the best adapter is kept; without it the task's own, iou or miou. Those without a kind
+    of prompt are means over the kinds that the run trains, 'iou_box' and so on are of one kind."""
     ema: float = 0.0
     """Keep a moving average of the trained weights with this decay, for example 0.99, and validate and write that; 0
     takes the weights as they are."""
@@ -110,7 +112,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
         except ConfigError as error:
             loss_problem = str(error)
         both = (self.val_images is None) == (self.val_masks is None)
-        monitors = possible_monitors(self.prompt)
+        monitors = possible_monitors(self.prompt, self.task)
         return [
             *super().problems(),
             *among_data(
@@ -131,7 +133,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             else None,
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
             None
-            if self.monitor in monitors
+            if self.monitored in monitors
             else f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are "
             f"{', '.join(monitors)}.",
         ]
@@ -151,6 +153,11 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             if self.embedding_cache and encoder_changes
             else None,
         ]
+
+    @property
+    def monitored(self) -> str:
+        """The validation score by which the best adapter is kept."""
+        return self.monitor or TASKS[self.task].monitor
 
     @property
     def trained_parts(self) -> tuple[Part, ...]:

@@ -14,7 +14,7 @@ from ..annotations.reading.decoding import MOST_PIXELS
 from ..annotations.reading.files import read_image
 from ..annotations.reading.labels import read_labels
 from ..annotations.reading.rules import ReadingRules
-from ..batch import Annotation, Batch, EncodedImage, Prompt, Query, Sample
+from ..batch import Annotation, Batch, EncodedImage, Prompt, Sample
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from ..tasks.base import Task
@@ -139,6 +139,7 @@ class PictureDataset(Dataset[Sample | DataError]):
     Args:
         paths: The files.
         preprocessing: Picture to encoder input.
+        task: What is asked; None asks nothing.
         prompts: File to prompt in pixels of the picture; the others get none.
         pages: Page of each file; None takes the first of all.
         brightness: Scale of deep pictures; None scales each by itself.
@@ -149,15 +150,17 @@ class PictureDataset(Dataset[Sample | DataError]):
         self,
         paths: list[Path],
         preprocessing: Preprocessing,
-        prompts: Mapping[Path, Prompt],
         *,
+        task: Task | None = None,
+        prompts: Mapping[Path, Prompt] | None = None,
         pages: list[int] | None = None,
         brightness: Brightness | None = None,
         max_pixels: int | None = MOST_PIXELS,
     ) -> None:
         self.paths = paths
         self.preprocessing = preprocessing
-        self.prompts = prompts
+        self.task = task
+        self.prompts = prompts or {}
         self.pages = pages or [0] * len(paths)
         self.brightness = brightness
         self.max_pixels = max_pixels
@@ -172,12 +175,13 @@ class PictureDataset(Dataset[Sample | DataError]):
             image = read_image(path, self.brightness, page=self.pages[index], max_pixels=self.max_pixels)
         except DataError as error:
             return error
+        asked = [self.prompts[path]] if path in self.prompts else []
         return Sample(
             index=index,
             name=str(path),
             pixel_values=self.preprocessing.pixel_values(image),
             annotation=None,
-            queries=[Query(prompt=self.prompts.get(path, Prompt()))],
+            queries=[] if self.task is None else self.task.prediction_queries(asked),
             original_size=(image.shape[0], image.shape[1]),
         )
 

@@ -4,7 +4,7 @@ A method is one file with a subclass of `Method`, and an entry in `sam_adapter.c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -132,9 +132,9 @@ def untrained_names(backbone: Backbone) -> tuple[str, ...]:
     return tuple(f"{BACKBONE}{name}" for name in backbone.untrained)
 
 
-def parameter_table(backbone: Backbone, added: nn.Module | None) -> list[tuple[str, int, int]]:
-    """Rows of (part, parameters, trained parameters), what was added first and a total last."""
-    named: list[tuple[str, nn.Module]] = [] if added is None else [("adapter", added)]
+def parameter_table(backbone: Backbone, added: Mapping[str, nn.Module]) -> list[tuple[str, int, int]]:
+    """Rows of (part, parameters, trained parameters), what was added, by name, first and a total last."""
+    named = list(added.items())
     named += [(part, backbone.part(part)) for part in TABLE_ORDER]
     rows = []
     for name, module in named:

@@ -8,6 +8,7 @@ import torch
 
 from ..batch import Prompt
 from ..config.choices import ASKED_KINDS, AskedKind, PromptKind, asked_kinds
+from ..config.options import PromptOptions
 from ..errors import DataError
 
 
@@ -147,6 +148,17 @@ class PromptMaker:
             points = np.concatenate([points, draw_points(outside, self.negative_points, rng)])
             labels = np.concatenate([labels, np.zeros(self.negative_points, dtype=np.int64)])
         return Prompt(points=torch.from_numpy(points), point_labels=torch.from_numpy(labels))
+
+
+def maker_of(options: PromptOptions) -> PromptMaker:
+    """The prompts that a command's options mean."""
+    return PromptMaker(
+        kind=options.prompt,
+        box_scale=options.box_scale,
+        box_jitter=options.box_jitter,
+        positive_points=options.positive_points,
+        negative_points=options.negative_points,
+    )
 
 
 def _inside(box: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

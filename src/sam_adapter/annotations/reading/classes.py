@@ -16,6 +16,16 @@ MOST_CLASSES = 253
 """Labels are bytes, of which three are background, unknown and void."""
 UNKNOWN = 254
 """Label of values that no class has."""
+COLOURS: tuple[tuple[int, int, int], ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+"""Okabe & Ito, 2008: orange, sky blue, green, yellow, blue, vermilion and purple, which the colour-blind tell apart."""
 
 _HUES = 0.618034
 """Turn of the colour circle between two classes whose colours nobody gave: the golden ratio keeps them apart."""
@@ -140,7 +150,7 @@ def class_pixels(path: Path, raster: Raster, *, in_colour: bool) -> np.ndarray:
 
 def spread_colours(count: int) -> Sequence[tuple[int, int, int]]:
     """So many colours that are easily told apart, the first ones for the colour-blind too."""
-    known = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
+    known = list(COLOURS)
     for at in range(len(known), count):
         hue, light = (at * _HUES) % 1 * 6, (0.95, 0.7)[at % 2]
         rising = [max(min(abs((hue - shift) % 6 - 3) - 1, 1), 0) for shift in (0, 2, 4)]
