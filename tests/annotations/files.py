@@ -40,3 +40,15 @@ def write_json(path: Path, content: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def shape(label: str, points: list[list[float]], kind: str | None = "polygon", group: Any = None, **more: Any) -> dict:
+    """A shape of labelme."""
+    return {"label": label, "points": points, "group_id": group, "shape_type": kind, "flags": {}, **more}
+
+
+def labelme(name: str, *shapes: Any, **changes: Any) -> dict[str, Any]:
+    """A file of labelme for one of the images."""
+    height, width = SIZES[name]
+    values = {"version": "5.4.1", "flags": {}, "shapes": list(shapes), "imagePath": "elsewhere.jpg", "imageData": None}
+    return {**values, "imageHeight": height, "imageWidth": width, **changes}

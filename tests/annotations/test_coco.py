@@ -11,7 +11,8 @@ from PIL import Image
 from pycocotools import mask as reference
 
 from sam_adapter.annotations.coco import list_coco
-from sam_adapter.annotations.listing import EntryError, Listing
+from sam_adapter.annotations.listing import Listing
+from sam_adapter.annotations.problems import EntryError
 from sam_adapter.annotations.run_lengths import checked, runs_of
 from sam_adapter.config.options import DataOptions
 from sam_adapter.errors import ConfigError

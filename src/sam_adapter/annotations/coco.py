@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from .folders import by_name
-from .listing import EntryError, Listing, Record, printable
+from .image_sizes import image_size_of
+from .listing import Listing, Record, printable
 from .objects import AnnotatedObject
 from .outlines import crossing, polygon
-from .reading.decoding import read_header
+from .problems import EntryError
 from .run_lengths import checked
 
 _BACKGROUND = ("_background_", "__background__", "background")
@@ -180,7 +181,8 @@ def _read_images(found: _Set, entries: list[Any], names: dict[Path, str]) -> set
             if of_images.setdefault(image, index) != index:
                 found.faulty.add(entries[of_images[image]]["id"])  # the annotations of either are not all
                 raise EntryError(f"names the file '{image.name}' of images[{of_images[image]}] too", "keep one of them")
-            found.images[number] = (image, _size_of(entry, image))
+            size = image_size_of(image, height=entry.get("height"), width=entry.get("width"))
+            found.images[number] = (image, size)
         except EntryError as error:
             found.listing.note(found.file, place, error, image)
             found.faulty.add(entry["id"] if _has_id(entry, "id") else None)
@@ -204,24 +206,6 @@ def _image_of(entry: dict[str, Any], exact: dict[str, Path], alone: dict[str, li
             "write the path below the folder of images into file_name",
         )
     return paths[0]
-
-
-def _size_of(entry: dict[str, Any], image: Path) -> tuple[int, int] | None:
-    """Height and width of an image, which the entry must agree with; None if the image cannot be read."""
-    try:
-        header = read_header(image)
-    except DataError:  # the data doctor says so of the image
-        return None
-    said = (entry.get("height"), entry.get("width"))
-    if None in said or said == header.size:
-        return header.size
-    text = f"says {said[1]}x{said[0]} pixels, and the image has {header.size[1]}x{header.size[0]}"
-    if header.orientation in (5, 6, 7, 8) and said == header.size[::-1]:
-        raise EntryError(
-            f"{text} as it is shown (EXIF orientation {header.orientation})",
-            "turn its annotations as the image is turned, or remove the orientation from the image",
-        )
-    raise EntryError(text, "put the image back at the size that it was annotated at, or annotate it anew")
 
 
 def _read_annotations(found: _Set, entries: list[Any]) -> None:

@@ -176,7 +176,7 @@ def list_pictures(folder: Path, *, arrays: bool = False) -> Pictures:
     """
     known = {*Image.registered_extensions(), *([".npy"] if arrays else [])}
     found = Pictures()
-    for path in sorted(_walk(folder, found.loops)):
+    for path in sorted(walk(folder, found.loops)):
         suffix = path.suffix.lower()
         if (suffix in known and suffix not in _NOT_PICTURES) or _is_picture(path):
             found.files.append(path)
@@ -191,7 +191,7 @@ _TRIED = 200
 _NOT_PICTURES = {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf"}
 
 
-def _walk(folder: Path, loops: list[Path]) -> Iterator[Path]:
+def walk(folder: Path, loops: list[Path]) -> Iterator[Path]:
     """All files below a folder that are not hidden; links that lead to a folder above themselves go to ``loops``."""
     above: dict[str, frozenset[str]] = {str(folder): frozenset({os.path.realpath(folder)})}
     for place, folders, files in os.walk(folder, followlinks=True):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .objects import AnnotatedObject
+from .problems import AnnotationProblem, EntryError
 
 
 @dataclass(frozen=True)
@@ -32,28 +33,6 @@ class Record:
         """All that it is read from: image, annotation, and the masks of single objects."""
         own = [one.file for one in self.objects or () if one.file is not None]
         return (self.image, self.mask, *own)
-
-
-@dataclass(frozen=True)
-class AnnotationProblem:
-    """Something that is wrong with one entry of an annotation file.
-
-    Attributes:
-        path: The file.
-        text: The entry and what is wrong with it, a sentence without its full stop.
-        cure: What helps, the same.
-        image: The image that the entry is about, if it is known; its record is left out.
-        remark: The entry is used all the same, and so is its image: something to say, no fault.
-    """
-
-    path: Path
-    text: str
-    cure: str
-    image: Path | None = None
-    remark: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.text}. What helps: {self.cure}."
 
 
 @dataclass
@@ -85,7 +64,7 @@ class Listing:
     problems: list[AnnotationProblem] = field(default_factory=list)
     groups: Mapping[str, str] = field(default_factory=dict)
 
-    def note(self, path: Path, entry: str, error: "EntryError", image: Path | None = None) -> None:
+    def note(self, path: Path, entry: str, error: EntryError, image: Path | None = None) -> None:
         """Add what is wrong with one entry of a file.
 
         Args:
@@ -96,20 +75,6 @@ class Listing:
         """
         text = f"{entry} {error.text}" if entry else error.text
         self.problems.append(AnnotationProblem(path, text, error.cure, image, remark=error.remark))
-
-
-class EntryError(Exception):
-    """What is wrong with an entry of an annotation file, without the entry and the file; never seen by a user.
-
-    Args:
-        text: Follows the name of the entry: ``has a polygon of 2 points; expected 3 or more``.
-        cure: What helps.
-        remark: See `AnnotationProblem.remark`.
-    """
-
-    def __init__(self, text: str, cure: str, *, remark: bool = False) -> None:
-        self.text, self.cure, self.remark = text, cure, remark
-        super().__init__(text)
 
 
 def printable(text: str) -> str:

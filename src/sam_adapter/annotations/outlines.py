@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .listing import EntryError
+from .problems import EntryError
 
 _REDRAW = "draw it again, or delete the entry"
 _CROSSINGS_OF = 2000
@@ -98,10 +98,11 @@ def _require_inside(points: np.ndarray, size: tuple[int, int]) -> None:
 
 
 def _area(points: np.ndarray) -> bool:
-    """Whether the points do not all lie on one line."""
+    """Whether the points do not all lie on one line, to a millionth of a pixel."""
     away = points[1:] - points[0]
     far = away[np.abs(away).sum(axis=1).argmax()]
-    return bool((far[0] * away[:, 1] - far[1] * away[:, 0]).any())
+    distances = np.abs(far[0] * away[:, 1] - far[1] * away[:, 0]) / max(float(np.hypot(*far)), 1e-9)
+    return bool(distances.max() > 1e-6)
 
 
 def _points(count: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .listing import EntryError
+from .problems import EntryError
 
 _CURE = "save the run lengths anew, as pycocotools.mask.encode gives them"
 

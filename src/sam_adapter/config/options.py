@@ -12,8 +12,8 @@ from typing import Literal
 from .base import Config
 from .choices import ASKED_KINDS, AttentionKind, MaskLayout, MaskRule, Pages, PromptKind
 
-Source = Literal["masks", "annotations", "table", "dataset"]
-SOURCES: tuple[Source, ...] = ("masks", "annotations", "table", "dataset")
+SourceOption = Literal["masks", "annotations", "table", "dataset"]
+SOURCES: tuple[SourceOption, ...] = ("masks", "annotations", "table", "dataset")
 """Options of which one says where the annotations are."""
 
 
@@ -76,7 +76,7 @@ class DataOptions(Config):
         ]
 
     @property
-    def source(self) -> "Source":
+    def source(self) -> SourceOption:
         """Which of the options says where the annotations are."""
         return next(name for name in SOURCES if getattr(self, name) is not None)
 
