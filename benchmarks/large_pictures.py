@@ -62,7 +62,7 @@ def measured(kind: str, megapixels: int, queries: int) -> dict[str, float]:
         segmenter = SamSegmenter.from_config(config).suited_to(machine)
         task = BinaryTask.from_options(config)
         dataset = PairDataset(
-            list_pairs(config.images, config.masks).records, segmenter.preprocessing, task, training=True
+            list_pairs(config.image_folder, config.place).records, segmenter.preprocessing, task, training=True
         )
         module = TrainingModule(segmenter, task, config, machine, images=1)
         optimizer = module.optimizer()

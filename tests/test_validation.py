@@ -263,7 +263,7 @@ def test_predict_takes_the_best_threshold_of_each_pictures_prompt(mixed_run: Tra
     segmenter = load(mixed_run.output / "adapter")
     segmenter.best_thresholds = {"box": 0.0, "none": 1.0}  # everything, and nothing
     save_adapter(tmp_path / "adapter", segmenter)
-    names = sorted(path.name for path in mixed_run.images.iterdir())
+    names = sorted(path.name for path in mixed_run.image_folder.iterdir())
     (tmp_path / "prompts.json").write_text(json.dumps({names[0]: {"box": [3, 3, 30, 30]}}))
     asked = PredictConfig(
         adapter=tmp_path / "adapter",

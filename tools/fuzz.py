@@ -88,6 +88,8 @@ VALUES = [
 NUMBERS = ["0", "-1", "1", "2", "3", "0.5", "-0.0", "1e-30", "1e30", "256", "1000", "4096", "100000", "1" + "0" * 20]
 TREES = ("/proc", "/", "*", "**", "..", ".")
 """Places that are never searched for pictures here: they hold whatever this machine holds."""
+SEARCHED = {"images", "masks", "annotations", "input", "val_images", "val_masks", "val_annotations", "output"}
+"""Options of folders."""
 JUNK = [None, True, -1, 0, 0.5, 10**30, -(10**30), float("nan"), float("inf"), "", "x" * 10_000, [], {}, [[]], "sam"]
 
 
@@ -140,7 +142,7 @@ def absurd_options(count: int, rng: random.Random, root: Path) -> list[str]:
             value = rng.choice(NUMBERS if name in RANGES and rng.random() < 0.7 else VALUES)
             if (name, value) == ("compile", "true") or (name == "logger" and value == "wandb"):
                 continue
-            if value.startswith(TREES) and name in ("images", "masks", "input", "val_images", "val_masks", "output"):
+            if value.startswith(TREES) and name in SEARCHED:
                 value = str(root / "nowhere" / value.strip("/*"))
             arguments += [f"--{name}={value}"]
         if problem := run([command, *arguments]):

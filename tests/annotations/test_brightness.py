@@ -173,7 +173,7 @@ def test_a_band_that_is_not_declared_as_alpha_is_not_left_out_in_silence(tmp_pat
     for index, extra in enumerate(["unspecified", "unspecified", "unassalpha"]):
         pixels = np.dstack([ground(index), ground(index) // 2, ground(index) // 4, ground(index)])[..., -bands:]
         tifffile.imwrite(
-            options.images / f"{index}.tif", pixels.astype(kind), photometric=form, planarconfig="contig",
+            options.image_folder / f"{index}.tif", pixels.astype(kind), photometric=form, planarconfig="contig",
             extrasamples=["unspecified"] * (bands - 2) * (form != "rgb") + [extra],
         )  # fmt: skip
     found = inspect(options)
@@ -181,7 +181,7 @@ def test_a_band_that_is_not_declared_as_alpha_is_not_left_out_in_silence(tmp_pat
     (remark,) = [remark for remark in found.remarks if remark.kind == "dropped_bands"]
     assert [path.name for path in remark.files] == ["0.tif", "1.tif"]
     assert "2 bands are left out" in remark.text
-    list_pages([(path, path.stem) for path in sorted(options.images.iterdir())], "first")
+    list_pages([(path, path.stem) for path in sorted(options.image_folder.iterdir())], "first")
     assert "2 files have a second or fourth band that is not declared as alpha" in caplog.text
 
 
@@ -196,7 +196,7 @@ def test_three_bands_of_8_bits_that_are_not_called_rgb_are_read(tmp_path: Path, 
 
 def test_pictures_to_predict_set_the_scale_where_the_adapter_has_none(tmp_path: Path, caplog):
     options = write_set(tmp_path, [ground(index) * 5 for index in range(3)])
-    pictures = list_pages([(path, path.stem) for path in sorted(options.images.iterdir())], "first")
+    pictures = list_pages([(path, path.stem) for path in sorted(options.image_folder.iterdir())], "first")
     made = brightness_for(pictures, None)
     assert made is not None
     assert made.integer == (0, 1023)

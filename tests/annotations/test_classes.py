@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sam_adapter.annotations.class_file import ClassFile, read_class_file
-from sam_adapter.annotations.folders import Record
+from sam_adapter.annotations.listing import Record
 from sam_adapter.annotations.objects import AnnotatedObject
 from sam_adapter.annotations.reading.class_values import decide_classes
 from sam_adapter.annotations.reading.classes import Classes, spread_colours

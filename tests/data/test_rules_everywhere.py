@@ -95,11 +95,11 @@ def test_void_travels_to_samples_and_scores(run: Path, deep_pairs: Path, tmp_pat
     assert all(valid[int(y), int(x)] for x, y in points)
     counted = {}
     for ignored in ((255,), ()):
-        masks = config.masks
+        masks = config.place
         if not ignored:
             masks = tmp_path / "filled"
             masks.mkdir()
-            for path in sorted(config.masks.iterdir()):
+            for path in sorted(config.place.iterdir()):
                 Image.fromarray((np.asarray(Image.open(path)) == 1).astype(np.uint8)).save(masks / path.name)
         evaluate(config.but(ignore_value=ignored, masks=masks, output=tmp_path / f"scores_{len(ignored)}"))
         rows = (tmp_path / f"scores_{len(ignored)}" / "per_image.csv").read_text().splitlines()

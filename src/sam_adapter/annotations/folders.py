@@ -1,45 +1,17 @@
-"""Folders of images and masks → records, paired by relative path and stem."""
+"""Folders of pictures: what lies in them, and images paired with masks by relative path and stem."""
 
 import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
 from ..errors import ConfigError
-from .objects import AnnotatedObject
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image and its mask."""
-
-    name: str
-    """Path below the folder without extension, ``/`` between folders: ``day1/img_07``; with ``--pages all`` a page
-    after the first has its number behind it: ``day1/stack_page2``."""
-    image: Path
-    mask: Path
-    """File, or folder of files, that holds its annotation."""
-    page: int = 0
-    """Page of both files, counted from 0."""
-    objects: tuple[AnnotatedObject, ...] | None = field(default=None, compare=False, repr=False)
-    """What the annotation outlines, in the order in which it is painted; None if ``mask`` is a picture of values."""
-
-    @property
-    def mask_files(self) -> tuple[Path, ...]:
-        """The pictures of values that hold its annotation, if any do."""
-        if self.objects is None:
-            return (self.mask,)
-        return tuple(one.file for one in self.objects if one.file is not None)
-
-    @property
-    def picture(self) -> tuple[Path, int]:
-        """The image's file and page."""
-        return self.image, self.page
+from .listing import Listing, Record, printable
 
 
 @dataclass
@@ -59,49 +31,6 @@ class Pictures:
     loops: list[Path] = field(default_factory=list)
 
 
-@dataclass
-class Listing:
-    """What a pair of folders holds.
-
-    Attributes:
-        records: Complete pairs, sorted by name.
-        images_without_mask: Images that no mask belongs to.
-        masks_without_image: Masks that no image belongs to.
-        duplicates: Files that share one name.
-        ignored: Number of files that are no pictures.
-        loops: Symbolic links that lead back to a folder above them.
-        class_names: Classes of the annotated objects in the order of the source, without a background; empty where
-            masks are pictures of values.
-        problems: What is wrong with annotation files, each with the file.
-    """
-
-    records: list[Record] = field(default_factory=list)
-    images_without_mask: list[Path] = field(default_factory=list)
-    masks_without_image: list[Path] = field(default_factory=list)
-    duplicates: list[list[Path]] = field(default_factory=list)
-    ignored: int = 0
-    loops: list[Path] = field(default_factory=list)
-    class_names: tuple[str, ...] = ()
-    problems: list["AnnotationProblem"] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class AnnotationProblem:
-    """Something that is wrong with one entry of an annotation file.
-
-    Attributes:
-        path: The file.
-        text: The entry and what is wrong with it, a sentence without its full stop.
-        cure: What helps, the same.
-        image: The image that the entry is about, if it is known; its record is left out.
-    """
-
-    path: Path
-    text: str
-    cure: str
-    image: Path | None = None
-
-
 def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listing:
     """Pair the pictures of two folders.
 
@@ -118,8 +47,8 @@ def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listi
     """
     before, after = (re.escape(unicodedata.normalize("NFC", part)) for part in mask_pattern.split("{stem}", 1))
     below = masks.resolve() if masks.resolve().is_relative_to(images.resolve()) and masks != images else None
-    image_files, found_images = _by_name(images, "images", but=below)
-    mask_files, found_masks = _by_name(masks, "masks", re.compile(f"{before}(.+){after}"))
+    image_files, found_images = by_name(images, "images", but=below)
+    mask_files, found_masks = by_name(masks, "masks", re.compile(f"{before}(.+){after}"), arrays=True)
     listing = Listing(ignored=found_images.ignored, loops=sorted({*found_images.loops, *found_masks.loops}))
     # With one folder for both, the pattern tells a mask from an image.
     if images.resolve() == masks.resolve():
@@ -139,6 +68,26 @@ def list_pairs(images: Path, masks: Path, mask_pattern: str = "{stem}") -> Listi
             listing.records.append(Record(name, paths[0], partners[0]))
     listing.masks_without_image = [path for _, paths in sorted(mask_files.items()) for path in paths]
     return listing
+
+
+def named_images(folder: Path, *, read: Collection[str] = ()) -> tuple[dict[str, Path], Listing]:
+    """Images of a folder whose annotations are files of another kind.
+
+    Args:
+        folder: Searched with the folders inside it.
+        read: Extensions of annotation files, which may lie among the images and are not counted as ignored.
+
+    Returns:
+        Name to image, without names that several files share; and a listing without records.
+
+    Raises:
+        ConfigError: If it is no folder, or has no picture.
+    """
+    files, found = by_name(folder, "images")
+    ignored = found.ignored - sum(found.endings[ending] for ending in read)
+    shared = [paths for _, paths in sorted(files.items()) if len(paths) > 1]
+    images = {name: paths[0] for name, paths in sorted(files.items()) if len(paths) == 1}
+    return images, Listing(ignored=ignored, loops=found.loops, duplicates=shared)
 
 
 def _follow_case(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> None:
@@ -171,15 +120,63 @@ def fitting_mask_pattern(listing: Listing) -> str | None:
     return pattern if fits else None
 
 
-def list_pictures(folder: Path) -> Pictures:
+def by_name(
+    folder: Path,
+    option: str,
+    pattern: re.Pattern[str] | None = None,
+    *,
+    but: Path | None = None,
+    arrays: bool = False,
+) -> tuple[dict[str, list[Path]], Pictures]:
+    """Pictures by path without extension, in one form of Unicode: systems differ in how they write an umlaut.
+
+    Args:
+        folder: Searched with the folders inside it.
+        option: That named it, for errors.
+        pattern: Of stems; its group is the stem that counts. Pictures with other names are left out.
+        but: A folder inside it that is left out.
+        arrays: Whether arrays (.npy) are taken too.
+
+    Raises:
+        ConfigError: If it is no folder, or has no such picture.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{option}: '{folder}' is not a folder.")
+    pictures = list_pictures(folder, arrays=arrays)
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in pictures.files:
+        if but is not None and path.resolve().is_relative_to(but):
+            continue
+        stem = unicodedata.normalize("NFC", path.stem)
+        if pattern is not None and (match := pattern.fullmatch(stem)):
+            stem = match[1]
+        elif pattern is not None and pattern.pattern != "(.+)":
+            continue
+        parent = unicodedata.normalize("NFC", path.relative_to(folder).parent.as_posix())
+        files[printable((Path(parent) / stem).as_posix())].append(path)
+    if not files:
+        named = "" if pattern is None or pattern.pattern == "(.+)" else " with names that fit the mask pattern"
+        others = ", ".join(
+            f"{count} {ending or 'without extension'}" for ending, count in pictures.endings.most_common(5)
+        )
+        instead = f", but other files ({others}). Save them as PNG or TIFF" if others and not pictures.files else ""
+        raise ConfigError(f"{option}: '{folder}' holds no pictures{named}{instead}.")
+    return dict(files), pictures
+
+
+def list_pictures(folder: Path, *, arrays: bool = False) -> Pictures:
     """Pictures below a folder.
 
     A file is a picture if Pillow knows its extension or, failing that, its content. Hidden files are passed over.
     Linked folders are searched too.
+
+    Args:
+        folder: Where they lie.
+        arrays: Whether arrays of NumPy (.npy) are taken for pictures.
     """
-    known = Image.registered_extensions()
+    known = {*Image.registered_extensions(), *([".npy"] if arrays else [])}
     found = Pictures()
-    for path in sorted(_walk(folder, found.loops)):
+    for path in sorted(walk(folder, found.loops)):
         suffix = path.suffix.lower()
         if (suffix in known and suffix not in _NOT_PICTURES) or _is_picture(path):
             found.files.append(path)
@@ -194,7 +191,7 @@ _TRIED = 200
 _NOT_PICTURES = {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".hdf"}
 
 
-def _walk(folder: Path, loops: list[Path]) -> Iterator[Path]:
+def walk(folder: Path, loops: list[Path]) -> Iterator[Path]:
     """All files below a folder that are not hidden; links that lead to a folder above themselves go to ``loops``."""
     above: dict[str, frozenset[str]] = {str(folder): frozenset({os.path.realpath(folder)})}
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -218,42 +215,9 @@ def _walk(folder: Path, loops: list[Path]) -> Iterator[Path]:
                 yield path
 
 
-def printable(text: str) -> str:
-    """Text that can be printed and written as UTF-8, whatever bytes a file's name has."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _is_picture(path: Path) -> bool:
     try:
         with Image.open(path):
             return True
     except Exception:  # anything Pillow cannot identify
         return False
-
-
-def _by_name(
-    folder: Path, option: str, pattern: re.Pattern[str] | None = None, *, but: Path | None = None
-) -> tuple[dict[str, list[Path]], Pictures]:
-    """Pictures by path without extension, in one form of Unicode: systems differ in how they write an umlaut."""
-    if not folder.is_dir():
-        raise ConfigError(f"{option}: '{folder}' is not a folder.")
-    pictures = list_pictures(folder)
-    files: dict[str, list[Path]] = defaultdict(list)
-    for path in pictures.files:
-        if but is not None and path.resolve().is_relative_to(but):
-            continue
-        stem = unicodedata.normalize("NFC", path.stem)
-        if pattern is not None and (match := pattern.fullmatch(stem)):
-            stem = match[1]
-        elif pattern is not None and pattern.pattern != "(.+)":
-            continue
-        parent = unicodedata.normalize("NFC", path.relative_to(folder).parent.as_posix())
-        files[printable((Path(parent) / stem).as_posix())].append(path)
-    if not files:
-        named = "" if pattern is None or pattern.pattern == "(.+)" else " with names that fit the mask pattern"
-        others = ", ".join(
-            f"{count} {ending or 'without extension'}" for ending, count in pictures.endings.most_common(5)
-        )
-        instead = f", but other files ({others}). Save them as PNG or TIFF" if others and not pictures.files else ""
-        raise ConfigError(f"{option}: '{folder}' holds no pictures{named}{instead}.")
-    return dict(files), pictures

@@ -44,7 +44,7 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
                 torn_only=False,
             )[2]
         except (ConfigError, DataError) as error:
-            found.faults.append(Fault("groups", config.groups or config.images, str(error).rstrip(".")))
+            found.faults.append(Fault("groups", config.groups or config.place, str(error).rstrip(".")))
     if config.json is not None:
         with written_beside(config.json) as partial:
             partial.write_text(json.dumps(as_json(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..annotations.reading.files import read_image
 from ..annotations.reading.labels import read_labels
 from ..annotations.reading.rules import ReadingRules

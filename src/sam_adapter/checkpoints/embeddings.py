@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..annotations.reading.brightness import Brightness
 from ..config.commands import EvaluateConfig
 from ..config.training import TrainConfig

@@ -82,7 +82,7 @@ class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
         best = self.threshold == "best"
         return [
             *super().problems(),
-            *among_data(self.output, images=self.images, masks=self.masks),
+            *among_data(self.output, images=self.images, masks=self.masks, annotations=self.annotations),
             "threshold: 'best' is known of adapters alone; give a number." if best and self.adapter is None else None,
             "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
             "compare: needs an adapter." if self.compare and self.adapter is None else None,

@@ -10,20 +10,45 @@ from pathlib import Path
 from typing import Literal
 
 from .base import Config
-from .choices import ASKED_KINDS, AttentionKind, MaskRule, Pages, PromptKind, TaskName
+from .choices import ASKED_KINDS, AttentionKind, MaskLayout, MaskRule, Pages, PromptKind, TaskName
 from .registry import TASKS
+
+SourceOption = Literal["masks", "annotations", "table", "dataset"]
+SOURCES: tuple[SourceOption, ...] = ("masks", "annotations", "table", "dataset")
+"""Options of which one says where the annotations are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Config):
-    """A folder of images and a folder of masks."""
+    """Images and their annotations, from one of four kinds of source."""
 
-    images: Path
-    """Folder of images; folders inside it are searched too."""
-    masks: Path
+    images: Path | None = None
+    """Folder of images; folders inside it are searched too. For masks and annotations: a table or a dataset names its
+    own images."""
+    masks: Path | None = None
     """Folder of masks, paired with the images by path and stem."""
+    annotations: Path | None = None
+    """In place of masks: a COCO file (.json), or a folder of labelme's JSON files, or of YOLO's outlines (.txt) with
+    their data.yaml."""
+    table: Path | None = None
+    """In place of images and masks: a table (.csv) with a row an image and the columns image and mask, and split and
+    group if there are any; paths are relative to its folder."""
+    dataset: str | None = None
+    """In place of images and masks: a dataset of Hugging Face, by its folder or its id. Needs the package datasets."""
+    mask_layout: MaskLayout = "file"
+    """What lies in the folder of masks: 'file', one file an image; 'folder_per_class', MASKS/CLASS/STEM.png;
+    'folder_per_image', MASKS/STEM/ with a file an object."""
     mask_pattern: str = "{stem}"
     """How a mask is named after its image, for example '{stem}_mask'."""
+    image_column: str = "image"
+    """Column of a table or a dataset that has the images."""
+    mask_column: str = "mask"
+    """Column of a table or a dataset that has the masks."""
+    split: str | None = None
+    """The rows of a table whose column split has this value, or this split of a dataset; without it all rows of a
+    table, or the only split of a dataset."""
+    dataset_cache: Path | None = None
+    """Folder in which the pictures of a dataset are kept as files; without it ~/.cache/sam-adapter/datasets."""
     mask_rule: MaskRule = "auto"
     """How mask values become foreground: 'auto' decides from all masks together (see 'sam-adapter check'), 'nonzero'
     takes all but 0, 'half' takes what is above half way between the lowest and the highest value of all masks."""
@@ -50,6 +75,7 @@ class DataOptions(Config):
         """See `Config.problems`."""
         return [
             *super().problems(),
+            *_source_problems(self),
             None
             if "{stem}" in self.mask_pattern
             else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
@@ -58,6 +84,28 @@ class DataOptions(Config):
             if self.classes is not None and self.task is not None and not TASKS[self.task].classes
             else None,
         ]
+
+    @property
+    def source(self) -> SourceOption:
+        """Which of the options says where the annotations are."""
+        return next(name for name in SOURCES if getattr(self, name) is not None)
+
+    @property
+    def image_folder(self) -> Path:
+        """The folder of images of a source that has one."""
+        assert self.images is not None
+        return self.images
+
+    @property
+    def place(self) -> Path:
+        """The folder or file that the annotations are in."""
+        return Path(getattr(self, self.source))
+
+    @property
+    def source_words(self) -> str:
+        """The options that name the data, as on a command line."""
+        names = ("images", *SOURCES, "split")
+        return " ".join(f"--{name} {value}" for name in names if (value := getattr(self, name)) is not None)
 
     @property
     def void_values(self) -> tuple[tuple[float, ...], ...]:
@@ -69,6 +117,23 @@ def _with_classes() -> str:
     """Which tasks have classes."""
     names = [name for name, entry in TASKS.items() if entry.classes]
     return f"'--task {names[0]}' has" if names else "leave it out"
+
+
+def _source_problems(options: DataOptions) -> list[str | None]:
+    """What is wrong with the choice of a source."""
+    given = [name for name in SOURCES if getattr(options, name) is not None]
+    if len(given) != 1:
+        got = " and ".join(given) or ("images alone" if options.images else "none of them")
+        return [
+            "images, masks, annotations, table, dataset: expected images with masks, or images with annotations, or a "
+            f"table, or a dataset; got {got}."
+        ]
+    source, rows = given[0], given[0] in ("table", "dataset")
+    return [
+        f"images: must be given with {source}." if not rows and options.images is None else None,
+        f"images: a {source} names its own images; leave it out." if rows and options.images is not None else None,
+        None if rows or options.split is None else f"split: {source} have none; it is for a table or a dataset.",
+    ]
 
 
 def _mask_value(value: float | str) -> tuple[float, ...]:

@@ -1,8 +1,8 @@
 """The configuration of a training run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import ConfigError
 from .choices import (
@@ -14,7 +14,7 @@ from .choices import (
     possible_monitors,
 )
 from .folders import among_data
-from .options import AdapterOptions, DataOptions, GroupOptions, MachineOptions, PromptOptions
+from .options import SOURCES, AdapterOptions, DataOptions, GroupOptions, MachineOptions, PromptOptions
 from .registry import METHODS, TASKS, Part
 
 
@@ -30,11 +30,19 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, so that an adapter learns to
     work with any of them; each is validated apart."""
     val_images: Path | None = None
-    """Folder of validation images; without it a fraction of the training images is held out."""
+    """Folder of validation images; without validation masks, annotations, table or split a fraction of the training
+    images is held out."""
     val_masks: Path | None = None
     """Folder of validation masks."""
+    val_annotations: Path | None = None
+    """Validation annotations in place of validation masks; they are of val_images, or of images without it."""
+    val_table: Path | None = None
+    """Table of validation images and masks."""
+    val_split: str | None = None
+    """Validation rows of the table, or validation split of the dataset, that is trained on; then split says which are
+    the training rows."""
     val_fraction: float = 0.1
-    """Fraction held out for validation when there is no validation folder; 0 trains without validation."""
+    """Fraction held out for validation when there is no validation set; 0 trains without validation."""
     empty_masks: Literal["no_prompt", "skip"] = "no_prompt"
     """Images whose mask is empty: train on them without a prompt, or leave them out."""
     augment: str = "default"
@@ -111,7 +119,6 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             loss_problem = None
         except ConfigError as error:
             loss_problem = str(error)
-        both = (self.val_images is None) == (self.val_masks is None)
         monitors = possible_monitors(self.prompt, self.task)
         return [
             *super().problems(),
@@ -119,14 +126,13 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
                 self.output,
                 images=self.images,
                 masks=self.masks,
+                annotations=self.annotations,
                 val_images=self.val_images,
                 val_masks=self.val_masks,
+                val_annotations=self.val_annotations,
             ),
             loss_problem,
-            None if both else "val_images and val_masks: give both or neither.",
-            "group_pattern, groups and group_copies: with --val-images nothing is split; leave them out."
-            if self.val_images and (self.group_pattern is not None or self.groups or self.group_copies)
-            else None,
+            *self._validation_problems(),
             *self._method_problems(),
             f"embedding_cache: kept embeddings are of unchanged images; leave '--augment {self.augment}' out."
             if self.embedding_cache and self.augment not in ("default", "none")
@@ -136,6 +142,28 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             if self.monitored in monitors
             else f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are "
             f"{', '.join(monitors)}.",
+        ]
+
+    def _validation_problems(self) -> list[str | None]:
+        """What is wrong with the options for the validation set."""
+        given = [name for name in VALIDATION if getattr(self, name) is not None]
+        if len(given) > 1:
+            return [f"{' and '.join(given)}: give one of them."]
+        grouped = self.group_pattern is not None or self.groups or self.group_copies
+        masks, annotations = self.val_masks is not None, self.val_annotations is not None
+        missing = (self.val_images is None) if masks else (self.val_images is not None and not annotations)
+        return [
+            "val_images and val_masks: give both or neither." if missing else None,
+            "val_images: must be given with val_annotations, as there are no images beside it."
+            if annotations and self.val_images is None and self.images is None
+            else None,
+            "val_split: is of a table or a dataset that is trained on; expected table or dataset, and split."
+            if self.val_split is not None and (self.split is None or (self.table is None and self.dataset is None))
+            else None,
+            f"split and val_split: both are '{self.split}'." if self.split and self.split == self.val_split else None,
+            f"group_pattern, groups and group_copies: with --{_dashed(given[0])} nothing is split; leave them out."
+            if given and grouped
+            else None,
         ]
 
     def _method_problems(self) -> list[str | None]:
@@ -163,3 +191,27 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     def trained_parts(self) -> tuple[Part, ...]:
         """Parts of SAM that are trained, with the method's own filled in."""
         return METHODS[self.method].parts if self.parts is None else self.parts
+
+
+VALIDATION = ("val_masks", "val_annotations", "val_table", "val_split")
+"""Options of which at most one says where the validation set is."""
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def validation_options(config: TrainConfig) -> DataOptions | None:
+    """How the validation set of a run is read, or None where a fraction of the training set is held out."""
+    own = {field.name: getattr(config, field.name) for field in fields(DataOptions)}
+    nothing: dict[str, Any] = dict.fromkeys(("images", *SOURCES, "split"))
+    if config.val_masks is not None:
+        return DataOptions(**{**own, **nothing, "images": config.val_images, "masks": config.val_masks})
+    if config.val_annotations is not None:
+        images = config.val_images or config.images
+        return DataOptions(**{**own, **nothing, "images": images, "annotations": config.val_annotations})
+    if config.val_table is not None:
+        return DataOptions(**{**own, **nothing, "table": config.val_table})
+    if config.val_split is not None:
+        return DataOptions(**{**own, "split": config.val_split})
+    return None

@@ -10,7 +10,7 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..annotations.reading.classes import Classes
 from ..annotations.sources import listing_of
 from ..batch import Sample

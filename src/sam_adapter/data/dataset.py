@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.decoding import MOST_PIXELS
 from ..annotations.reading.files import read_image

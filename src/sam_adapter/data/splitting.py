@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..config.options import GroupOptions
 from ..errors import DataError
 from .inspection.copies import near_copies

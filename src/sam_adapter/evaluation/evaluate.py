@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..annotations.reading.rules import ReadingRules
 from ..batch import Prompt
 from ..checkpoints.adapter import described_classes, known_classes, load, read_adapter_config

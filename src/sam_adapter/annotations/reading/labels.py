@@ -4,7 +4,7 @@ import numpy as np
 
 from ...batch import FOREGROUND, VOID
 from ...errors import DataError
-from ..folders import Record
+from ..listing import Record
 from ..objects import AnnotatedObject
 from .decoding import MOST_PIXELS, decode, read_header
 from .files import read_mask, split_mask
@@ -59,7 +59,8 @@ def labels_of_objects(record: Record, size: tuple[int, int], rules: ReadingRules
     for one in record.objects or ():
         label = VOID if one.void else _label(one, record, rules)
         if one.file is None:
-            labels[one.mask(size)] = label
+            window, inside = one.region(size)
+            labels[window][inside] = label
             continue
         foreground, valid = read_mask(one.file, rules.masks, max_pixels=None)
         if foreground.shape != size:

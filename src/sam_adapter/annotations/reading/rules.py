@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from pydantic import TypeAdapter, ValidationError
 
 from ...config.choices import Pages
-from ..folders import Record
+from ..listing import Record
 from .brightness import Brightness
 from .classes import Classes
 from .values import MaskTable

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ...annotations.folders import Record
+from ...annotations.listing import Record
 from ...annotations.reading.classes import Classes
 from ...errors import amount
 from .findings import PairLook, Remark

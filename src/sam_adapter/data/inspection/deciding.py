@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...annotations.class_file import ClassFile, read_class_file
-from ...annotations.folders import Listing
+from ...annotations.listing import Listing
 from ...annotations.reading.class_values import decide_classes
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.cures import decide_with_cures

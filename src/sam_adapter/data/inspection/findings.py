@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...annotations.folders import Record, printable
+from ...annotations.listing import Record, printable
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.rules import ReadingRules
 from ...annotations.reading.values import shown

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...annotations.folders import Listing, Record, fitting_mask_pattern
+from ...annotations.folders import fitting_mask_pattern
+from ...annotations.listing import Listing, Record
 from ...annotations.reading.brightness import Depth, depth_of, scale_of
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.decoding import Header, decode, read_header, require_size

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...annotations.folders import Listing, Record
+from ...annotations.listing import Listing, Record
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.rules import ReadingRules
 from ...config.options import DataOptions
@@ -72,7 +72,7 @@ def state_of(options: DataOptions, listing: Listing, classes: Classes | None = N
         listing: What the source of the options holds.
         classes: Those that the set must have, where they are known already.
     """
-    files = [path for record in listing.records for path in (record.image, record.mask, *record.mask_files)]
+    files = [path for record in listing.records for path in record.files]
     files += [options.classes] if options.classes is not None else []
     files += [*listing.images_without_mask, *listing.masks_without_image]
     files += [path for paths in listing.duplicates for path in paths]

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from ...annotations.folders import Record
+from ...annotations.listing import Record
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.values import row_blocks
 from ...batch import VOID
@@ -64,5 +64,5 @@ def _overlap(record: Record, foreground: int, size: tuple[int, int]) -> float:
     outlined = [one for one in record.objects or () if not one.void and one.file is None]
     if len(outlined) < 2 or not foreground:
         return 0.0
-    area = sum(one.area(size) for one in outlined)
+    area = sum(int(one.region(size)[1].sum()) for one in outlined)
     return max(1 - foreground / area, 0.0) if area else 0.0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...annotations.folders import Record
+from ...annotations.listing import Record
 from ...annotations.reading.brightness import Depth
 from ...annotations.reading.decoding import Header
 from ...annotations.reading.mask_values import MaskValues
