@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ...annotations.listing import Record
+from ...annotations.listing import Listing, Record
 from ...annotations.reading.classes import Classes
 from ...errors import amount
 from .findings import PairLook, Remark
@@ -12,6 +12,7 @@ _RARE = 0.02
 _FEW = 3
 """Pictures below which it is called so in a set of any size."""
 _OVERLAP = 0.01
+_SHOWN = 5
 
 
 def class_remarks(pairs: Sequence[tuple[Record, PairLook]], classes: Classes | None) -> list[Remark]:
@@ -24,6 +25,23 @@ def class_remarks(pairs: Sequence[tuple[Record, PairLook]], classes: Classes | N
         )
         cure = "nothing, if that is meant; else order or cut the objects"
         found.append(Remark("overlapping_objects", tuple(dict.fromkeys(overlapping)), text, cure))
+    return found
+
+
+def listing_remarks(listing: Listing) -> list[Remark]:
+    """What is odd in annotation files though it is read all the same."""
+    found = []
+    if listing.unlisted:
+        text = (
+            f"the annotations do not speak of {amount(len(listing.unlisted), 'image')} of the folder; they are left out"
+        )
+        found.append(Remark("unlisted_images", tuple(listing.unlisted), text, "nothing, if that is meant"))
+    odd = [one for one in listing.problems if one.remark]
+    for cure in dict.fromkeys(one.cure for one in odd):
+        alike = [one for one in odd if one.cure == cure]
+        more = f" and {len(alike) - _SHOWN} more entries" if len(alike) > _SHOWN else ""
+        text = "; ".join(one.text for one in alike[:_SHOWN]) + more
+        found.append(Remark("odd_annotations", tuple(dict.fromkeys(one.path for one in alike)), text, cure))
     return found
 
 

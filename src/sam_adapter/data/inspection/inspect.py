@@ -23,7 +23,7 @@ from ...annotations.sources import listing_of
 from ...config.options import DataOptions
 from ...errors import DataError, amount
 from ...system.in_flight import PIXELS, InFlight
-from .class_remarks import class_remarks
+from .class_remarks import class_remarks, listing_remarks
 from .copies import fingerprint
 from .deciding import decide_rules
 from .findings import Fault, Inspection, PairLook
@@ -115,7 +115,8 @@ def _summary(listing: Listing, pairs: list[_Pair], rules: ReadingRules, options:
     found.faults += [Fault("mask_without_image", path, cure=cure) for path in listing.masks_without_image]
     for paths in listing.duplicates:
         found.faults.append(Fault("duplicate_stem", paths[0], "also " + ", ".join(str(p) for p in paths[1:])))
-    found.faults += [Fault("annotation", one.path, one.text, cure=one.cure) for one in listing.problems]
+    wrong = [one for one in listing.problems if not one.remark]
+    found.faults += [Fault("annotation", one.path, one.text, cure=one.cure) for one in wrong]
     found.faults += [fault for pair in pairs for fault in pair.faults]
     found.records = [pair.record for pair in good]
     found.looks = [pair.look for pair in good if pair.look is not None]
@@ -124,7 +125,7 @@ def _summary(listing: Listing, pairs: list[_Pair], rules: ReadingRules, options:
     found.remarks = remarks_of(seen, rules, options, listing.loops)
     pairs_and_looks = [(one.record, one.look) for one in seen]
     found.remarks += [*object_remarks(pairs_and_looks), *orientation_remarks(pairs_and_looks)]
-    found.remarks += class_remarks(pairs_and_looks, rules.classes)
+    found.remarks += [*class_remarks(pairs_and_looks, rules.classes), *listing_remarks(listing)]
     return found
 
 
