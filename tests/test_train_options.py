@@ -22,7 +22,7 @@ from conftest import random_sam, write_pages, write_pairs
 from option_table import Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import TrainConfig, train
 from sam_adapter.batch import Annotation, Query
-from sam_adapter.config.registry import TASKS, Entry
+from sam_adapter.config.registry import TASKS, TaskEntry
 from sam_adapter.errors import ConfigError, DataError
 from sam_adapter.tasks.binary import BinaryTask
 from sam_adapter.training.setup import module_and_data
@@ -373,7 +373,7 @@ def test_a_run_asks_the_task_of_its_name(place: Path, monkeypatch: pytest.Monkey
     """Until there is a second task, another one takes the first one's name; a name that is not known is refused."""
     config = configured(place, place / "unused", {"prompt": "box"})
     monkeypatch.setattr("sam_adapter.tasks.binary.Twice", Twice, raising=False)
-    monkeypatch.setitem(cast(dict[str, Entry], TASKS), "binary", Entry("tasks.binary:Twice"))
+    monkeypatch.setitem(cast(dict[str, TaskEntry], TASKS), "binary", TaskEntry("tasks.binary:Twice"))
     module, data = module_and_data(config)
     assert type(module.task) is type(data.train_set.task) is Twice
     assert module.segmenter.task == "binary"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
-from sam_adapter.annotations.folders import Record
+from sam_adapter.annotations.listing import Record
 from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.data.splitting import split
 from sam_adapter.errors import CheckpointError, ConfigError, DataError

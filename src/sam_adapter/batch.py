@@ -18,6 +18,8 @@ T = TypeVar("T")
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+FOREGROUND = 1
+"""Label of what is annotated, where there are no classes; with classes their labels begin with it."""
 VOID = 255
 """Label of pixels about which an annotation says nothing."""
 
@@ -79,10 +81,12 @@ class Query:
     Attributes:
         prompt: What the model is told, in pixels of the image.
         label: Value in the label map of what is asked for.
+        learned: Which learned prompt asks too, counted from 0; None for no one.
     """
 
     prompt: Prompt = Prompt()
     label: int = 1
+    learned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ class Sample(NamedTuple):
         pixel_values: ``(3, S, S)`` normalised input, or None when the encoded image is given.
         annotation: The ground truth at original size, or None when there is none.
         queries: What is asked about the image, in pixels of the original.
-        original_size: ``(H, W)`` of the image, or of the window.
+        original_size: ``(H, W)`` of the image or the window, as augmented and before the encoder's resizing.
         encoded: What the encoder gave earlier, without the dimension of images, or None.
         weight: How much it counts in the loss, shared among its queries; 0 if it only fills up a process.
         window: The part of the picture that this is; None for all of it.
@@ -285,7 +289,8 @@ class Output(NamedTuple):
     """The answers to some queries.
 
     Attributes:
-        mask_logits: ``(Q, M, h, w)`` low-resolution logits; M is 1, or 3 with multimask output.
+        mask_logits: ``(Q, M, h, w)`` logits at the mask decoder's resolution, a quarter of the encoder's input for SAM;
+            M is 1, or 3 with multimask output.
         iou_scores: ``(Q, M)`` predicted quality.
         object_scores: ``(Q,)`` logits of whether the object is there, from families that say so.
     """

@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from .annotations.reading.classes import Classes
 from .annotations.reading.rules import ReadingRules
 from .backbones import Backbone, load_backbone
 from .batch import Batch, EncodedImage, Output
@@ -13,6 +14,7 @@ from .config.choices import AskedKind, Threshold
 from .config.training import TrainConfig
 from .errors import CheckpointError, ConfigError
 from .methods.base import MethodSettings, apply_method, method_named, parameter_table
+from .methods.learned_prompts import LearnedPrompts
 from .preprocessing import Preprocessing
 from .system.machine import Machine
 
@@ -30,6 +32,8 @@ class SamSegmenter(nn.Module):
         threshold: Probability above which a pixel is foreground.
         best_thresholds: The best one on validation for each kind of prompt, where it is known.
         reading: How files become pictures and masks; None for the program's own rules.
+        class_names: Of a task with classes, each of which a learned prompt asks for.
+        class_tokens: Tokens of each learned prompt; 0 has none, as a SAM as it is.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class SamSegmenter(nn.Module):
         threshold: float = 0.5,
         best_thresholds: Mapping[str, float] | None = None,
         reading: ReadingRules | None = None,
+        class_names: tuple[str, ...] = (),
+        class_tokens: int = 0,
     ) -> None:
         super().__init__()
         assert preprocessing.image_size == backbone.image_size
@@ -54,12 +60,21 @@ class SamSegmenter(nn.Module):
         self.threshold = threshold
         self.best_thresholds = dict(best_thresholds or {})
         self.reading = reading
+        self.class_names = class_names
         self.adapter = apply_method(method, backbone)
+        self.learned_prompts: LearnedPrompts | None = None
+        if class_names and class_tokens:
+            width = backbone.prompt_width
+            self.learned_prompts = LearnedPrompts(len(class_names), tokens=class_tokens, width=width)
         self.train(False)
 
     @classmethod
-    def from_config(cls, config: TrainConfig) -> Self:
+    def from_config(cls, config: TrainConfig, class_names: tuple[str, ...] = ()) -> Self:
         """A segmenter ready to be trained.
+
+        Args:
+            config: The run.
+            class_names: Of a task with classes.
 
         Raises:
             CheckpointError: If the base model cannot be loaded.
@@ -73,7 +88,15 @@ class SamSegmenter(nn.Module):
             adapter=method_named(config.method).settings(config, backbone),
         )
         preprocessing = Preprocessing(image_size=backbone.image_size, resize=config.resize)
-        return cls(backbone, method, preprocessing, task=config.task, prompt=config.prompt)
+        return cls(
+            backbone,
+            method,
+            preprocessing,
+            task=config.task,
+            prompt=config.prompt,
+            class_names=class_names,
+            class_tokens=config.class_tokens,
+        )
 
     @classmethod
     def frozen(
@@ -83,11 +106,12 @@ class SamSegmenter(nn.Module):
         preprocessing: Preprocessing | None = None,
         image_size: int | None = None,
         task: str = "binary",
+        class_names: tuple[str, ...] = (),
     ) -> Self:
         """A SAM as it is, with an adapter's preprocessing and task, or SAM's own preprocessing."""
         backbone = load_backbone(model, image_size=preprocessing.image_size if preprocessing else image_size)
         own = preprocessing or Preprocessing(image_size=backbone.image_size)
-        return cls(backbone, MethodSettings(), own, task=task)
+        return cls(backbone, MethodSettings(), own, task=task, class_names=class_names)
 
     @property
     def leaves_encoder(self) -> bool:
@@ -97,7 +121,7 @@ class SamSegmenter(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.parameters()).device
+        return next(self.backbone.parameters()).device
 
     def threshold_for(self, kind: str, chosen: Threshold | None = None) -> float:
         """Probability above which a pixel is foreground.
@@ -144,14 +168,27 @@ class SamSegmenter(nn.Module):
             for query, size in zip(batch.queries, sizes, strict=True)
         ]
         prepared = self.backbone.prepare(encoded)
-        return self.backbone.decode(prepared, prompts, batch.image_index, multimask=multimask)
+        tokens = None if frozen else self._tokens(batch)
+        return self.backbone.decode(prepared, prompts, batch.image_index, sparse_tokens=tokens, multimask=multimask)
+
+    def _tokens(self, batch: Batch) -> list[Tensor | None] | None:
+        """The tokens ``(n, D)`` of each query's learned prompt."""
+        asked = [query.learned for query in batch.queries if query.learned is not None]
+        if self.learned_prompts is None or not asked:
+            return None
+        tokens = iter(self.learned_prompts(asked))
+        return [None if query.learned is None else next(tokens) for query in batch.queries]
 
     def train(self, mode: bool = True) -> Self:
         """Put into training mode only what is trained; frozen parts stay in eval mode."""
         super().train(False)
         self.training = mode
         if mode:
-            for module in [self.adapter, *(self.backbone.part(part) for part in self.method.parts)]:
+            for module in [
+                self.adapter,
+                self.learned_prompts,
+                *(self.backbone.part(part) for part in self.method.parts),
+            ]:
                 if module is not None:
                     module.train()
         return self
@@ -209,14 +246,29 @@ class SamSegmenter(nn.Module):
     def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
         """Load what `trained_state` gave, strictly; see `require_fitting`."""
         self.require_fitting(state)
-        if self.adapter is not None and any(parameter.is_meta for parameter in self.adapter.parameters()):
-            self.adapter.to_empty(device=self.device)
+        for module in (self.adapter, self.learned_prompts):
+            if module is not None and any(parameter.is_meta for parameter in module.parameters()):
+                module.to_empty(device=self.device)
         for name, tensor in self.trained_state().items():
             tensor.copy_(state[name])
 
+    @property
+    def classes(self) -> Classes | None:
+        """The classes, with their values and colours where those are known; None of a task without classes."""
+        if not self.class_names:
+            return None
+        known = None if self.reading is None else self.reading.classes
+        return known or Classes(names=self.class_names)
+
+    @property
+    def class_tokens(self) -> int:
+        """Tokens of each learned prompt; 0 without."""
+        return 0 if self.learned_prompts is None else self.learned_prompts.tokens
+
     def parameter_table(self) -> list[tuple[str, int, int]]:
         """Rows of (part, parameters, trained parameters)."""
-        return parameter_table(self.backbone, self.adapter)
+        added = {"adapter": self.adapter, "learned_prompts": self.learned_prompts}
+        return parameter_table(self.backbone, {name: one for name, one in added.items() if one is not None})
 
 
 def known_thresholds(best_thresholds: Mapping[AskedKind, float] | Mapping[str, float]) -> str:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
-from sam_adapter.annotations.folders import Record
+from sam_adapter.annotations.listing import Record
 from sam_adapter.batch import EncodedImage
 from sam_adapter.checkpoints.embeddings import embedding_files, encode_missing
 from sam_adapter.data.embedding_file import read_encoded, write_encoded

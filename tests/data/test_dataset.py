@@ -20,10 +20,10 @@ def test_a_pair_is_what_the_files_hold_and_is_refused_if_its_sizes_differ(tmp_pa
     pairs = write_pairs(tmp_path, 2)
     records = list_pairs(pairs / "images", pairs / "masks", "{stem}").records
     dataset = PairDataset(records, Preprocessing(image_size=64), BinaryTask(prompts=PromptMaker(kind="none")))
-    image, mask, valid = dataset.pair(1)
+    image, annotation = dataset.pair(1)
     assert (image == np.asarray(Image.open(records[1].image))).all()
-    assert (mask == (np.asarray(Image.open(records[1].mask)) > 0)).all()
-    assert valid is None
+    assert (annotation.target(1).numpy() == (np.asarray(Image.open(records[1].mask)) > 0)).all()
+    assert annotation.counted() is None
     Image.open(records[0].mask).save(records[1].mask)
     with pytest.raises(DataError, match="masks must match"):
         dataset.pair(1)
@@ -39,7 +39,7 @@ def test_training_asks_as_often_as_it_is_told_and_evaluation_once_of_each_kind(t
         assert len(sample.queries) == asked
         assert {query.prompt.kind for query in sample.queries} == {"box", "points", "none"}
         assert sample.annotation is not None
-        assert np.array_equal(sample.annotation.target(1).numpy(), dataset.pair(0)[1])
+        assert np.array_equal(sample.annotation.labels, dataset.pair(0)[1].labels)
         assert not sample.annotation.has_void
         again = dataset[(0, 0, 0.25)]
         assert again.weight == 0.25

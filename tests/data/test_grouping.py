@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam_adapter.annotations.folders import Record
+from sam_adapter.annotations.listing import Record
 from sam_adapter.config.options import GroupOptions
 from sam_adapter.data.inspection.grouping import fitting_pattern, group_names, joined
 from sam_adapter.data.splitting import split

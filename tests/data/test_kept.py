@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam_adapter.annotations.sources import listing_of
 from sam_adapter.config.commands import CheckConfig
 from sam_adapter.config.training import TrainConfig
 from sam_adapter.data.datamodule import PairDataModule
 from sam_adapter.data.inspection import kept
+from sam_adapter.data.inspection.findings import Inspection
 from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.data.inspection.kept import inspect_once, keep, state_of
 
@@ -18,12 +20,17 @@ def inspections(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The image folders of all inspections that were really made."""
     made: list[Path] = []
 
-    def counted(options):
+    def counted(options, **more):
         made.append(options.images)
-        return inspect(options)
+        return inspect(options, **more)
 
     monkeypatch.setattr(kept, "inspect", counted)
     return made
+
+
+def looked_at(options: CheckConfig, file: Path) -> Inspection:
+    listing = listing_of(options)
+    return inspect_once(options, listing, file, state_of(options, listing))
 
 
 def test_what_is_kept_is_what_was_found(pairs: Path, tmp_path: Path, inspections: list[Path]):
@@ -32,9 +39,9 @@ def test_what_is_kept_is_what_was_found(pairs: Path, tmp_path: Path, inspections
     (pairs / "masks" / "img_05.png").unlink()
     options = CheckConfig(images=pairs / "images", masks=pairs / "masks")
     file = tmp_path / "inspection.npz"
-    found = inspect_once(options, file, state_of(options))
-    keep(found, state_of(options), file)
-    again = inspect_once(options, file, state_of(options))
+    found = looked_at(options, file)
+    keep(found, state_of(options, listing_of(options)), file)
+    again = looked_at(options, file)
     assert len(inspections) == 1
     assert len(again.faults) == 2
     assert len(again.fingerprints) == len(again.records) == 4
@@ -43,7 +50,7 @@ def test_what_is_kept_is_what_was_found(pairs: Path, tmp_path: Path, inspections
     assert all(np.array_equal(before, after) for before, after in zip(*prints, strict=True))
     assert again == found
     skipping = options.but(faulty="skip")
-    assert inspect_once(skipping, file, state_of(skipping)) == found
+    assert looked_at(skipping, file) == found
     assert len(inspections) == 1
 
 
@@ -51,7 +58,7 @@ def test_what_is_kept_is_what_was_found(pairs: Path, tmp_path: Path, inspections
 def test_a_set_that_changed_is_looked_at_again(pairs: Path, tmp_path: Path, inspections: list[Path], change: str):
     options = CheckConfig(images=pairs / "images", masks=pairs / "masks")
     file = tmp_path / "inspection.npz"
-    keep(inspect(options), state_of(options), file)
+    keep(inspect(options), state_of(options, listing_of(options)), file)
     image, mask = pairs / "images" / "img_01.png", pairs / "masks" / "img_01.png"
     if change == "image touched":
         os.utime(image, ns=(0, image.stat().st_mtime_ns + 1))
@@ -65,7 +72,7 @@ def test_a_set_that_changed_is_looked_at_again(pairs: Path, tmp_path: Path, insp
         options = options.but(mask_rule="nonzero")
     else:
         file.write_bytes(file.read_bytes()[:-30])
-    inspect_once(options, file, state_of(options))
+    looked_at(options, file)
     assert len(inspections) == 1
 
 

@@ -7,7 +7,6 @@ import torch
 
 from sam_adapter.batch import VOID, Annotation, Prompt
 from sam_adapter.config.options import PromptOptions
-from sam_adapter.data.dataset import annotated
 from sam_adapter.errors import DataError
 from sam_adapter.tasks.binary import BinaryTask
 from sam_adapter.tasks.prompts import PromptMaker, box_from_mask, draw_points, innermost_point, jitter_box
@@ -123,7 +122,10 @@ def made(
     """What the task that some options mean asks about a mask."""
     task = BinaryTask.from_options(options)
     ask = task.training_queries if training else task.evaluation_queries
-    queries = ask(annotated(mask, counted), np.random.default_rng(rng))
+    labels = mask.astype(np.uint8)
+    if counted is not None:
+        labels[~counted] = VOID
+    queries = ask(Annotation.of(torch.from_numpy(labels)), np.random.default_rng(rng))
     assert all(query.label == 1 for query in queries)
     return [query.prompt for query in queries]
 

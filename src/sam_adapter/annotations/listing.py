@@ -29,10 +29,16 @@ class Record:
         return self.image, self.page
 
     @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """The pictures of values that hold its annotation, if any do."""
+        if self.objects is None:
+            return (self.mask,)
+        return tuple(one.file for one in self.objects if one.file is not None)
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """All that it is read from: image, annotation, and the masks of single objects."""
-        own = [one.file for one in self.objects or () if one.file is not None]
-        return (self.image, self.mask, *own)
+        return tuple(dict.fromkeys((self.image, self.mask, *self.mask_files)))
 
 
 @dataclass

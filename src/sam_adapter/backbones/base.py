@@ -75,6 +75,7 @@ class Backbone(nn.Module, ABC):
         image_size: Side S of the encoder's square input in pixels.
         patch_size: Side of a patch in pixels.
         mask_input_size: Side of the mask logits that a prompt may bring.
+        prompt_width: Channels D of a prompt's token.
         blocks: Of the image encoder, in order.
         encoded_shapes: Shape of each tensor that `encode` gives for one image.
         attention: Form of the encoder's attention, or ``auto``.
@@ -93,6 +94,7 @@ class Backbone(nn.Module, ABC):
     image_size: int
     patch_size: int
     mask_input_size: int
+    prompt_width: int
     blocks: tuple[BlockShape, ...]
     encoded_shapes: Mapping[str, tuple[int, ...]]
 
@@ -139,7 +141,7 @@ class Backbone(nn.Module, ABC):
         prompts: Sequence[Prompt],
         image_index: Sequence[int],
         *,
-        sparse_tokens: Tensor | None = None,
+        sparse_tokens: Sequence[Tensor | None] | Tensor | None = None,
         multimask: bool = False,
     ) -> Output:
         """Answer queries; those whose prompts have one structure go together, some at a time.
@@ -148,7 +150,7 @@ class Backbone(nn.Module, ABC):
             prepared: From `prepare`.
             prompts: One for each query, in pixels of the encoder's input.
             image_index: For each query the position of its image.
-            sparse_tokens: ``(Q, n, D)`` tokens that follow those of the prompts, or None.
+            sparse_tokens: For each query ``(n, D)`` tokens that follow those of its prompt, or None.
             multimask: Three masks for each query instead of one.
 
         Returns:
@@ -158,13 +160,15 @@ class Backbone(nn.Module, ABC):
         on_cpu = device.type == "cpu"
         if on_cpu:
             prepared = prepared.with_each(Tensor.float)
+        own = [None] * len(prompts) if sparse_tokens is None else list(sparse_tokens)
 
         def together(members: list[int]) -> list[Output]:
             answers: list[Output] = []
             for start in range(0, len(members), QUERIES_AT_ONCE):
                 some = members[start : start + QUERIES_AT_ONCE]
                 rows = prepared.select([image_index[at] for at in some])
-                tokens = None if sparse_tokens is None else sparse_tokens[some]
+                given = [one for at in some if (one := own[at]) is not None]
+                tokens = torch.stack(given) if given else None
                 asked = [prompts[at].to(device) for at in some]
                 answer = self.decode_together(rows, asked, tokens, multimask=multimask)
                 answers += _one_by_one(answer)
@@ -172,7 +176,9 @@ class Backbone(nn.Module, ABC):
 
         # The decoder's products are too small for a CPU to gain anything from half precision.
         with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
-            answers = by_group((prompt.structure for prompt in prompts), together)
+            lengths = [None if one is None else len(one) for one in own]
+            structures = [prompt.structure for prompt in prompts]
+            answers = by_group(zip(structures, lengths, strict=True), together)
         logits, scores, objects = zip(*answers, strict=True)
         return Output(torch.cat(logits), torch.cat(scores), None if objects[0] is None else torch.cat(objects))
 

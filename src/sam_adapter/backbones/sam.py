@@ -43,10 +43,12 @@ class SamBackbone(Backbone):
         super().__init__(identity)
         self.sam = sam
         vision: Any = sam.config.vision_config
+        prompts: Any = sam.config.prompt_encoder_config
         grid = vision.image_size // vision.patch_size
         self.image_size = vision.image_size
         self.patch_size = vision.patch_size
         self.mask_input_size = 4 * grid
+        self.prompt_width = prompts.hidden_size
         self.blocks = tuple(BlockShape(vision.hidden_size) for _ in range(vision.num_hidden_layers))
         self.encoded_shapes = {IMAGE_EMBEDDINGS: (vision.output_channels, grid, grid)}
 
@@ -93,7 +95,7 @@ class SamBackbone(Backbone):
             input_labels=None if labels is None else labels[:, None],
             input_boxes=None if box is None else box[:, None],
             input_masks=masks,
-        )  # (Q, 1, n, D), (Q, D, h, w)
+        )  # (Q, 1, n, D), (Q, D, S/P, S/P)
         if sparse_tokens is not None:
             own = sparse_tokens[:, None].to(embeddings.dtype)
             sparse = own if sparse is None else torch.cat([sparse, own], 2)
@@ -104,7 +106,7 @@ class SamBackbone(Backbone):
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=multimask,
-        )  # (Q, 1, M, h, w), (Q, 1, M)
+        )  # (Q, 1, M, 4S/P, 4S/P), (Q, 1, M)
         return Output(logits[:, 0], scores[:, 0])
 
 

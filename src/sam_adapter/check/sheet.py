@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ..annotations.folders import Record
-from ..annotations.reading.files import read_image, read_mask
+from ..annotations.listing import Record
+from ..annotations.reading.files import read_image
+from ..annotations.reading.labels import read_labels
 from ..annotations.reading.rules import ReadingRules
-from ..batch import Prompt
+from ..batch import VOID, Prompt
 from ..data.inspection.findings import Inspection
 from ..errors import DataError, amount
 from ..report.drawing import COLOURS, contrasting_colour, with_prompt
@@ -89,14 +90,15 @@ def _drawn(record: Record, rules: ReadingRules) -> np.ndarray:
     """One pair, its longest side that of a tile, ``(h, w, 3)`` uint8."""
     try:
         image = read_image(record.image, rules.brightness, page=record.page, max_pixels=None)
-        mask, valid = read_mask(record.mask, rules.masks, page=record.page, max_pixels=None)
+        labels = read_labels(record, rules, max_pixels=None)
     except DataError:  # it was readable a moment ago
         return np.zeros((_TILE, _TILE, 3), np.uint8)
+    mask, void = (labels != 0) & (labels != VOID), labels == VOID
     scale = _TILE / max(mask.shape)
     size = max(round(mask.shape[1] * scale), 1), max(round(mask.shape[0] * scale), 1)
     drawn = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    if valid is not None:
-        _stripe(drawn, cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 0)
+    if void.any():
+        _stripe(drawn, cv2.resize(void.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 1)
     colour = contrasting_colour(image)
     _outline(drawn, mask, colour if colour != COLOURS[3] else COLOURS[1])  # yellow is the box
     if not mask.any():

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..annotations.reading.classes import Classes
 from ..backbones import load_backbone
-from ..config.registry import TASKS, look_up
+from ..config.registry import TASKS
 from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
 from ..system.writing import write_tensors, written_beside
@@ -62,7 +63,8 @@ def save_adapter(
         "prompt": segmenter.prompt,
         "threshold": segmenter.threshold,
         "best_thresholds": dict(thresholds),
-        "classes": look_up(TASKS, segmenter.task).class_names,
+        "classes": segmenter.class_names or ("foreground",),
+        "class_tokens": segmenter.class_tokens,
         "scores": _finite(scores),
         "frozen_scores": _finite(frozen_scores),
         "epoch": epoch,
@@ -127,12 +129,28 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
             threshold=description.threshold,
             best_thresholds={**description.best_thresholds},
             reading=description.reading,
+            class_names=described_classes(description),
+            class_tokens=description.class_tokens,
         )
     try:
         segmenter.load_trained_state(state)
     except CheckpointError as error:
         raise CheckpointError(f"{adapter_files(folder)[1]}: {error}") from error
     return segmenter.train(False)
+
+
+def described_classes(description: Description) -> tuple[str, ...]:
+    """Names of the classes of an adapter; none of a task without classes."""
+    return description.classes if TASKS[description.task].classes else ()
+
+
+def known_classes(description: Description) -> Classes | None:
+    """The classes of an adapter, with values and colours where those are known."""
+    names = described_classes(description)
+    if not names:
+        return None
+    known = None if description.reading is None else description.reading.classes
+    return known or Classes(names=names)
 
 
 def holds_adapter(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from ..annotations.reading.classes import MOST_CLASSES
 from ..annotations.reading.rules import ReadingRules
 from ..backbones.families import FAMILIES
 from ..config.choices import PromptKind, Resize
@@ -20,7 +21,7 @@ from ..errors import CheckpointError
 from ..methods.base import MethodSettings, method_named
 from ..preprocessing import Preprocessing
 
-FORMAT = 2
+FORMAT = 3
 LARGEST_FILE = 4 << 20
 """Bytes of the longest description that is read; real ones have a few thousand."""
 
@@ -97,6 +98,7 @@ class Description(_Fields):
         threshold: Probability above which a pixel is foreground.
         best_thresholds: The best one on validation for each kind of prompt.
         classes: Names of what the masks show.
+        class_tokens: Tokens of the learned prompt of each class; 0 if classes have none.
         scores: Validation scores of the adapter.
         frozen_scores: Those of its base without the adapter, on the same pictures.
         epoch: Which epoch it comes from, counted from 1; None if it was not trained here.
@@ -105,7 +107,7 @@ class Description(_Fields):
         versions: Of the program and the libraries that wrote it.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     method: _Method
     base: _Base
     preprocessing: _Preprocessing
@@ -114,7 +116,8 @@ class Description(_Fields):
     prompt: PromptKind
     threshold: Share
     best_thresholds: dict[Literal["box", "points", "none"], Share]
-    classes: tuple[Name, ...]
+    classes: Annotated[tuple[Name, ...], Field(max_length=MOST_CLASSES)]
+    class_tokens: Annotated[int, Field(ge=0, le=256)]
     scores: Scores
     frozen_scores: Scores
     epoch: Annotated[int, Field(ge=0, le=10**9)] | None
@@ -228,5 +231,10 @@ def _from_1(values: dict[str, Any]) -> dict[str, Any]:
     return {**added, **values, "format": 2}
 
 
-MIGRATIONS = (_from_1,)
+def _from_2(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 knew no learned prompts."""
+    return {"class_tokens": 0, **values, "format": 3}
+
+
+MIGRATIONS = (_from_1, _from_2)
 """From each format to the next, the first from format 1."""

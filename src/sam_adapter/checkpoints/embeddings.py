@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..annotations.reading.brightness import Brightness
 from ..config.commands import EvaluateConfig
 from ..config.training import TrainConfig
@@ -100,7 +100,6 @@ def encode_missing(
     dataset = PictureDataset(
         [images[file][0] for file in missing],
         segmenter.preprocessing,
-        {},
         pages=[images[file][1] for file in missing],
         brightness=brightness,
         max_pixels=None,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
     MethodName = Literal[tuple(METHODS)]
     TaskName = Literal[tuple(TASKS)]
-    Monitor = Literal[(*with_kinds(ASKED_KINDS), "loss")]
+    Monitor = Literal[(*dict.fromkeys(one for name in TASKS for one in with_kinds(ASKED_KINDS, name)), "loss")]
 
 
 def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
@@ -32,9 +32,9 @@ def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
     return ASKED_KINDS if prompt == "mixed" else (prompt,)
 
 
-def possible_monitors(prompt: PromptKind) -> list[str]:
+def possible_monitors(prompt: PromptKind, task: str = "binary") -> list[str]:
     """The validation scores that a run with these prompts has, of those that can choose the best adapter."""
-    return [*with_kinds(asked_kinds(prompt)), "loss"]
+    return [*with_kinds(asked_kinds(prompt), task), "loss"]
 
 
 def monitor_mode(monitor: str) -> Literal["min", "max"]:

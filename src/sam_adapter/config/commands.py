@@ -11,6 +11,7 @@ from .base import Config
 from .choices import (
     Pages,
     Save,
+    TaskName,
     Threshold,
 )
 from .folders import among_data, given_twice
@@ -56,6 +57,8 @@ class ModelChoice(Config):
 class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
     """Score an adapter, or a SAM as it is, on a folder of images and masks."""
 
+    task: TaskName | None = None
+    """What is asked of pictures; without it what the adapter was trained for, or binary."""
     output: Path
     """Folder for metrics.json, per_image.csv, prompts.json and report.html."""
     with_frozen: bool = False

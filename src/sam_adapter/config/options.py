@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from .base import Config
-from .choices import ASKED_KINDS, AttentionKind, MaskLayout, MaskRule, Pages, PromptKind
+from .choices import ASKED_KINDS, AttentionKind, MaskLayout, MaskRule, Pages, PromptKind, TaskName
+from .registry import TASKS
 
 SourceOption = Literal["masks", "annotations", "table", "dataset"]
 SOURCES: tuple[SourceOption, ...] = ("masks", "annotations", "table", "dataset")
@@ -56,6 +57,12 @@ class DataOptions(Config):
     '224,224,192'; on the command line the option may be given again for further values."""
     mask_invert: bool = False
     """Exchange foreground and background."""
+    task: TaskName = "binary"
+    """What is asked of pictures."""
+    classes: Path | None = None
+    """File with the classes of a task that has some: YAML of 'name: value' or 'name: [red, green, blue]' lines, with
+    'background' and 'ignore' beside them; or a .txt file of 'value name' lines, or of names alone where annotations
+    name the classes themselves. Without it each value of the masks but 0 (black) is a class."""
     pages: Pages = "first"
     """Pages of files with several (TIFF, GIF): the first alone, or all, each page of image and mask as a pair of its
     own."""
@@ -73,6 +80,9 @@ class DataOptions(Config):
             if "{stem}" in self.mask_pattern
             else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
             *(_value_problem(value) for value in self.ignore_value),
+            f"classes: the task '{self.task}' has none; {_with_classes()}."
+            if self.classes is not None and self.task is not None and not TASKS[self.task].classes
+            else None,
         ]
 
     @property
@@ -101,6 +111,12 @@ class DataOptions(Config):
     def void_values(self) -> tuple[tuple[float, ...], ...]:
         """`ignore_value` as numbers: ``(v,)``, or ``(red, green, blue)``."""
         return tuple(_mask_value(value) for value in self.ignore_value)
+
+
+def _with_classes() -> str:
+    """Which tasks have classes."""
+    names = [name for name, entry in TASKS.items() if entry.classes]
+    return f"'--task {names[0]}' has" if names else "leave it out"
 
 
 def _source_problems(options: DataOptions) -> list[str | None]:
@@ -165,7 +181,8 @@ class PromptOptions(Config):
     """Prompts that are made from the ground truth."""
 
     prompt: PromptKind = "box"
-    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, scored apart."""
+    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, scored apart (the default in
+    training)."""
     box_scale: float = 1.0
     """Enlarge the box about its centre by this factor."""
     box_jitter: float = 0.0
@@ -173,6 +190,9 @@ class PromptOptions(Config):
     prompts_per_image: int | None = None
     """Training only: prompts asked about each image in a step. The image is encoded once for all of them, so further
     ones are cheap. Without it 3 with prompt mixed (the box, points and none; with 1 they take turns), else 1."""
+    with_class: Literal["auto", "always", "never"] = "auto"
+    """Of a task with classes: whether a box or points come with the learned prompt of their class. 'auto': in half of
+    the queries of training, and in none of those that scores are taken of."""
     positive_points: int = 1
     """Points drawn inside the mask when the prompt is points."""
     negative_points: int = 0

@@ -8,6 +8,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "batch_size": (1, 4096),
     "box_jitter": (0, 0.5),
     "box_scale": (0.1, 10),
+    "class_tokens": (1, 64),
     "clip": (1e-9, 1e9),
     "devices": (1, 1024),
     "ema": (0, 0.99999),

@@ -4,7 +4,7 @@ Places are imported when they are first asked for, so that the command line answ
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
@@ -49,8 +49,36 @@ METHODS: Mapping[str, MethodEntry] = {
 }
 """Methods of adaptation."""
 
-TASKS: Mapping[str, Entry] = {
-    "binary": Entry("tasks.binary:BinaryTask", "one foreground mask each"),
+
+@dataclass(frozen=True)
+class TaskEntry(Entry):
+    """What options must know of a task; the task itself is a `sam_adapter.tasks.base.Task`.
+
+    Attributes:
+        classes: Whether pixels have classes; else they are foreground or background.
+        scores: Names of the scores that answers about one image have together, beside `METRICS`, and their headings.
+        monitor: Validation score by which the best adapter is kept, unless ``--monitor`` says otherwise.
+    """
+
+    classes: bool = False
+    monitor: str = "iou"
+    scores: Mapping[str, str] = field(default_factory=dict)
+
+
+TASKS: Mapping[str, TaskEntry] = {
+    "binary": TaskEntry("tasks.binary:BinaryTask", "one foreground mask each"),
+    "semantic": TaskEntry(
+        "tasks.semantic:SemanticTask",
+        "a class for every pixel",
+        classes=True,
+        monitor="miou",
+        scores={
+            "miou": "mIoU",
+            "miou_with_background": "mIoU with background",
+            "mdice": "mDice",
+            "pixel_accuracy": "pixel accuracy",
+        },
+    ),
 }
 """What is asked of pictures; see `sam_adapter.tasks.base.Task`."""
 

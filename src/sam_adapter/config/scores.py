@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from .registry import METRICS
+from .registry import METRICS, TASKS
 
 HEADINGS: Mapping[str, str] = {name: entry.heading for name, entry in METRICS.items()} | {"ber": "BER"}
 """Name of each score to its name in words, in the order of columns."""
@@ -12,11 +12,16 @@ LOWER_IS_BETTER: tuple[str, ...] = (*(name for name, entry in METRICS.items() if
 """Scores, and the loss, of which less is better."""
 
 
-def with_kinds(kinds: Iterable[str]) -> list[str]:
+def with_kinds(kinds: Iterable[str], task: str = "binary") -> list[str]:
     """Names of the means over the kinds of prompt, each followed by those of single kinds if it is detailed.
 
     Args:
         kinds: Of prompt.
+        task: Which may have scores of its own, all of them detailed.
     """
-    asked = list(kinds)
-    return [one for name in HEADINGS for one in (name, *(f"{name}_{kind}" for kind in asked if name in DETAILED))]
+    asked, own = list(kinds), TASKS[task].scores
+    return [
+        one
+        for name in (*own, *HEADINGS)
+        for one in (name, *(f"{name}_{kind}" for kind in asked if name in own or name in DETAILED))
+    ]

@@ -10,13 +10,12 @@ from .choices import (
     Monitor,
     PromptKind,
     Resize,
-    TaskName,
     parse_loss,
     possible_monitors,
 )
 from .folders import among_data
 from .options import SOURCES, AdapterOptions, DataOptions, GroupOptions, MachineOptions, PromptOptions
-from .registry import METHODS, Part
+from .registry import METHODS, TASKS, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +53,8 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     resize: Resize = "pad"
     """'pad': longest side to the image size, zeros at the right and bottom, as SAM does. 'squash': both sides, as
     the paper does."""
-    task: TaskName = "binary"
-    """What is asked of pictures."""
+    class_tokens: int = 4
+    """Tokens of the learned prompt by which each class of a task with classes is asked for."""
     method: MethodName = "sam_adapter"
     """What is added and trained."""
     parts: tuple[Part, ...] | None = None
@@ -66,9 +65,9 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     epochs: int = 20
     """Passes over the training images."""
     batch_size: int = 2
-    """Images a step and device."""
+    """Images a batch and device."""
     accumulate: int = 1
-    """Steps whose gradients are summed before the optimiser acts."""
+    """Batches that one step of the optimiser takes together: the gradient is the mean over all their queries."""
     lr: float = 2e-4
     """Highest learning rate (AdamW)."""
     weight_decay: float = 0.01
@@ -85,9 +84,9 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     """Measure one real step, print its peak memory and how long an epoch will take, and write nothing."""
     gradient_checkpointing: bool = False
     """Recompute each encoder block in the backward pass: far less memory, about a third more time."""
-    monitor: Monitor = "iou"
-    """Validation score by which the best adapter is kept. 'iou' and 'dice' are means over the kinds of prompt that the
-    run trains, 'iou_box' and so on are of one kind."""
+    monitor: Monitor | None = None
+    """Validation score by which the best adapter is kept; without it the task's own, iou or miou. Those without a kind
+    of prompt are means over the kinds that the run trains, 'iou_box' and so on are of one kind."""
     ema: float = 0.0
     """Keep a moving average of the trained weights with this decay, for example 0.99, and validate and write that; 0
     takes the weights as they are."""
@@ -120,7 +119,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             loss_problem = None
         except ConfigError as error:
             loss_problem = str(error)
-        monitors = possible_monitors(self.prompt)
+        monitors = possible_monitors(self.prompt, self.task)
         return [
             *super().problems(),
             *among_data(
@@ -140,7 +139,7 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             else None,
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
             None
-            if self.monitor in monitors
+            if self.monitored in monitors
             else f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are "
             f"{', '.join(monitors)}.",
         ]
@@ -182,6 +181,11 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             if self.embedding_cache and encoder_changes
             else None,
         ]
+
+    @property
+    def monitored(self) -> str:
+        """The validation score by which the best adapter is kept."""
+        return self.monitor or TASKS[self.task].monitor
 
     @property
     def trained_parts(self) -> tuple[Part, ...]:

@@ -11,8 +11,6 @@ from ..errors import ConfigError, DataError
 
 PRESETS = ("default", "flip", "none")
 
-
-_VOID = 2
 _TRIED = 256
 """Side of the pair that a pipeline is tried on when it is loaded."""
 
@@ -60,39 +58,31 @@ class Augmentation:
                     "no more than the smallest picture has."
                 )
 
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray, valid: np.ndarray | None = None, *, seed: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def __call__(self, image: np.ndarray, labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Augment one pair.
 
         Args:
             image: ``(H, W, 3)`` uint8.
-            mask: ``(H, W)`` bool.
-            valid: ``(H, W)`` bool, False where the mask says nothing; None if it does everywhere.
+            labels: ``(H, W)`` uint8 label map; void is a label that goes wherever the map goes.
             seed: The same seed gives the same result, in whatever process it runs.
 
         Returns:
-            Image, mask and where it counts; their size may have changed.
+            Image and label map; their size may have changed.
 
         Raises:
             DataError: If the pipeline cannot take this pair.
         """
         if self._pipeline is None:
-            return image, mask, valid
+            return image, labels
         self._pipeline.set_random_seed(seed)
-        # Void travels as a third value of the mask, so that it goes wherever the mask goes.
-        values = mask.astype(np.uint8)
-        if valid is not None:
-            values[~valid] = _VOID
         try:
-            changed = self._pipeline(image=image, mask=values)
+            changed = self._pipeline(image=image, mask=labels)
         except Exception as error:  # whatever its transforms raise
             raise DataError(
                 f"augment: '{self.name}' cannot change a picture of {image.shape[1]}x{image.shape[0]} pixels "
                 f"({_first_line(error)}). Crops must fit into the smallest picture; PadIfNeeded before them helps."
             ) from error
-        pixels, values = _as_picture(changed["image"]), np.ascontiguousarray(changed["mask"])
-        return pixels, values == 1, None if valid is None else values != _VOID
+        return _as_picture(changed["image"]), np.ascontiguousarray(changed["mask"]).reshape(changed["image"].shape[:2])
 
 
 _TRIES = 8

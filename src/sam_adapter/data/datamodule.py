@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,12 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
+from ..annotations.reading.classes import Classes
+from ..annotations.sources import listing_of
 from ..batch import Sample
 from ..config.options import DataOptions
-from ..config.training import TrainConfig
+from ..config.training import TrainConfig, validation_options
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from ..system.processes import is_main_process
@@ -60,10 +61,9 @@ class PairDataModule(lightning.LightningDataModule):
         self.looks = dict(zip(found.records, found.looks, strict=True))
         prints = dict(zip(found.records, found.fingerprints, strict=True))
         remarks = list(found.remarks)
-        if config.val_images is not None and config.val_masks is not None:
-            shared = {field.name: getattr(config, field.name) for field in fields(DataOptions)}
-            options = DataOptions(**{**shared, "images": config.val_images, "masks": config.val_masks})
-            held_out = self._inspected(options, "val_inspection.npz")
+        options = validation_options(config)
+        if options is not None:
+            held_out = self._inspected(options, "val_inspection.npz", found.rules.classes)
             self.train_records, self.val_records = records, held_out.usable(options)
             self.val_reading = held_out.rules.with_brightness_of(self.reading)
             remarks += [*held_out.remarks, *self._copies(prints, held_out)]
@@ -75,6 +75,7 @@ class PairDataModule(lightning.LightningDataModule):
                 fraction=config.val_fraction,
                 seed=config.seed,
                 torn_only=True,
+                classes={record: [one.label for one in look.classes] for record, look in self.looks.items()},
             )
             remarks += torn
         for remark in remarks:
@@ -152,10 +153,11 @@ class PairDataModule(lightning.LightningDataModule):
         for found, state, path in self._inspections:
             keep(found, state, path)
 
-    def _inspected(self, options: DataOptions, name: str) -> Inspection:
+    def _inspected(self, options: DataOptions, name: str, classes: Classes | None = None) -> Inspection:
         path = self.config.output / name
-        state = state_of(options)
-        found = inspect_once(options, path, state)
+        listing = listing_of(options)
+        state = state_of(options, listing, classes)
+        found = inspect_once(options, listing, path, state, classes)
         self._inspections.append((found, state, path))
         if found.faults and options.faulty == "skip":
             log.warning("Faulty files are left out.\n%s", found.report())

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.decoding import MOST_PIXELS
-from ..annotations.reading.files import read_image, read_mask
+from ..annotations.reading.files import read_image
+from ..annotations.reading.labels import read_labels
 from ..annotations.reading.rules import ReadingRules
-from ..batch import VOID, Annotation, Batch, EncodedImage, Prompt, Query, Sample
+from ..batch import Annotation, Batch, EncodedImage, Prompt, Sample
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from ..tasks.base import Task
@@ -63,31 +64,34 @@ class PairDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def pair(self, index: int) -> tuple[np.ndarray, Annotation]:
         """A picture with its ground truth as they are in the files, before any augmentation.
 
         Args:
             index: Position in the data set.
 
         Returns:
-            ``(H, W, 3)`` uint8; ``(H, W)`` bool, True is foreground; and ``(H, W)`` bool, False where the ground truth
-            says nothing, or None if every pixel counts.
+            ``(H, W, 3)`` uint8 and its annotation.
 
         Raises:
             DataError: If a file cannot be read, or they differ in size.
         """
-        record = self.records[index]
-        mask, valid = self._mask(record)  # first, as reading one takes several times its memory
+        image, labels = self._read_pair(self.records[index])
+        return image, Annotation.of(torch.from_numpy(labels))
+
+    def _read_pair(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
+        """Picture and label map."""
+        labels = self._labels(record)  # first, as reading one takes several times its memory
         image = read_image(record.image, self.reading.brightness, page=record.page, max_pixels=None)
-        if image.shape[:2] != mask.shape:
+        if image.shape[:2] != labels.shape:
             raise DataError(
-                f"mask {record.mask} is {mask.shape[1]}x{mask.shape[0]} but its image is "
+                f"mask {record.mask} is {labels.shape[1]}x{labels.shape[0]} but its image is "
                 f"{image.shape[1]}x{image.shape[0]}; masks must match. 'sam-adapter check' lists all such files."
             )
-        return image, mask, valid
+        return image, labels
 
-    def _mask(self, record: Record) -> tuple[np.ndarray, np.ndarray | None]:
-        return read_mask(record.mask, self.reading.masks, page=record.page, max_pixels=None)
+    def _labels(self, record: Record) -> np.ndarray:
+        return read_labels(record, self.reading, max_pixels=None)
 
     def __getitem__(self, key: int | tuple[int, int, float]) -> Sample:
         """Read, augment and preprocess one pair, and make its prompts."""
@@ -100,25 +104,23 @@ class PairDataset(Dataset[Sample]):
         # Drawn before the ways part, so that prompts are the same with kept embeddings and without.
         augmentation_seed = 0 if self.augmentation is None else int(rng.integers(2**31))
         if self.embeddings is not None:
-            mask, valid = self._mask(record)
             encoded = read_encoded(self.embeddings[record.picture])
-            return self._sample(index, mask, valid, rng, encoded=encoded)
-        image, mask, valid = self.pair(index)
+            return self._sample(index, self._labels(record), rng, encoded=encoded)
+        image, labels = self._read_pair(record)
         if self.augmentation is not None:
-            image, mask, valid = self.augmentation(image, mask, valid, seed=augmentation_seed)
-        return self._sample(index, mask, valid, rng, pixel_values=self.preprocessing.pixel_values(image))
+            image, labels = self.augmentation(image, labels, seed=augmentation_seed)
+        return self._sample(index, labels, rng, pixel_values=self.preprocessing.pixel_values(image))
 
     def _sample(
         self,
         index: int,
-        mask: np.ndarray,
-        valid: np.ndarray | None,
+        labels: np.ndarray,
         rng: np.random.Generator,
         *,
         pixel_values: Tensor | None = None,
         encoded: EncodedImage | None = None,
     ) -> Sample:
-        annotation = annotated(mask, valid)
+        annotation = Annotation.of(torch.from_numpy(labels))
         ask = self.task.training_queries if self.training else self.task.evaluation_queries
         return Sample(
             index=index,
@@ -126,7 +128,7 @@ class PairDataset(Dataset[Sample]):
             pixel_values=pixel_values,
             annotation=annotation,
             queries=ask(annotation, rng),
-            original_size=(mask.shape[0], mask.shape[1]),
+            original_size=(labels.shape[0], labels.shape[1]),
             encoded=encoded,
         )
 
@@ -137,6 +139,7 @@ class PictureDataset(Dataset[Sample | DataError]):
     Args:
         paths: The files.
         preprocessing: Picture to encoder input.
+        task: What is asked; None asks nothing.
         prompts: File to prompt in pixels of the picture; the others get none.
         pages: Page of each file; None takes the first of all.
         brightness: Scale of deep pictures; None scales each by itself.
@@ -147,15 +150,17 @@ class PictureDataset(Dataset[Sample | DataError]):
         self,
         paths: list[Path],
         preprocessing: Preprocessing,
-        prompts: Mapping[Path, Prompt],
         *,
+        task: Task | None = None,
+        prompts: Mapping[Path, Prompt] | None = None,
         pages: list[int] | None = None,
         brightness: Brightness | None = None,
         max_pixels: int | None = MOST_PIXELS,
     ) -> None:
         self.paths = paths
         self.preprocessing = preprocessing
-        self.prompts = prompts
+        self.task = task
+        self.prompts = prompts or {}
         self.pages = pages or [0] * len(paths)
         self.brightness = brightness
         self.max_pixels = max_pixels
@@ -170,23 +175,15 @@ class PictureDataset(Dataset[Sample | DataError]):
             image = read_image(path, self.brightness, page=self.pages[index], max_pixels=self.max_pixels)
         except DataError as error:
             return error
+        asked = [self.prompts[path]] if path in self.prompts else []
         return Sample(
             index=index,
             name=str(path),
             pixel_values=self.preprocessing.pixel_values(image),
             annotation=None,
-            queries=[Query(prompt=self.prompts.get(path, Prompt()))],
+            queries=[] if self.task is None else self.task.prediction_queries(asked),
             original_size=(image.shape[0], image.shape[1]),
         )
-
-
-def annotated(mask: np.ndarray, valid: np.ndarray | None) -> Annotation:
-    """The annotation that a mask ``(H, W)`` bool means, void where ``valid`` ``(H, W)`` bool is False."""
-    labels = mask.view(np.uint8)
-    if valid is not None:
-        labels = labels.copy()
-        labels[~valid] = VOID
-    return Annotation(torch.from_numpy(labels), has_void=valid is not None and not valid.all())
 
 
 def collate_pictures(items: list[Sample | DataError]) -> tuple[Batch | None, list[DataError]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..config.options import GroupOptions
 from ..errors import DataError
 from .inspection.copies import near_copies
@@ -13,9 +13,12 @@ from .inspection.findings import Remark
 from .inspection.grouping import group_names, joined
 from .inspection.remarks import copies_remark
 
+SPLITS = 100
+"""Random splits of which the one is taken that suits the classes best."""
+
 
 def split(
-    records: list[Record], fraction: float, seed: int, groups: Sequence[str] | None = None
+    records: list[Record], fraction: float, seed: int | list[int], groups: Sequence[str] | None = None
 ) -> tuple[list[Record], list[Record]]:
     """Hold out a random part of the pairs; the same for the same names and seed.
 
@@ -54,6 +57,7 @@ def grouped_split(
     fraction: float,
     seed: int,
     torn_only: bool,
+    classes: Mapping[Record, Sequence[int]] | None = None,
 ) -> tuple[list[Record], list[Record], list[Remark]]:
     """Hold out a random part as the user's groups allow, and tell of near copies that it puts on both sides.
 
@@ -64,6 +68,7 @@ def grouped_split(
         fraction: Share to hold out.
         seed: Seed of the choice.
         torn_only: Tell of those copies alone that this very split tears apart.
+        classes: Labels of the classes that each pair has; the part that is held out has about the same share of each.
 
     Returns:
         Training records, validation records, and remarks.
@@ -76,9 +81,34 @@ def grouped_split(
     groups = group_names(records, options)
     if options.group_copies:
         groups = joined(groups, copies, len(records))
-    kept, held_out = split(records, fraction, seed, groups)
+    kept, held_out = _stratified(records, fraction, seed, groups, classes or {})
     loose = [group for group in copies if groups is None or len({groups[index] for index in group}) > 1]
     return kept, held_out, copies_remark(records, loose, set(held_out), torn_only=torn_only) if held_out else []
+
+
+def _stratified(
+    records: list[Record],
+    fraction: float,
+    seed: int,
+    groups: Sequence[str] | None,
+    classes: Mapping[Record, Sequence[int]],
+) -> tuple[list[Record], list[Record]]:
+    """Of some random splits the one whose parts have the most similar shares of pictures with each class."""
+    best = split(records, fraction, seed, groups)
+    labels = sorted({label for record in records for label in classes.get(record, ())})
+    if not labels or not best[1]:
+        return best
+    has = {record: np.isin(labels, classes.get(record, ())) for record in records}
+    shares = np.mean([has[record] for record in records], 0)
+
+    def unlike(held_out: list[Record]) -> float:
+        return float(np.abs(np.mean([has[record] for record in held_out], 0) / shares - 1).sum())
+
+    for further in range(1, SPLITS):
+        drawn = split(records, fraction, [seed, further], groups)
+        if unlike(drawn[1]) < unlike(best[1]):
+            best = drawn
+    return best
 
 
 def _held_out_groups(groups: Sequence[str], wanted: int, rng: np.random.Generator) -> set[int]:

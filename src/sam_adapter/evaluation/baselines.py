@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..batch import Query, Size
-from ..data.dataset import PairDataset, annotated
+from ..data.dataset import PairDataset
 from ..tasks.metrics import OverlapMetrics, score
 
 BASELINES = {"fill_box": "fill the box", "otsu": "Otsu's threshold"}
@@ -30,12 +30,11 @@ def score_baselines(dataset: PairDataset, queries: Mapping[int, Sequence[Query]]
     """
     scores: dict[str, OverlapMetrics] = {}
     for index, asked in queries.items():
-        image, mask, valid = dataset.pair(index)
-        annotation = annotated(mask, valid)
+        image, annotation = dataset.pair(index)
         for query in asked:
             prompt = query.prompt
             if prompt.box is not None:
-                name, answer = "fill_box", filled_box(prompt.box.tolist(), mask.shape)
+                name, answer = "fill_box", filled_box(prompt.box.tolist(), image.shape)
             elif prompt.points is None:
                 name, answer = "otsu", otsu_mask(image)
             else:

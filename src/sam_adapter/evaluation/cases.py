@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from ..batch import Query
 from ..config.choices import AskedKind
-from ..data.dataset import PairDataset, annotated
+from ..data.dataset import PairDataset
 from ..report.drawing import error_map, overlay, with_prompt
 from ..report.figures import Picture, mask_picture
 from ..report.page import Case, error_legend
-from ..tasks.metrics import is_empty
+from ..tasks.metrics import Answer, is_empty
 from .scoring import Scoring, telling_images
 
 WITH: dict[AskedKind, str] = {"box": "with box", "points": "with points", "none": "no prompt"}
@@ -25,31 +25,41 @@ def telling_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Cas
     """
     found = telling_images(scorings[0].metrics)
     scores = [one.metrics.per_prompt() for one in scorings]
+    classes = dataset.reading.classes
+    names = () if classes is None else classes.names
     return [
-        _case(dataset, scorings, scores, index, rank, query)
+        _case(dataset, scorings, scores, index, rank, query, names)
         for index, rank in found.items()
         for query in scorings[0].queries[index]
+        if not names or _tells(scores[0][Answer(index, query.prompt.kind, query.label)])
     ]
+
+
+def _tells(row: dict[str, float]) -> bool:
+    """Whether an answer about one of several classes is worth a picture: the class is there, or was marked."""
+    return bool(row["tp"] + row["fn"] + row["fp"])
 
 
 def case_legend(dataset: PairDataset, scorings: Sequence[Scoring]) -> str:
     """What the colours of the error maps mean, with the void if there is any."""
-    void = any(dataset.pair(index)[2] is not None for index in telling_images(scorings[0].metrics))
+    void = any(dataset.pair(index)[1].has_void for index in telling_images(scorings[0].metrics))
     return error_legend(void=void)
 
 
 def _case(
     dataset: PairDataset,
     scorings: Sequence[Scoring],
-    scores: Sequence[Mapping[tuple[int, AskedKind], dict[str, float]]],
+    scores: Sequence[Mapping[Answer, dict[str, float]]],
     index: int,
     rank: str,
     query: Query,
+    names: Sequence[str],
 ) -> Case:
     first, name, prompt = scorings[0], dataset.records[index].name, query.prompt
-    key: tuple[int, AskedKind] = (index, prompt.kind)
-    image, mask, valid = dataset.pair(index)
-    target = annotated(mask, valid).target(query.label).numpy()
+    key = Answer(index, prompt.kind, query.label)
+    image, annotation = dataset.pair(index)
+    target, where = annotation.target(query.label).numpy(), annotation.counted()
+    counted = None if where is None else where.numpy()
     tinted = overlay(image, first.masks[key], width=max(round(max(image.shape) / OUTLINES), 1))
     pictures = [
         Picture(with_prompt(image, prompt), "image", f"Image {name}"),
@@ -59,9 +69,10 @@ def _case(
     for one, rows in zip(scorings, scores, strict=True):
         row = rows[key]
         alt = f"Errors of {one.name} on {name}: {row['fp']:.0f} pixels wrongly marked, {row['fn']:.0f} missed"
-        drawn = error_map(image, one.masks[key], target, valid)
+        drawn = error_map(image, one.masks[key], target, counted)
         pictures.append(Picture(drawn, f"errors of {one.name}, {_result(row)}", alt, exact=True))
-    words = "" if len(first.queries[index]) == 1 else f", {WITH[prompt.kind]}"
+    words = f", {names[query.label - 1]}" if names else ""
+    words += "" if len(first.queries[index]) == 1 else f", {WITH[prompt.kind]}"
     return Case(f"{rank}: {name}{words}, {_result(scores[0][key])}", pictures)
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..annotations.folders import Record
+from ..annotations.listing import Record
 from ..annotations.reading.rules import ReadingRules
 from ..batch import Prompt
-from ..checkpoints.adapter import load, read_adapter_config
+from ..checkpoints.adapter import described_classes, known_classes, load, read_adapter_config
+from ..checkpoints.description import Description
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
 from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
@@ -31,7 +32,7 @@ from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records
 log = logging.getLogger(__name__)
 
 COLUMNS: tuple[str, ...] = ("name", "model", "prompt", *HEADINGS, "tp", "fp", "fn", "tn")
-"""Of per_image.csv."""
+"""Of per_image.csv; with classes there is one for them behind the prompt."""
 
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[str, Any]:
@@ -52,8 +53,9 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     """
     require_writable(config.output)
     remove_leftovers(config.output)
-    _require_comparable(config)
-    found = inspect(config)
+    described = _require_comparable(config)
+    config = config.but(task=config.task or (described.task if described else "binary"))
+    found = inspect(config, classes=None if described is None else known_classes(described))
     records = found.usable(config)
     for remark in found.remarks:
         if remark.kind == "void_everywhere":
@@ -69,7 +71,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     _write_json(config.output / "metrics.json", result)
     _write_json(config.output / "prompts.json", prompts_as_json(pairs.records, scorings[0].prompts, config))
     per_model = {one.name: one.metrics for one in scorings} | baselines
-    _write_per_image(config.output / "per_image.csv", pairs.records, per_model)
+    _write_per_image(config.output / "per_image.csv", pairs, per_model)
     if config.report:
         from .page import write_scores_page
 
@@ -170,6 +172,8 @@ def _prompt_as_json(prompt: Prompt) -> dict[str, Any]:
 def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
     """The models to score with their names, one in memory at a time: the first, its base, and those to compare."""
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
+    if config.adapter is None:
+        segmenter.task = config.task or "binary"
     base, preprocessing, reading = segmenter.backbone.identity.name, segmenter.preprocessing, segmenter.reading
     if config.adapter is None:
         yield base, segmenter
@@ -177,7 +181,9 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
     names = run_names([config.adapter, *config.compare])
     yield names[0], segmenter
     if config.with_frozen:
-        frozen = SamSegmenter.frozen(config.model or base, preprocessing=preprocessing, task=segmenter.task)
+        frozen = SamSegmenter.frozen(
+            config.model or base, preprocessing=preprocessing, task=segmenter.task, class_names=segmenter.class_names
+        )
         frozen.reading = reading
         yield "frozen", frozen
     for name, adapter in zip(names[1:], config.compare, strict=True):
@@ -185,21 +191,37 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
 
 
 def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:
-    task: Task = look_up(TASKS, segmenter.task).from_options(config)
+    assert segmenter.reading is not None
+    task: Task = look_up(TASKS, segmenter.task).from_options(config, segmenter.reading.classes)
     return PairDataset(records, segmenter.preprocessing, task, reading=segmenter.reading, seed=config.seed)
 
 
-def _require_comparable(config: EvaluateConfig) -> None:
-    """Refuse before any work answers to different questions, and what `_thresholds` would refuse after it."""
+def _require_comparable(config: EvaluateConfig) -> Description | None:
+    """Refuse before any work answers to different questions, and what `_thresholds` would refuse after it.
+
+    Returns:
+        What the first adapter says about itself; None if there is none.
+    """
     if config.adapter is None:
-        return
+        return None
     described = {adapter: read_adapter_config(adapter) for adapter in (config.adapter, *config.compare)}
-    own = described[config.adapter].task
+    first = described[config.adapter]
+    own, classes = first.task, described_classes(first)
     problems = [
         f"compare: '{adapter}' has the task '{one.task}' and '{config.adapter}' has '{own}'; evaluate them apart."
         for adapter, one in described.items()
         if one.task != own
     ]
+    problems += [
+        f"compare: '{adapter}' has the classes {', '.join(described_classes(one))}, '{config.adapter}' "
+        f"{', '.join(classes)}; evaluate them apart."
+        for adapter, one in described.items()
+        if one.task == own and described_classes(one) != classes
+    ]
+    if config.task is not None and config.task != own:
+        problems.append(
+            f"task: the adapter '{config.adapter}' has the task '{own}', got '{config.task}'; leave it out."
+        )
     for adapter, one in described.items() if config.threshold == "best" else ():
         known = one.best_thresholds
         if missing := [kind for kind in asked_kinds(config.prompt) if kind not in known]:
@@ -207,6 +229,7 @@ def _require_comparable(config: EvaluateConfig) -> None:
             problems.append(f"threshold: '{adapter}' has no best threshold for {kinds} {known_thresholds(known)}")
     if problems:
         raise ConfigError(*problems)
+    return first
 
 
 def _thresholds(segmenter: SamSegmenter, config: EvaluateConfig) -> Thresholds:
@@ -221,10 +244,11 @@ def _thresholds(segmenter: SamSegmenter, config: EvaluateConfig) -> Thresholds:
 
 def _scores(scoring: Scoring) -> dict[str, Any]:
     """Means with the thresholds they were taken at; ``threshold`` is 'best' where kinds of prompt have their own."""
-    scores = scoring.metrics.compute()
+    scores: dict[str, Any] = {**scoring.metrics.compute()}
     asked = {kind: value for kind, value in scoring.thresholds.items() if f"iou_{kind}" in scores}
     asked = asked or dict(scoring.thresholds)
     values = set(asked.values())
+    scores |= scoring.metrics.details()
     return {**scores, "threshold": values.pop() if len(values) == 1 else "best", "thresholds": asked}
 
 
@@ -233,14 +257,18 @@ def _write_json(path: Path, value: Any) -> None:
         partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_per_image(path: Path, records: Sequence[Record], models: Mapping[str, OverlapMetrics]) -> None:
-    """A line for each image, model and kind of prompt; images without foreground have counts alone."""
+def _write_per_image(path: Path, pairs: PairDataset, models: Mapping[str, OverlapMetrics]) -> None:
+    """A line for each image, model, kind of prompt and class; answers about what is not there have counts alone."""
+    classes = pairs.reading.classes
+    columns = list(COLUMNS) if classes is None else [*COLUMNS[:3], "class", *COLUMNS[3:]]
     with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS, extrasaction="ignore")
+        writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
         writer.writeheader()
         for model, metrics in models.items():
-            for (index, kind), scores in metrics.per_prompt().items():
-                row: dict[str, Any] = {"name": records[index].name, "model": model, "prompt": kind, **scores}
+            for answer, scores in metrics.per_prompt().items():
+                name = pairs.records[answer.index].name
+                row: dict[str, Any] = {"name": name, "model": model, "prompt": answer.kind, **scores}
+                row["class"] = "" if classes is None else classes.names[answer.label - 1]
                 row |= {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
                 if is_empty(scores):
                     row |= dict.fromkeys(HEADINGS, "")

@@ -40,7 +40,7 @@ def write_scores_page(
     """
     first, kinds = scorings[0], asked_kinds(config.prompt)
     asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
-    lead = f"{amount(len(dataset), 'image')} from {config.images}, prompt: {asked}. Scored: {_listed(scorings)}."
+    lead = f"{amount(len(dataset), 'image')} from {config.place if config.images is None else config.images}, prompt: {asked}. Scored: {_listed(scorings)}."
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [
@@ -233,10 +233,14 @@ def _every_image(dataset: PairDataset, scorings: Sequence[Scoring], kinds: Seque
     headers += [entry.heading for entry in METRICS.values()]
     headers += ["wrongly marked, px", "missed, px", *(f"IoU of {one.name}" for one in scorings[1:])]
     rows: list[list[Cell]] = []
-    for (index, kind), row in list(first.items())[:MOST_ROWS]:
+    classes = dataset.reading.classes
+    headers[1:1] = [] if classes is None else ["class"]
+    for answer, row in list(first.items())[:MOST_ROWS]:
         empty = is_empty(row)
-        cells: list[Cell] = [dataset.records[index].name, *([IN_WORDS[kind]] if len(kinds) > 1 else [])]
+        cells: list[Cell] = [dataset.records[answer.index].name]
+        cells += [] if classes is None else [classes.names[answer.label - 1]]
+        cells += [IN_WORDS[answer.kind]] if len(kinds) > 1 else []
         cells += [None if empty else row[name] for name in METRICS]
         cells += [int(row[name]) for name in ("fp", "fn")]
-        rows.append([*cells, *(None if empty else other[index, kind]["iou"] for other in others)])
+        rows.append([*cells, *(None if empty else other[answer]["iou"] for other in others)])
     return table(headers, rows, caption="Scores of every image", sortable=True, tall=True)

@@ -13,7 +13,7 @@ from ..data.dataset import PairDataset
 from ..data.loading import scoring_loader, worker_count
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
-from ..tasks.metrics import OverlapMetrics, is_empty
+from ..tasks.metrics import Answer, OverlapMetrics, is_empty
 from ..tasks.pixels import sum_over_pixels
 
 Progress = Callable[[int, int], None]
@@ -33,7 +33,7 @@ class Scoring:
         thresholds: Those that the scores were taken at.
         metrics: Its scores, and for a report those at every threshold.
         queries: What each image was asked, by index, in pixels of the original.
-        masks: Predictions ``(H, W)`` for the images that a report shows, by index and kind of prompt.
+        masks: Answers ``(H, W)`` about the images that a report shows.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Scoring:
     thresholds: Thresholds
     metrics: OverlapMetrics
     queries: dict[int, list[Query]] = field(default_factory=dict)
-    masks: dict[tuple[int, AskedKind], np.ndarray] = field(default_factory=dict)
+    masks: dict[Answer, np.ndarray] = field(default_factory=dict)
 
     @property
     def prompts(self) -> dict[int, list[Prompt]]:
@@ -97,6 +97,7 @@ def score_records(
             with machine.autocast():
                 logits = dataset.task.mask_logits(segmenter(batch))
             metrics.collect(batch, sum_over_pixels(logits, batch, segmenter.preprocessing, metrics.reduces(batch)))
+            metrics.collect_whole(batch, logits, segmenter.preprocessing)
         done += len(batch)
         if progress is not None:
             progress(done, len(dataset))
@@ -106,16 +107,18 @@ def score_records(
 @torch.inference_mode()
 def predict_masks(
     segmenter: SamSegmenter, dataset: PairDataset, indices: list[int], machine: Machine, *, thresholds: Thresholds
-) -> dict[tuple[int, AskedKind], np.ndarray]:
-    """Masks ``(H, W)`` of some images of a data set by index and kind of the prompts that they are scored with."""
+) -> dict[Answer, np.ndarray]:
+    """Masks ``(H, W)`` of the answers about some images of a data set."""
     masks = {}
     for index in indices:
         batch = Batch.collate([dataset[index]]).to(machine.device)
         with machine.autocast():
-            output = segmenter(batch)
-        predictions = dataset.task.predictions(batch, output, segmenter.preprocessing, thresholds)
-        for query, prediction in zip(batch.queries, predictions, strict=True):
-            masks[index, query.prompt.kind] = prediction.mask().numpy()
+            logits = dataset.task.mask_logits(segmenter(batch)) if batch.queries else None
+        for at, query in enumerate(batch.queries):
+            assert logits is not None
+            full = segmenter.preprocessing.to_original_size(logits[at : at + 1], batch.original_sizes[0])[0]
+            kind = query.prompt.kind
+            masks[Answer(index, kind, query.label)] = (full.sigmoid() > thresholds[kind]).cpu().numpy()
     return masks
 
 

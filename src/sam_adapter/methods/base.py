@@ -4,7 +4,7 @@ A method is one file with a subclass of `Method`, and an entry in `sam_adapter.c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -20,7 +20,7 @@ BACKBONE = "backbone."
 ENCODER: Part = "image_encoder"
 ENCODER_MODULE = ".vision_encoder."
 """What `transformers` calls it in every family."""
-ALL_PARTS: tuple[Part, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
+TABLE_ORDER: tuple[Part, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,10 @@ class Added(nn.Module, ABC):
 
     @abstractmethod
     def block_prompts(self, pixel_values: Tensor) -> BlockPrompts:
-        """A new `BlockPrompts` for one pass of normalised images ``(B, 3, S, S)`` through the encoder."""
+        """A new `BlockPrompts` for one pass of normalised images ``(B, 3, S, S)`` through the encoder.
+
+        Nothing is computed before the encoder calls `BlockPrompts.start`.
+        """
 
 
 def method_named(name: str) -> Method:
@@ -129,10 +132,10 @@ def untrained_names(backbone: Backbone) -> tuple[str, ...]:
     return tuple(f"{BACKBONE}{name}" for name in backbone.untrained)
 
 
-def parameter_table(backbone: Backbone, added: nn.Module | None) -> list[tuple[str, int, int]]:
-    """Rows of (part, parameters, trained parameters), what was added first and a total last."""
-    named: list[tuple[str, nn.Module]] = [] if added is None else [("adapter", added)]
-    named += [(part, backbone.part(part)) for part in ALL_PARTS]
+def parameter_table(backbone: Backbone, added: Mapping[str, nn.Module]) -> list[tuple[str, int, int]]:
+    """Rows of (part, parameters, trained parameters), what was added, by name, first and a total last."""
+    named = list(added.items())
+    named += [(part, backbone.part(part)) for part in TABLE_ORDER]
     rows = []
     for name, module in named:
         parameters = list(module.parameters())

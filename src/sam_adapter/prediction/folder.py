@@ -57,13 +57,18 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     thresholds: dict[AskedKind, float] = {
         kind: segmenter.threshold_for(kind, config.threshold) for kind in asked
     }  # refused before any work
-    task: Task = look_up(TASKS, segmenter.task).from_options(PromptOptions())
+    if prompts and segmenter.class_names:
+        raise ConfigError(
+            f"prompts: the adapter tells {', '.join(segmenter.class_names)} apart by itself, and this command asks for "
+            "all of them; leave the prompts out, or use Predictor from Python."
+        )
+    task: Task = look_up(TASKS, segmenter.task).from_options(PromptOptions(), segmenter.classes)
     machine = Machine.asked(config)
     machine.prepare_process()
     log.info("Computing on %s", machine)
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
     brightness = brightness_for(pictures, segmenter.reading)
-    loader = _loader(config, pictures, segmenter, prompts, brightness)
+    loader = _loader(config, pictures, segmenter, task, prompts, brightness)
     if segmenter.adapter is not None and not prompts and segmenter.prompt in ("box", "points"):
         log.warning("The adapter was trained with the prompt '%s', but no --prompts are given.", segmenter.prompt)
     unread: list[DataError] = []
@@ -89,6 +94,7 @@ def _loader(
     config: PredictConfig,
     pictures: list[Picture],
     segmenter: SamSegmenter,
+    task: Task,
     prompts: Mapping[Path, Prompt],
     brightness: Brightness | None,
 ) -> DataLoader[Any]:
@@ -96,7 +102,8 @@ def _loader(
     dataset = PictureDataset(
         [one.path for one in pictures],
         segmenter.preprocessing,
-        prompts,
+        task=task,
+        prompts=prompts,
         pages=[one.page for one in pictures],
         brightness=brightness,
         max_pixels=config.max_pixels,

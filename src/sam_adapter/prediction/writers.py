@@ -1,5 +1,6 @@
 """Threads that write predictions while the next batch is computed."""
 
+import re
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +15,9 @@ from ..annotations.reading.files import read_image
 from ..annotations.reading.pictures import Picture
 from ..config.commands import PredictConfig
 from ..report.drawing import overlay
+from ..report.legend import with_legend
 from ..system.writing import written_beside
-from ..tasks.prediction import Prediction
+from ..tasks.prediction import ClassPrediction, Prediction
 
 WRITERS = 4
 """Threads that write results; compressing the overlay of a photograph takes longer than a GPU takes to encode it."""
@@ -52,7 +54,7 @@ class Writers:
         self._waiting: deque[Future[Path]] = deque()
         self._pool = ThreadPoolExecutor(WRITERS)
 
-    def write(self, prediction: Prediction, picture: Picture) -> None:
+    def write(self, prediction: Prediction | ClassPrediction, picture: Picture) -> None:
         """Have a result on the CPU written, after waiting until not too many are in memory."""
         self._collect(self._most_waiting - 1)
         self._waiting.append(self._pool.submit(_write, prediction, picture, self._config, self._brightness))
@@ -74,21 +76,44 @@ class Writers:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _write(prediction: Prediction, picture: Picture, config: PredictConfig, brightness: Brightness | None) -> Path:
-    def image() -> np.ndarray:
-        return read_image(picture.path, brightness, page=picture.page, max_pixels=None)
-
-    probability = prediction.probability().numpy()
-    mask = probability > prediction.threshold
-    made = {
-        "masks": lambda: Image.fromarray(mask.astype(np.uint8) * 255),
-        "overlays": lambda: Image.fromarray(overlay(image(), mask)),
-        "probabilities": lambda: Image.fromarray(np.round(probability.astype(np.float64) * 65535).astype(np.uint16)),
-    }
+def _write(
+    prediction: Prediction | ClassPrediction, picture: Picture, config: PredictConfig, brightness: Brightness | None
+) -> Path:
     files = []
     for kind in config.saved:
-        file = config.output / kind / f"{picture.name}.png"
-        with written_beside(file) as partial:
-            made[kind]().save(partial, format="PNG", compress_level=PNG_LEVELS[kind])
-        files.append(file)
+        for suffix, image in _made(kind, prediction, picture, brightness).items():
+            name = f"{picture.name}/{file_name(suffix)}" if suffix else picture.name
+            file = config.output / kind / f"{name}.png"
+            with written_beside(file) as partial:
+                image.save(partial, format="PNG", compress_level=PNG_LEVELS[kind])
+            files.append(file)
     return files[0]
+
+
+def _made(
+    kind: str, prediction: Prediction | ClassPrediction, picture: Picture, brightness: Brightness | None
+) -> dict[str, Image.Image]:
+    """What one kind of result shows, by name; the name is empty where there is one picture."""
+    if kind == "probabilities":
+        return {
+            name: Image.fromarray(np.round(one.numpy().astype(np.float64) * 65535).astype(np.uint16))
+            for name, one in prediction.probability_maps().items()
+        }
+    if kind == "overlays":
+        drawn = read_image(picture.path, brightness, page=picture.page, max_pixels=None)
+        layers = prediction.layers()
+        for layer in layers:
+            drawn = overlay(drawn, layer.mask.numpy(), colour=layer.colour)
+        named = [(layer.name, layer.colour) for layer in layers if layer.name and layer.colour is not None]
+        return {"": Image.fromarray(with_legend(drawn, named))}
+    pixels, palette = prediction.values()
+    image = Image.fromarray(pixels)
+    if palette is not None:
+        image = Image.fromarray(pixels, mode="P")
+        image.putpalette(palette.tobytes())
+    return {"": image}
+
+
+def file_name(name: str) -> str:
+    """A name of a class as a file may have it."""
+    return re.sub(r'[/\\:*?"<>|\0]', "_", name)

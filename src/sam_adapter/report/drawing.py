@@ -5,21 +5,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ..annotations.reading.classes import COLOURS
+
 if TYPE_CHECKING:
     from ..batch import Prompt
 
 Colour = tuple[int, int, int]
-
-COLOURS: tuple[Colour, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
-"""Okabe & Ito, 2008: orange, sky blue, green, yellow, blue, vermilion and purple, which the colour-blind tell apart."""
 
 TRUE_POSITIVE: Colour = (240, 240, 240)
 FALSE_POSITIVE: Colour = COLOURS[0]
@@ -45,19 +36,22 @@ VISIONS = np.array(
 """Linear RGB as seen with all cones, without those for red, and without those for green (Machado et al., 2009)."""
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, *, width: int | None = None) -> np.ndarray:
+def overlay(
+    image: np.ndarray, mask: np.ndarray, *, width: int | None = None, colour: Colour | None = None
+) -> np.ndarray:
     """The picture with the mask tinted, and a double outline, coloured and black or white, that lies within the mask.
 
     Args:
         image: ``(H, W, 3)`` uint8.
         mask: ``(H, W)`` bool.
         width: Pixels of each of the two outlines; None makes them fit a picture that is looked at in full size.
+        colour: Of the mask; None takes one that differs from the picture's own.
 
     Returns:
         ``(H, W, 3)`` uint8.
     """
     shape = mask.astype(np.uint8)
-    colour = contrasting_colour(image)
+    colour = colour or contrasting_colour(image)
     tint = np.full_like(image, colour)
     result = cv2.copyTo(cv2.addWeighted(image, 1 - TINT, tint, TINT, 0), shape, image.copy())
     around = 2 * (width or max(round(max(mask.shape) / 400), 1)) + 1

@@ -5,30 +5,35 @@ prediction and reports ask the task, and know none by name.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
 from torch import Tensor
 
-from ..batch import Annotation, Batch, Output, Query
+from ..annotations.reading.classes import Classes
+from ..batch import Annotation, Batch, Output, Prompt, Query
 from ..config.choices import AskedKind
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
 from .metrics import OverlapMetrics
-from .prediction import Prediction
+from .prediction import ClassPrediction, Prediction
 
 
 class Task(ABC):
     """What is asked of pictures."""
 
     name: ClassVar[str]
-    class_names: tuple[str, ...]
 
     @classmethod
     @abstractmethod
-    def from_options(cls, options: PromptOptions) -> Self:
-        """The task as a command's options mean it."""
+    def from_options(cls, options: PromptOptions, classes: Classes | None = None) -> Self:
+        """The task as a command's options mean it.
+
+        Args:
+            options: Of a command.
+            classes: Of the set, or of the adapter; for tasks with classes.
+        """
 
     @abstractmethod
     def training_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
@@ -37,6 +42,15 @@ class Task(ABC):
     @abstractmethod
     def evaluation_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """All that is asked about an image for scores; nothing if all of it is void."""
+
+    @abstractmethod
+    def prediction_queries(self, prompts: list[Prompt], labels: list[int] | None = None) -> list[Query]:
+        """What is asked about a picture without ground truth.
+
+        Args:
+            prompts: Given by the user, in pixels of the picture; there may be none.
+            labels: What each of them asks for, of a task with classes.
+        """
 
     @abstractmethod
     def metrics(
@@ -51,8 +65,8 @@ class Task(ABC):
     @abstractmethod
     def predictions(
         self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
-    ) -> list[Prediction]:
-        """The prediction for each query of a batch, in their order.
+    ) -> Sequence[Prediction | ClassPrediction]:
+        """The prediction for each image of a batch, in their order.
 
         Args:
             batch: What was asked.

@@ -8,17 +8,15 @@ from typing import Self
 import numpy as np
 from torch import Tensor
 
-from ..batch import Annotation, Batch, Output, Prompt, Query
+from ..annotations.reading.classes import Classes
+from ..batch import FOREGROUND, Annotation, Batch, Output, Prompt, Query
 from ..config.choices import AskedKind
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
 from .base import Task
 from .metrics import OverlapMetrics
 from .prediction import Prediction
-from .prompts import PromptMaker
-
-FOREGROUND = 1
-"""Label of the foreground."""
+from .prompts import PromptMaker, maker_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +33,11 @@ class BinaryTask(Task):
     prompts: PromptMaker
     prompts_per_image: int = 1
     name = "binary"
-    class_names = ("foreground",)
 
     @classmethod
-    def from_options(cls, options: PromptOptions) -> Self:
+    def from_options(cls, options: PromptOptions, classes: Classes | None = None) -> Self:
         """See `Task.from_options`."""
-        maker = PromptMaker(
-            kind=options.prompt,
-            box_scale=options.box_scale,
-            box_jitter=options.box_jitter,
-            positive_points=options.positive_points,
-            negative_points=options.negative_points,
-        )
-        return cls(prompts=maker, prompts_per_image=options.training_prompts)
+        return cls(prompts=maker_of(options), prompts_per_image=options.training_prompts)
 
     def training_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """See `Task.training_queries`."""
@@ -56,6 +46,10 @@ class BinaryTask(Task):
     def evaluation_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """See `Task.evaluation_queries`."""
         return _queries(annotation, partial(self.prompts.exact, rng=rng))
+
+    def prediction_queries(self, prompts: list[Prompt], labels: list[int] | None = None) -> list[Query]:
+        """See `Task.prediction_queries`."""
+        return [Query(prompt=prompt, label=FOREGROUND) for prompt in prompts or [Prompt()]]
 
     def metrics(
         self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
@@ -72,18 +66,19 @@ class BinaryTask(Task):
     ) -> list[Prediction]:
         """See `Task.predictions`."""
         logits, scores = output.mask_logits.float().cpu(), output.iou_scores.float().cpu()
-        return [
-            Prediction(
-                mask_logits=one,
-                iou_scores=quality,
-                original_size=size,
-                preprocessing=preprocessing,
-                threshold=thresholds[query.prompt.kind],
+        found = []
+        for at, size in enumerate(batch.original_sizes):
+            about = [query for query, image in enumerate(batch.image_index) if image == at]
+            found.append(
+                Prediction(
+                    mask_logits=logits[about].flatten(0, 1),
+                    iou_scores=scores[about].flatten(),
+                    original_size=size,
+                    preprocessing=preprocessing,
+                    threshold=thresholds[batch.queries[about[0]].prompt.kind],
+                )
             )
-            for query, one, quality, size in zip(
-                batch.queries, logits, scores, batch.for_queries(batch.original_sizes), strict=True
-            )
-        ]
+        return found
 
 
 def _queries(annotation: Annotation, make: Callable[..., list[Prompt]]) -> list[Query]:

@@ -132,12 +132,17 @@ class _ComputedAgain(torch.autograd.Function):
         return result, None
 
 
-def bands(size: Size) -> Iterator[slice | None]:
-    """Rows of one band of a picture after another; None means all rows of a picture that is one band."""
+def bands(size: Size, *, answers: int = 1) -> Iterator[slice | None]:
+    """Rows of one band of a picture after another; None means all rows of a picture that is one band.
+
+    Args:
+        size: ``(H, W)`` of the picture.
+        answers: That are brought to its size together.
+    """
     height, width = size
-    if height * width <= BAND_PIXELS:
+    if height * width * answers <= BAND_PIXELS:
         yield None
         return
-    rows = max(BAND_PIXELS // width, 1)
+    rows = max(BAND_PIXELS // (width * max(answers, 1)), 1)
     for start in range(0, height, rows):
         yield slice(start, min(start + rows, height))

@@ -2,12 +2,42 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..annotations.reading.classes import Classes
 from ..batch import Size
 from ..preprocessing import Preprocessing
+from .class_map import whole_class_map
+
+
+class Layer(NamedTuple):
+    """Something to draw on a picture.
+
+    Attributes:
+        mask: ``(H, W)`` bool.
+        name: For a legend; empty for none.
+        colour: RGB; None takes one that is seen on the picture.
+    """
+
+    mask: Tensor
+    name: str = ""
+    colour: tuple[int, int, int] | None = None
+
+
+class PngValues(NamedTuple):
+    """A picture of values.
+
+    Attributes:
+        pixels: ``(H, W)`` uint8 or uint16, or ``(H, W, 3)`` uint8.
+        palette: ``(256, 3)`` uint8 colours of the values, if they have some.
+    """
+
+    pixels: np.ndarray
+    palette: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +63,32 @@ class Prediction:
 
     def probability(self, index: int = 0) -> Tensor:
         """Probabilities of one mask, ``(H, W)`` float32 from 0 to 1."""
+        return self._first if index == 0 else self._probability(index)
+
+    @cached_property
+    def _first(self) -> Tensor:
+        """The first mask's probabilities, which all that is written of it has in common."""
+        return self._probability(0)
+
+    def _probability(self, index: int) -> Tensor:
         logits = self.mask_logits[index : index + 1]
         return self.preprocessing.to_original_size(logits, self.original_size)[0].sigmoid_()
 
     def mask(self, index: int = 0) -> Tensor:
         """One mask, ``(H, W)`` bool."""
         return self.probability(index) > self.threshold
+
+    def layers(self) -> list["Layer"]:
+        """What is drawn on the picture."""
+        return [Layer(mask=self.mask())]
+
+    def values(self) -> PngValues:
+        """The mask as a picture of values: 255 is foreground."""
+        return PngValues(self.mask().numpy().astype(np.uint8) * 255)
+
+    def probability_maps(self) -> dict[str, Tensor]:
+        """Probabilities ``(H, W)`` by name; the name is empty where there is one."""
+        return {"": self.probability()}
 
     @cached_property
     def probabilities(self) -> Tensor:
@@ -49,3 +99,74 @@ class Prediction:
     def masks(self) -> Tensor:
         """All masks, ``(N, H, W)`` bool."""
         return torch.stack([self.mask(index) for index in range(len(self))])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPrediction:
+    """Answers to a query a class about one image, on the CPU, as one class for every pixel.
+
+    Attributes:
+        mask_logits: ``(Q, h, w)`` float32 low-resolution logits.
+        iou_scores: ``(Q,)`` predicted quality of each answer.
+        labels: Of the answers; the first class is 1.
+        classes: All of them.
+        original_size: ``(H, W)``.
+        preprocessing: How logits come to original size.
+        threshold: A pixel whose largest probability is not above it is background.
+    """
+
+    mask_logits: Tensor
+    iou_scores: Tensor
+    labels: tuple[int, ...]
+    classes: Classes
+    original_size: Size
+    preprocessing: Preprocessing
+    threshold: float
+
+    @cached_property
+    def class_map(self) -> Tensor:
+        """The label of each pixel, ``(H, W)`` uint8; 0 is background, which fully labelled sets do not have."""
+        threshold = self.threshold if self.classes.has_background else None
+        return whole_class_map(
+            self.mask_logits, self.labels, self.original_size, self.preprocessing, threshold=threshold
+        )
+
+    def probability(self, label: int) -> Tensor:
+        """Probabilities of one class, ``(H, W)`` float32 from 0 to 1; the largest of its answers."""
+        own = [at for at, one in enumerate(self.labels) if one == label]
+        if not own:
+            return torch.zeros(self.original_size)
+        logits = self.mask_logits[own]
+        return self.preprocessing.to_original_size(logits, self.original_size).amax(0).sigmoid()
+
+    def layers(self) -> list[Layer]:
+        """The classes that the picture has."""
+        found = []
+        for label, (name, colour) in enumerate(zip(self.classes.names, self.classes.colours, strict=True), start=1):
+            mask = self.class_map == label
+            if mask.any():
+                found.append(Layer(mask, name, colour))
+        return found
+
+    def values(self) -> PngValues:
+        """The class map with the values, or colours, that the masks had which the classes come from."""
+        labels, classes = self.class_map.numpy(), self.classes
+        colours = np.zeros((256, 3), np.uint8)
+        if classes.in_colour:
+            ground = classes.background[0] if classes.background else (0, 0, 0)
+            for label, value in enumerate((ground, *classes.values)):
+                colours[label] = [int(one) for one in (value * 3 if len(value) == 1 else value)]
+            return PngValues(colours[labels])
+        own = [int(value[0]) for value in classes.values] or list(range(1, len(classes.names) + 1))
+        ground = int(classes.background[0][0]) if classes.background else 0
+        table = np.zeros(256, np.uint16 if max(*own, ground) > 255 else np.uint8)
+        table[: len(own) + 1] = [ground, *own]
+        if table.dtype != np.uint8:
+            return PngValues(table[labels])
+        for value, colour in zip(own, classes.colours, strict=True):
+            colours[value] = colour
+        return PngValues(table[labels], colours)
+
+    def probability_maps(self) -> dict[str, Tensor]:
+        """Probabilities ``(H, W)`` of each class that was asked for, by its name."""
+        return {self.classes.names[label - 1]: self.probability(label) for label in dict.fromkeys(self.labels)}

@@ -1,4 +1,4 @@
-"""Prompts made from a ground-truth mask: its box, points, none, or one of them drawn at random."""
+"""Prompts made from a ground-truth mask: its box, points, none, or a mixture of the three."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ import torch
 
 from ..batch import Prompt
 from ..config.choices import ASKED_KINDS, AskedKind, PromptKind, asked_kinds
+from ..config.options import PromptOptions
 from ..errors import DataError
 
 
@@ -102,7 +103,7 @@ class PromptMaker:
         """Prompts for training, drawn at random; mixed ones take turns from a kind drawn at random.
 
         Args:
-            mask: ``(H, W)`` bool ground truth; an empty one gets no prompt.
+            mask: ``(H, W)`` bool ground truth; an empty one gets ``count`` empty prompts.
             rng: Source of randomness.
             counted: ``(H, W)`` bool, False where the ground truth says nothing; no point is drawn there. None is
                 everywhere.
@@ -147,6 +148,17 @@ class PromptMaker:
             points = np.concatenate([points, draw_points(outside, self.negative_points, rng)])
             labels = np.concatenate([labels, np.zeros(self.negative_points, dtype=np.int64)])
         return Prompt(points=torch.from_numpy(points), point_labels=torch.from_numpy(labels))
+
+
+def maker_of(options: PromptOptions) -> PromptMaker:
+    """The prompts that a command's options mean."""
+    return PromptMaker(
+        kind=options.prompt,
+        box_scale=options.box_scale,
+        box_jitter=options.box_jitter,
+        positive_points=options.positive_points,
+        negative_points=options.negative_points,
+    )
 
 
 def _inside(box: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

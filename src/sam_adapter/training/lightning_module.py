@@ -198,8 +198,9 @@ class TrainingModule(lightning.LightningModule):
             return
         logits = self.task.mask_logits(self.segmenter(batch, frozen=frozen))
         reduces = [self.loss.sums, *metrics.reduces(batch)]
-        losses, *scored = sum_over_pixels(logits, batch, self.segmenter.preprocessing, reduces)
-        metrics.collect(batch, scored, self.loss.weighted(self.loss.terms(losses)))
+        loss_sums, *scored = sum_over_pixels(logits, batch, self.segmenter.preprocessing, reduces)
+        metrics.collect(batch, scored, self.loss.weighted(self.loss.terms(loss_sums)))
+        metrics.collect_whole(batch, logits, self.segmenter.preprocessing)
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole set, gathered from all processes."""

@@ -117,7 +117,7 @@ def _train(config: TrainConfig) -> TrainResult:
         require_same_place(resume_from, pictures=module.images)
     validated = bool(data.val_records)
     keeper = AdapterKeeper(
-        config.output / "adapter", config.monitor if validated else None, monitor_mode(config.monitor)
+        config.output / "adapter", config.monitored if validated else None, monitor_mode(config.monitored)
     )
     stop = GracefulStop(config.output / LAST, keeper)
     trainer = _trainer(config, module, [stop, keeper], validated=validated, score_base=not resume_from)
@@ -159,7 +159,7 @@ def _trainer(
     callbacks: list[Callback] = [
         TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 0),
         *own,
-        MetricsTable(config.output / METRICS),
+        MetricsTable(config.output / METRICS, config.task),
         CollapseWatch(),
         ProgressLines(),
         ModelCheckpoint(
@@ -177,7 +177,7 @@ def _trainer(
         # Not strict: a validation without any foreground has no IoU.
         callbacks.append(
             EarlyStopping(
-                f"val_{config.monitor}", mode=monitor_mode(config.monitor), patience=config.patience, strict=False
+                f"val_{config.monitored}", mode=monitor_mode(config.monitored), patience=config.patience, strict=False
             )
         )
     settings: dict[str, Any] = {

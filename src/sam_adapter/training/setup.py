@@ -31,7 +31,8 @@ def module_and_data(config: TrainConfig) -> tuple[TrainingModule, PairDataModule
     data = PairDataModule(config)
     machine = Machine.asked(config)
     machine.prepare_process()
-    segmenter, start = SamSegmenter.from_config(config), None
+    classes = data.reading.classes
+    segmenter, start = SamSegmenter.from_config(config, () if classes is None else classes.names), None
     if config.start_from is not None:
         segmenter, start = starting_from(config.start_from, segmenter)
     segmenter.suited_to(machine, for_good=True)
@@ -40,7 +41,7 @@ def module_and_data(config: TrainConfig) -> tuple[TrainingModule, PairDataModule
             "attention: PyTorch's FlexAttention cannot be trained through on a CPU; use auto, or blocked, there."
         )
     segmenter.reading = data.reading
-    task: Task = look_up(TASKS, config.task).from_options(config)
+    task: Task = look_up(TASKS, config.task).from_options(config, classes)
     data.make_datasets(segmenter.preprocessing, task)
     module = TrainingModule(
         segmenter, task, config, machine, images=len(data.train_records), start=start, warnings=_warnings(config, data)

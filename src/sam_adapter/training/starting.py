@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checkpoints.adapter import read_adapter_config, read_adapter_weights
+from ..checkpoints.adapter import described_classes, read_adapter_config, read_adapter_weights
 from ..errors import CheckpointError
 from ..methods.base import MethodSettings, method_named
 from ..segmenter import SamSegmenter
@@ -48,7 +48,20 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
         raise CheckpointError(
             f"start_from: {folder} was trained with another method: {'; '.join(different)}. Give the run the same."
         )
-    begun = SamSegmenter(segmenter.backbone, method, segmenter.preprocessing, prompt=segmenter.prompt)
+    if (own_names := segmenter.class_names) != (names := described_classes(description)):
+        raise CheckpointError(
+            f"start_from: {folder} was trained on the classes {', '.join(names) or 'none'}, the run has "
+            f"{', '.join(own_names) or 'none'}. Name the same classes in the same order in --classes."
+        )
+    begun = SamSegmenter(
+        segmenter.backbone,
+        method,
+        segmenter.preprocessing,
+        task=segmenter.task,
+        prompt=segmenter.prompt,
+        class_names=own_names,
+        class_tokens=description.class_tokens or segmenter.class_tokens,
+    )
     size, own_size = description.preprocessing.image_size, segmenter.preprocessing.image_size
     try:
         begun.require_fitting(state)

@@ -7,7 +7,9 @@ from typing import Any, ClassVar, Self
 from pydantic import TypeAdapter, ValidationError
 
 from ...config.choices import Pages
+from ..listing import Record
 from .brightness import Brightness
+from .classes import Classes
 from .values import MaskTable
 
 
@@ -19,6 +21,7 @@ class ReadingRules:
         masks: What mask values mean; None where no masks were looked at.
         brightness: Scale of pictures of more than 8 bits; None if the set has none.
         pages: Pages of a file with several that are read.
+        classes: The classes, of a set whose pixels have classes; None if they are foreground and background alone.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -26,6 +29,13 @@ class ReadingRules:
     masks: MaskTable | None = None
     brightness: Brightness | None = None
     pages: Pages = "first"
+    classes: Classes | None = None
+
+    def known_for(self, record: Record) -> bool:
+        """Whether all is decided that an annotation is read by."""
+        if record.objects is None:
+            return self.classes is not None or (self.masks is not None and bool(self.masks.tables))
+        return not record.mask_files or (self.masks is not None and bool(self.masks.tables))
 
     def with_brightness_of(self, other: "ReadingRules | None") -> "ReadingRules":
         """These rules with the brightness that an adapter was trained with, where it has one."""

@@ -24,6 +24,9 @@ Kind = Literal[
     "mask_not_binary",
     "rule_empties_masks",
     "rule_fills_masks",
+    "no_classes",
+    "class_colours",
+    "unknown_class",
 ]
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ...annotations.folders import Record, printable
+from ...annotations.listing import Record, printable
+from ...annotations.reading.classes import Classes
 from ...annotations.reading.rules import ReadingRules
+from ...annotations.reading.values import shown
 from ...config.options import DataOptions
 from ...errors import DataError, amount
-from .objects import Objects
+from .objects import ClassLook, Objects
 
 _BY_PATTERN = (
     "a mask has its image's folders and stem, or is named as '--mask-pattern' says, for example with '{stem}_mask'"
@@ -21,6 +23,10 @@ CURES = {
     "image_without_mask": f"add the mask, or move the image away; {_BY_PATTERN}",
     "mask_without_image": f"add the image, or move the mask away; {_BY_PATTERN}",
     "duplicate_stem": "keep one of the files; a mask is found by its image's stem",
+    "annotation": "",
+    "no_classes": "",
+    "class_colours": "",
+    "unknown_class": "",
     "size_mismatch": "save the mask at its image's size",
     "page_mismatch": "save image and mask with equally many pages, or leave '--pages all' out",
     "unreadable_image": "replace the file",
@@ -98,6 +104,9 @@ class PairLook:
             as it is stored than as it is shown.
         border: Share of foreground in the outermost pixels.
         sides: Sides of the picture, of four, that foreground touches.
+        classes: What it has of each class that it has; empty where there are none.
+        annotated: Objects that the annotation outlines; None for masks.
+        overlap: Share of the annotated area that lies in several objects.
     """
 
     size: tuple[int, int]
@@ -107,6 +116,9 @@ class PairLook:
     raster_fit: float | None = None
     border: float = 0.0
     sides: int = 0
+    classes: tuple[ClassLook, ...] = ()
+    annotated: int | None = None
+    overlap: float = 0.0
 
     @property
     def says_nothing(self) -> bool:
@@ -165,6 +177,7 @@ class Inspection:
         if self.rules.masks is not None and self.rules.masks.tables:
             rule = ", ".join(f"{value} {meaning}" for value, meaning in self.rules.masks.described().items())
             lines.append(f"Mask values: {rule}.")
+        lines += class_lines(self.rules.classes, self.looks)
         if self.rules.brightness is not None:
             lines.append(self.rules.brightness.described())
         if self.ignored:
@@ -191,6 +204,24 @@ class Inspection:
         if not usable:
             raise DataError(f"{self.report()}\nNo usable pair is left. {hint}")
         return usable
+
+
+def class_lines(classes: Classes | None, looks: Sequence[PairLook]) -> list[str]:
+    """A line for each class: its value, and its share of pictures, objects and pixels."""
+    if classes is None:
+        return []
+    pixels = sum(look.size[0] * look.size[1] * (1 - look.void) for look in looks)
+    lines = [f"{amount(len(classes.names), 'class')}:"]
+    for label, name in enumerate(classes.names, start=1):
+        own = [one for look in looks for one in look.classes if one.label == label]
+        value = f" (value {shown(classes.values[label - 1])})" if classes.values else ""
+        share = sum(one.pixels for one in own) / max(pixels, 1)
+        objects = sum(one.objects for one in own)
+        lines.append(
+            f"  {name}{value}: {amount(len(own), 'picture')}, {amount(objects, 'object')}, {share:.2%} of pixels"
+        )
+    others = [f"{text} {meaning}" for text, meaning in classes.described().items() if meaning in ("background", "void")]
+    return [*lines, *([f"  other values: {', '.join(others)}."] if others else [])]
 
 
 def _shorten(names: Sequence[str], most: int = 5) -> str:

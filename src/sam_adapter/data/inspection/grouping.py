@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from ...annotations.folders import Record
+from ...annotations.listing import Record
 from ...config.options import GroupOptions
 from ...errors import ConfigError, DataError, amount
 

@@ -8,24 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
-from ...annotations.folders import Listing, Record, fitting_mask_pattern
+from ...annotations.folders import fitting_mask_pattern
+from ...annotations.listing import Listing, Record
 from ...annotations.reading.brightness import Depth, depth_of, scale_of
-from ...annotations.reading.cures import decide_with_cures
+from ...annotations.reading.classes import Classes
 from ...annotations.reading.decoding import Header, decode, read_header, require_size
-from ...annotations.reading.files import rgb, split_mask
+from ...annotations.reading.files import rgb
+from ...annotations.reading.labels import labels_of_objects, labels_of_raster
 from ...annotations.reading.mask_values import MaskValues, counted
 from ...annotations.reading.pictures import page_name
 from ...annotations.reading.rules import ReadingRules
 from ...annotations.reading.troubles import Trouble
-from ...annotations.reading.values import MaskTable
 from ...annotations.sources import listing_of
 from ...config.options import DataOptions
 from ...errors import DataError, amount
 from ...system.in_flight import PIXELS, InFlight
+from .class_remarks import class_remarks, listing_remarks
 from .copies import fingerprint
+from .deciding import decide_rules
 from .findings import Fault, Inspection, PairLook
-from .objects import objects_in
-from .orientation import fit_of_raster
+from .looking import look_at
 from .reading_remarks import Seen, remarks_of
 from .remarks import object_remarks, orientation_remarks
 
@@ -39,7 +41,7 @@ class _Pair:
     record: Record
     headers: dict[Path, Header] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    values: MaskValues | None = None
+    values: list[MaskValues] = field(default_factory=list)
     look: PairLook | None = None
     fingerprint: np.ndarray | None = None
     depth: Depth | None = None
@@ -50,7 +52,13 @@ class _Pair:
         return sum(header.size[0] * header.size[1] for header in self.headers.values())
 
 
-def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = None) -> Inspection:
+def inspect(
+    options: DataOptions,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    listing: Listing | None = None,
+    classes: Classes | None = None,
+) -> Inspection:
     """Read every image and mask of a data set.
 
     All masks are looked at first, as what their values mean follows from all of them together.
@@ -58,6 +66,8 @@ def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = 
     Args:
         options: The folders and how to read them.
         progress: Called with (pairs done, pairs in all).
+        listing: What the source of the options holds; None lists it.
+        classes: Those that the set must have, such as an adapter's; None finds them in the set.
 
     Returns:
         Good pairs and all faults; nothing is raised for a faulty file.
@@ -65,24 +75,19 @@ def inspect(options: DataOptions, progress: Callable[[int, int], None] | None = 
     Raises:
         ConfigError: If a folder is missing or empty.
     """
-    listing = listing_of(options)
+    listing = listing_of(options) if listing is None else listing
     in_flight = InFlight()
     with ThreadPoolExecutor() as pool:
         opened = list(pool.map(lambda record: _with_headers(record, options), listing.records))
         pairs = [one for pair in opened for one in _pages(pair, options)]
-        list(_done(pool, lambda pair: _count_mask(pair, in_flight), pairs))
-        decision = decide_with_cures(
-            [pair.values for pair in pairs if pair.values is not None],
-            rule=options.mask_rule,
-            ignore=options.void_values,
-            invert=options.mask_invert,
-        )
-        _add_troubles(pairs, decision.troubles)
-        looked = _done(pool, lambda pair: _look_at(pair, decision.table, in_flight), pairs)
+        list(_done(pool, lambda pair: _count_masks(pair, in_flight), pairs))
+        rules, troubles = decide_rules(listing, [one for pair in pairs for one in pair.values], options, classes)
+        _add_troubles(pairs, troubles)
+        looked = _done(pool, lambda pair: _look_at(pair, rules, in_flight), pairs)
         for done, _ in enumerate(looked, start=1):
             if progress is not None:
                 progress(done, len(pairs))
-    return _summary(listing, pairs, decision.table, options)
+    return _summary(listing, pairs, rules, options)
 
 
 def _done(pool: ThreadPoolExecutor, work: Callable[[_Pair], None], pairs: list[_Pair]) -> Iterator[None]:
@@ -98,10 +103,10 @@ def _done(pool: ThreadPoolExecutor, work: Callable[[_Pair], None], pairs: list[_
         yield future.result()
 
 
-def _summary(listing: Listing, pairs: list[_Pair], table: MaskTable, options: DataOptions) -> Inspection:
+def _summary(listing: Listing, pairs: list[_Pair], rules: ReadingRules, options: DataOptions) -> Inspection:
     good = [pair for pair in pairs if pair.look is not None]
     depths = [pair.depth for pair in good if pair.depth is not None]
-    rules = ReadingRules(masks=table, brightness=scale_of(depths), pages=options.pages)
+    rules = replace(rules, brightness=scale_of(depths))
     found = Inspection(ignored=listing.ignored, rules=rules)
     pattern = fitting_mask_pattern(listing)
     quoted = f'"{pattern}"' if pattern and " " in pattern else pattern
@@ -110,6 +115,8 @@ def _summary(listing: Listing, pairs: list[_Pair], table: MaskTable, options: Da
     found.faults += [Fault("mask_without_image", path, cure=cure) for path in listing.masks_without_image]
     for paths in listing.duplicates:
         found.faults.append(Fault("duplicate_stem", paths[0], "also " + ", ".join(str(p) for p in paths[1:])))
+    wrong = [one for one in listing.problems if not one.remark]
+    found.faults += [Fault("annotation", one.path, one.text, cure=one.cure) for one in wrong]
     found.faults += [fault for pair in pairs for fault in pair.faults]
     found.records = [pair.record for pair in good]
     found.looks = [pair.look for pair in good if pair.look is not None]
@@ -118,19 +125,21 @@ def _summary(listing: Listing, pairs: list[_Pair], table: MaskTable, options: Da
     found.remarks = remarks_of(seen, rules, options, listing.loops)
     pairs_and_looks = [(one.record, one.look) for one in seen]
     found.remarks += [*object_remarks(pairs_and_looks), *orientation_remarks(pairs_and_looks)]
+    found.remarks += [*class_remarks(pairs_and_looks, rules.classes), *listing_remarks(listing)]
     return found
 
 
 def _with_headers(record: Record, options: DataOptions) -> _Pair:
     pair = _Pair(record)
-    for path, kind in ((record.image, "unreadable_image"), (record.mask, "unreadable_mask")):
+    masks = [(path, "unreadable_mask") for path in record.mask_files]
+    for path, kind in ((record.image, "unreadable_image"), *masks):
         try:
             header = read_header(path)
             require_size(path, header.size, options.max_pixels)
             pair.headers[path] = header
         except DataError as error:
             pair.faults.append(_unreadable(kind, path, error))
-    if len(pair.headers) == 2:
+    if record.objects is None and len(pair.headers) == 2:
         image, mask = pair.headers[record.image], pair.headers[record.mask]
         if options.pages == "all" and image.pages != mask.pages:
             text = f"has {amount(mask.pages, 'page')} but its image has {image.pages}"
@@ -164,22 +173,23 @@ def _of_page(record: Record, page: int) -> Record:
     return replace(record, name=page_name(record.name, page), page=page)
 
 
-def _count_mask(pair: _Pair, in_flight: InFlight) -> None:
-    header = pair.headers.get(pair.record.mask)
-    if header is None:
-        return
-    path = pair.record.mask
-    try:
-        with in_flight.hold(header.size[0] * header.size[1]):
-            pair.values = counted(path, decode(path, pair.record.page, max_pixels=None))
-    except DataError as error:
-        pair.faults.append(_unreadable("unreadable_mask", path, error))
+def _count_masks(pair: _Pair, in_flight: InFlight) -> None:
+    for path in pair.record.mask_files:
+        header = pair.headers.get(path)
+        if header is None:
+            continue
+        try:
+            with in_flight.hold(header.size[0] * header.size[1]):
+                pair.values.append(counted(path, decode(path, pair.record.page, max_pixels=None)))
+        except DataError as error:
+            pair.faults.append(_unreadable("unreadable_mask", path, error))
 
 
 def _add_troubles(pairs: list[_Pair], troubles: list[Trouble]) -> None:
     by_mask: dict[Path, list[_Pair]] = defaultdict(list)
     for pair in pairs:
-        by_mask[pair.record.mask].append(pair)
+        for path in pair.record.mask_files:
+            by_mask[path].append(pair)
     for trouble in troubles:
         for path in trouble.files:
             fault = Fault(trouble.kind, path, trouble.details.get(path, ""), trouble.text, trouble.cure)
@@ -187,63 +197,45 @@ def _add_troubles(pairs: list[_Pair], troubles: list[Trouble]) -> None:
                 pair.faults.append(fault)
 
 
-def _look_at(pair: _Pair, table: MaskTable, in_flight: InFlight) -> None:
+def _look_at(pair: _Pair, rules: ReadingRules, in_flight: InFlight) -> None:
     """Read image and mask once and take the numbers that remarks and the brightness are made of."""
     image, mask = pair.headers.get(pair.record.image), pair.headers.get(pair.record.mask)
     if image is None:
         return
     turned = image.turned and mask is not None and not mask.turned
-    if mask is not None and image.size != mask.size and not any(one.path == pair.record.mask for one in pair.faults):
-        pair.faults.append(_mismatch(pair.record.mask, image, mask))
+    for path in pair.record.mask_files:
+        own = pair.headers.get(path)
+        if own is not None and image.size != own.size and not any(one.path == path for one in pair.faults):
+            pair.faults.append(_mismatch(path, image, own))
     # A function of its own, so that its arrays are gone before the next picture may be read.
     with in_flight.hold(pair.pixels):
-        _take_numbers(pair, table, turned=image.orientation if turned else 1)
+        _take_numbers(pair, rules, turned=image.orientation if turned else 1)
 
 
-def _take_numbers(pair: _Pair, table: MaskTable, *, turned: int) -> None:
+def _take_numbers(pair: _Pair, rules: ReadingRules, *, turned: int) -> None:
+    record = pair.record
     try:
-        raster = decode(pair.record.image, pair.record.page, max_pixels=None)
+        raster = decode(record.image, record.page, max_pixels=None)
     except DataError as error:
-        pair.faults.append(_unreadable("unreadable_image", pair.record.image, error))
+        pair.faults.append(_unreadable("unreadable_image", record.image, error))
         return
-    if pair.faults or not table.tables:  # without a table the set's trouble says all
+    if pair.faults or not rules.known_for(record):  # without rules the set's trouble says all
         return
     try:
-        values = decode(pair.record.mask, pair.record.page, max_pixels=None)
-        foreground, valid = split_mask(pair.record.mask, values, table)
+        if record.objects is None:
+            labels = labels_of_raster(record, decode(record.mask, record.page, max_pixels=None), rules)
+        else:
+            labels = labels_of_objects(record, raster.values.shape[:2], rules)
     except DataError as error:
-        pair.faults.append(_unreadable("unreadable_mask", pair.record.mask, error))
+        pair.faults.append(_unreadable("unreadable_mask", record.mask, error))
         return
-    del values
-    if raster.values.shape[:2] != foreground.shape:
-        pair.faults.append(Fault("size_mismatch", pair.record.mask, f"page {pair.record.page + 1} has another size"))
+    if raster.values.shape[:2] != labels.shape:
+        pair.faults.append(Fault("size_mismatch", record.mask, f"page {record.page + 1} has another size"))
         return
     pair.depth = depth_of(raster.values, raster.no_data)
     picture = rgb(raster.reduced())
     pair.fingerprint = fingerprint(picture)
-    pair.look = _look(picture, foreground, valid, turned=turned)
-
-
-def _look(image: np.ndarray, mask: np.ndarray, valid: np.ndarray | None, *, turned: int) -> PairLook:
-    """Numbers of a good pair.
-
-    Args:
-        image: ``(h, w, 3)`` uint8, upright; large ones are reduced.
-        mask: Foreground ``(H, W)`` bool.
-        valid: ``(H, W)`` bool, False where the mask says nothing; None if it does everywhere.
-        turned: EXIF orientation of the image that the mask lacks; 1 if there is none.
-    """
-    counts = mask.size if valid is None else int(np.count_nonzero(valid))
-    edges = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
-    return PairLook(
-        size=(mask.shape[0], mask.shape[1]),
-        foreground=np.count_nonzero(mask) / max(counts, 1),
-        void=1 - counts / mask.size,
-        border=float(np.concatenate(edges).mean()),
-        sides=sum(bool(edge.any()) for edge in edges),
-        objects=objects_in(mask),
-        raster_fit=fit_of_raster(image, mask, turned) if turned > 1 else None,
-    )
+    pair.look = look_at(record, picture, labels, rules.classes, turned=turned)
 
 
 def _unreadable(kind: str, path: Path, error: DataError) -> Fault:

@@ -3,42 +3,43 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...annotations.folders import Record
+from ...annotations.listing import Listing, Record
+from ...annotations.reading.classes import Classes
 from ...annotations.reading.rules import ReadingRules
-from ...annotations.sources import listing_of
 from ...config.options import DataOptions
 from ...system.writing import written_beside
 from .findings import Fault, Inspection, PairLook, Remark
 from .inspect import inspect
-from .objects import Objects
+from .objects import ClassLook, Objects
 
 
-def inspect_once(options: DataOptions, kept: Path, state: str) -> Inspection:
+def inspect_once(
+    options: DataOptions, listing: Listing, kept: Path, state: str, classes: Classes | None = None
+) -> Inspection:
     """What `inspect` finds, from a file if that was written by `keep` for the same options and unchanged files.
 
     Args:
         options: The folders and how to read them.
+        listing: What the source of the options holds.
         kept: The file; it need not exist.
-        state: `state_of` the options, as the set is now.
-
-    Raises:
-        ConfigError: If a folder is missing or empty.
+        state: `state_of` the set, as it is now.
+        classes: Those that the set must have, where they are known already.
     """
     try:
         with np.load(kept, allow_pickle=False) as stored:
             values = json.loads(stored["found"].item())
             if values["state"] == state:
-                return _from_json(values, [*stored["fingerprints"]])
+                return _from_json(values, [*stored["fingerprints"]], listing)
     except Exception:  # there is none, or it is broken in one of many ways: the set is looked at again
         pass
-    return inspect(options)
+    return inspect(options, listing=listing, classes=classes)
 
 
 def keep(found: Inspection, state: str, kept: Path) -> None:
@@ -51,7 +52,7 @@ def keep(found: Inspection, state: str, kept: Path) -> None:
     """
     values = {
         "state": state,
-        "records": [asdict(record) for record in found.records],
+        "records": [asdict(replace(record, objects=None)) for record in found.records],
         "looks": [asdict(look) for look in found.looks],
         "faults": [asdict(fault) for fault in found.faults],
         "remarks": [asdict(remark) for remark in found.remarks],
@@ -63,20 +64,23 @@ def keep(found: Inspection, state: str, kept: Path) -> None:
         np.savez_compressed(file, found=text, fingerprints=np.array(found.fingerprints, dtype=np.int8))
 
 
-def state_of(options: DataOptions) -> str:
+def state_of(options: DataOptions, listing: Listing, classes: Classes | None = None) -> str:
     """A digest of the options, of the names of the pairs, and of each file's path, size and time of change.
 
-    Raises:
-        ConfigError: If a folder is missing or empty.
+    Args:
+        options: The folders and how to read them.
+        listing: What the source of the options holds.
+        classes: Those that the set must have, where they are known already.
     """
-    listing = listing_of(options)
-    files = [path for record in listing.records for path in (record.image, record.mask)]
+    files = [path for record in listing.records for path in record.files]
+    files += [options.classes] if options.classes is not None else []
     files += [*listing.images_without_mask, *listing.masks_without_image]
     files += [path for paths in listing.duplicates for path in paths]
     digest = hashlib.sha256(version("sam-adapter").encode())
     for field in fields(DataOptions):
         if field.name != "faulty":  # what is done about faults changes nothing of what is found
             digest.update(f"{field.name}={getattr(options, field.name)}\n".encode())
+    digest.update(f"{classes}\n".encode())
     for record in listing.records:  # a source may name and pair the same files otherwise than before
         digest.update(f"{record.name}\0{record.page}\0{record.image}\0{record.mask}\n".encode(errors="surrogateescape"))
     for path in files:
@@ -85,9 +89,11 @@ def state_of(options: DataOptions) -> str:
     return digest.hexdigest()
 
 
-def _from_json(values: Mapping[str, Any], fingerprints: list[np.ndarray]) -> Inspection:
+def _from_json(values: Mapping[str, Any], fingerprints: list[np.ndarray], listing: Listing) -> Inspection:
+    objects = {record: record.objects for record in listing.records}
+    records = [Record(**_with_paths(one, "image", "mask")) for one in values["records"]]
     return Inspection(
-        records=[Record(**_with_paths(one, "image", "mask")) for one in values["records"]],
+        records=[replace(record, objects=objects.get(replace(record, page=0))) for record in records],
         looks=[_look(one) for one in values["looks"]],
         faults=[Fault(**_with_paths(one, "path")) for one in values["faults"]],
         remarks=[Remark(**{**one, "files": tuple(map(Path, one["files"]))}) for one in values["remarks"]],
@@ -104,4 +110,5 @@ def _with_paths(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def _look(values: Mapping[str, Any]) -> PairLook:
     objects = values["objects"]
     objects = Objects(**{**objects, "areas": tuple(objects["areas"])})
-    return PairLook(**{**values, "size": tuple(values["size"]), "objects": objects})
+    classes = tuple(ClassLook(*one) for one in values["classes"])
+    return PairLook(**{**values, "size": tuple(values["size"]), "objects": objects, "classes": classes})

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -46,6 +47,20 @@ class Objects:
         """Whether parts lost in SAM's mask are what is to be found, not a speck or two beside it."""
         tiny = self.tiny(longest_side=longest_side, image_size=image_size)
         return tiny > 0 and (tiny == self.parts or (tiny >= 3 and 2 * tiny >= self.parts))
+
+
+class ClassLook(NamedTuple):
+    """What one picture has of one class.
+
+    Attributes:
+        label: Of the class.
+        pixels: Of its area.
+        objects: As annotated; of masks the parts that hang together.
+    """
+
+    label: int
+    pixels: int
+    objects: int
 
 
 def tiny_area(*, longest_side: int, image_size: int) -> float:

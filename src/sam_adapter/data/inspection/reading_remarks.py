@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...annotations.folders import Record
+from ...annotations.listing import Record
 from ...annotations.reading.brightness import Depth
 from ...annotations.reading.decoding import Header
 from ...annotations.reading.mask_values import MaskValues
@@ -27,7 +27,7 @@ class Seen:
     record: Record
     look: PairLook
     headers: dict[Path, Header]
-    values: MaskValues | None
+    values: Sequence[MaskValues]
     depth: Depth | None
 
 
@@ -91,8 +91,9 @@ def _inverted(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
 def _alpha(seen: Sequence[Seen], rules: ReadingRules) -> Remark | None:
     if rules.masks is None or rules.masks.for_storage("alpha") is None:
         return None
-    files = tuple(one.record.mask for one in seen if one.values is not None and one.values.alpha is not None)
-    cut_out = sum(one.values is not None and one.values.in_alpha and not one.values.one_colour for one in seen)
+    every = [values for one in seen for values in one.values]
+    files = tuple(values.path for values in every if values.alpha is not None)
+    cut_out = sum(values.in_alpha and not values.one_colour for values in every)
     text = f"{amount(len(files), 'mask', 'have')} one colour but an alpha that varies; it is read as the mask"
     if cut_out:
         text = (
@@ -107,8 +108,9 @@ def _void(seen: Sequence[Seen], options: DataOptions) -> list[Remark]:
         value
         for value in options.void_values
         if not any(
-            one.values is not None and (equal(one.values.values, value).any() or equal(one.values.visible, value).any())
+            equal(values.values, value).any() or equal(values.visible, value).any()
             for one in seen
+            for values in one.values
         )
     ]
     if unused and seen:

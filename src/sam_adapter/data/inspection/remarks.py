@@ -5,7 +5,7 @@ from operator import itemgetter
 from pathlib import Path
 from statistics import median
 
-from ...annotations.folders import Record
+from ...annotations.listing import Record
 from ...errors import agreed, amount
 from .findings import PairLook, Remark
 from .grouping import fitting_pattern

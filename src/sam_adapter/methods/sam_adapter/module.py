@@ -25,6 +25,8 @@ class AdapterSettings:
     ``misread_embedding`` is for checkpoints of the paper's authors alone: their code reads the channels-last patch
     embedding as if it were channels-first, so each token gets a mixture of positions and channels, and their weights
     were trained on that.
+
+    ``tune_dim`` is T and ``hidden_dim`` R; the encoder's own channels C are ``hidden_size`` below.
     """
 
     tune_dim: Annotated[int, Field(ge=1, le=65536)]

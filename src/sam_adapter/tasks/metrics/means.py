@@ -1,9 +1,11 @@
 """Means of scores over images and kinds of prompt, with bootstrap intervals."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
+from ...batch import FOREGROUND
 from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.registry import METRICS
 from ...config.scores import HEADINGS
@@ -14,6 +16,14 @@ MEANS: tuple[str, ...] = tuple(HEADINGS)
 """What `OverlapMetrics.compute` gives over images with foreground."""
 RESAMPLES = 1000
 """Of the bootstrap; the ends of an interval then vary by a few percent of its length."""
+
+
+class Answer(NamedTuple):
+    """Which answer: about which image, asked with which kind of prompt, for which label."""
+
+    index: int
+    kind: AskedKind
+    label: int = FOREGROUND
 
 
 def is_empty(scores: Mapping[str, float]) -> bool:
@@ -27,11 +37,11 @@ def balanced_error_rate(tp: float, fp: float, fn: float, tn: float) -> float:
     return 100 * sum(errors) / len(errors)
 
 
-def shares_of_answers(answers: Mapping[tuple[int, AskedKind], Mapping[str, float]]) -> dict[str, float]:
+def shares_of_answers(answers: Mapping[Answer, Mapping[str, float]]) -> dict[str, float]:
     """How often nothing or everything was answered, by kind; see `OverlapMetrics.compute`."""
     result = {}
     for kind in ASKED_KINDS:
-        rows = [scores for (_, asked), scores in answers.items() if asked == kind]
+        rows = [scores for answer, scores in answers.items() if answer.kind == kind]
         nothing = [not row["tp"] + row["fp"] for row in rows]
         everything = [not row["fn"] + row["tn"] for row in rows if row["tn"] + row["fp"]]
         for name, found in (("empty", nothing), ("full", everything)):
@@ -40,17 +50,14 @@ def shares_of_answers(answers: Mapping[tuple[int, AskedKind], Mapping[str, float
     return result
 
 
-def means_over_images(answers: Mapping[tuple[int, AskedKind], Mapping[str, float]]) -> dict[str, float]:
+def means_over_images(answers: Mapping[Answer, Mapping[str, float]]) -> dict[str, float]:
     """See `OverlapMetrics.compute`, for images with foreground."""
-    images = {index: at for at, index in enumerate(sorted({index for index, _ in answers}))}
-    kinds = [kind for kind in ASKED_KINDS if any(asked == kind for _, asked in answers)]
-    values = np.zeros((len(kinds), len(images), len(COLUMNS) + 1))  # the last column: 1 where there is an answer
-    for (index, kind), scores in answers.items():
-        values[kinds.index(kind), images[index]] = [*(scores[name] for name in COLUMNS), 1]
-    draws = np.random.default_rng(0).multinomial(
-        len(images), np.full(len(images), 1 / len(images)), size=RESAMPLES if len(images) > 1 else 1
-    )
-    weights = np.vstack([np.ones(len(images)), draws])  # the first row: the set itself
+    images = {index: at for at, index in enumerate(sorted({answer.index for answer in answers}))}
+    kinds = [kind for kind in ASKED_KINDS if any(answer.kind == kind for answer in answers)]
+    values = np.zeros((len(kinds), len(images), len(COLUMNS) + 1))  # the last column counts the answers
+    for answer, scores in answers.items():
+        values[kinds.index(answer.kind), images[answer.index]] += [*(scores[name] for name in COLUMNS), 1]
+    weights = bootstrap_weights(len(images))
     by_kind = _weighted_means(weights, values)  # (kinds, 1 + samples, means)
     tables = {f"_{kind}": table for kind, table in zip(kinds, by_kind, strict=True)} | {"": by_kind.mean(0)}
     result: dict[str, float] = {}
@@ -60,6 +67,14 @@ def means_over_images(answers: Mapping[tuple[int, AskedKind], Mapping[str, float
             result[f"{name}{suffix}"] = float(table[0, at])
             result |= {f"{name}{suffix}_low": float(low[at]), f"{name}{suffix}_high": float(high[at])}
     return result
+
+
+def bootstrap_weights(images: int) -> np.ndarray:
+    """How often each image is in a sample, ``(1 + samples, images)``; the first row is the set itself."""
+    draws = np.random.default_rng(0).multinomial(
+        images, np.full(images, 1 / images), size=RESAMPLES if images > 1 else 1
+    )
+    return np.vstack([np.ones(images), draws])
 
 
 def _weighted_means(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from ...batch import Batch
+from ...batch import FOREGROUND, Batch
 from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.registry import METRICS, look_up
+from ...preprocessing import Preprocessing
 from ...system.float64 import device_with_float64, with_float64
 from ..pixels import Reduce
 from .counts import Counts, count_pixels
-from .means import COLUMNS, balanced_error_rate, is_empty, means_over_images, shares_of_answers
+from .means import COLUMNS, Answer, balanced_error_rate, is_empty, means_over_images, shares_of_answers
 from .precision_recall import LEVELS, ThresholdCurve
 from .thresholds import STEPS, best_threshold, count_levels, level_ious
 
@@ -106,11 +107,25 @@ class OverlapMetrics(Metric):
                 batch.indices[image],
                 rows[at],
                 kind=kind,
+                label=query.label,
                 loss=None if loss is None else loss[at],
                 ious=None if ious is None else ious[at],
             )
             if self.curves is not None:
                 self.curves.setdefault(kind, ThresholdCurve()).add(levels[-1][at])
+
+    def collect_whole(self, batch: Batch, mask_logits: Tensor, preprocessing: Preprocessing) -> None:
+        """Add scores that are not of single answers; there are none here.
+
+        Args:
+            batch: What was asked.
+            mask_logits: ``(Q, h, w)``.
+            preprocessing: How logits come to original size.
+        """
+
+    def details(self) -> dict[str, Any]:
+        """What else is known of the set, for metrics.json."""
+        return {}
 
     def update(
         self,
@@ -118,6 +133,7 @@ class OverlapMetrics(Metric):
         row: Tensor,
         *,
         kind: AskedKind,
+        label: int = FOREGROUND,
         loss: Tensor | None = None,
         ious: Tensor | None = None,
     ) -> None:
@@ -127,12 +143,13 @@ class OverlapMetrics(Metric):
             index: The image.
             row: ``(len(COLUMNS),)`` from `score`.
             kind: Of the prompt. It does not matter for an image without foreground.
+            label: What was asked for.
             loss: A scalar.
             ious: ``(63,)`` from `threshold_ious`; given for all answers or for none.
         """
         if ious is not None:
             self.ious.append(ious[None])
-        self.keys.append(torch.tensor([[index, ASKED_KINDS.index(kind)]], device=row.device))
+        self.keys.append(torch.tensor([[index, ASKED_KINDS.index(kind), label]], device=row.device))
         extra = row.new_full((1,), float("nan")) if loss is None else with_float64(loss.detach()).to(row)[None]
         self.rows.append(torch.cat([row, extra])[None])
 
@@ -142,23 +159,23 @@ class OverlapMetrics(Metric):
         Processes give one another tensors of equal numbers of dimensions, also those that have no rows.
         """
         empty = torch.zeros(0, len(COLUMNS) + 1, dtype=torch.float64, device=device_with_float64(self.device))
-        self.keys.append(empty.new_zeros(0, 2, dtype=torch.int64))
+        self.keys.append(empty.new_zeros(0, 3, dtype=torch.int64))
         self.rows.append(empty)
         if self.search:
             self.ious.append(empty.new_zeros(0, STEPS - 1, dtype=torch.float32))
 
-    def per_prompt(self) -> dict[tuple[int, AskedKind], dict[str, float]]:
-        """Scores of each answer by image and kind; ``ber`` in percent and ``loss`` (NaN without one) beside `COLUMNS`.
+    def per_prompt(self) -> dict[Answer, dict[str, float]]:
+        """Scores of each answer: `COLUMNS`, ``ber`` in percent, and ``loss``, which is NaN without one.
 
         Answers about an image of which no pixel counts are left out.
         """
-        keys, rows = _joined(self.keys), _joined(self.rows)
-        result: dict[tuple[int, AskedKind], dict[str, float]] = {}
-        for (index, kind), row in sorted(zip(keys.tolist(), rows.tolist(), strict=True)):
+        keys, rows = joined(self.keys), joined(self.rows)
+        result: dict[Answer, dict[str, float]] = {}
+        for (index, kind, label), row in sorted(zip(keys.tolist(), rows.tolist(), strict=True)):
             if sum(row[len(METRICS) : len(COLUMNS)]):
                 scores = dict(zip((*COLUMNS, "loss"), row, strict=True))
                 scores["ber"] = balanced_error_rate(*row[len(METRICS) : len(COLUMNS)])
-                result[index, ASKED_KINDS[kind]] = scores
+                result[Answer(index, ASKED_KINDS[kind], label)] = scores
         return result
 
     def per_image(self, kind: AskedKind | None = None) -> dict[int, dict[str, float]]:
@@ -168,9 +185,9 @@ class OverlapMetrics(Metric):
             kind: Of the prompt; None gives the mean over the kinds that the image was asked with.
         """
         answers: dict[int, list[dict[str, float]]] = {}
-        for (index, asked), scores in self.per_prompt().items():
-            if kind is None or asked == kind or is_empty(scores):
-                answers.setdefault(index, []).append(scores)
+        for answer, scores in self.per_prompt().items():
+            if kind is None or answer.kind == kind or is_empty(scores):
+                answers.setdefault(answer.index, []).append(scores)
         return {
             index: {name: sum(one[name] for one in several) / len(several) for name in several[0]}
             for index, several in answers.items()
@@ -194,7 +211,7 @@ class OverlapMetrics(Metric):
         Raises:
             ValueError: If there is no image; images of which no pixel counts are images, though not counted.
         """
-        if not len(_joined(self.keys)):
+        if not len(joined(self.keys)):
             raise ValueError("no image was scored")
         answers = self.per_prompt()
         empty = [scores for scores in answers.values() if is_empty(scores)]
@@ -210,20 +227,20 @@ class OverlapMetrics(Metric):
             result["loss"] = sum(losses) / len(losses)
         return result
 
-    def _best_thresholds(self, answers: Iterable[tuple[int, AskedKind]]) -> dict[str, float]:
+    def _best_thresholds(self, answers: Iterable[Answer]) -> dict[str, float]:
         """See `compute`; of the answers about images with foreground."""
-        ious = _joined(self.ious)
+        ious = joined(self.ious)
         if not len(ious):
             return {}
-        keys = [(index, ASKED_KINDS[kind]) for index, kind in _joined(self.keys).tolist()]
+        keys = [(index, ASKED_KINDS[kind], label) for index, kind, label in joined(self.keys).tolist()]
         rows = dict(zip(keys, ious, strict=True))
         chosen: dict[str, list[Tensor]] = {}
-        for index, kind in answers:
-            chosen.setdefault(kind, []).append(rows[index, kind])
+        for answer in answers:
+            chosen.setdefault(answer.kind, []).append(rows[answer])
         return {f"best_threshold_{kind}": best_threshold(torch.stack(some).mean(0)) for kind, some in chosen.items()}
 
 
-def _joined(states: list[Tensor] | Tensor) -> Tensor:
+def joined(states: list[Tensor] | Tensor) -> Tensor:
     """A list state is one tensor once it was gathered."""
     if isinstance(states, Tensor):
         return states

@@ -1,0 +1,89 @@
+"""The annotation of an image as a label map, from whichever kind of file holds it."""
+
+import numpy as np
+
+from ...batch import FOREGROUND, VOID
+from ...errors import DataError
+from ..listing import Record
+from ..objects import AnnotatedObject
+from .decoding import MOST_PIXELS, decode, read_header
+from .files import read_mask, split_mask
+from .raster import Raster
+from .rules import ReadingRules
+
+
+def read_labels(record: Record, rules: ReadingRules, *, max_pixels: int | None = MOST_PIXELS) -> np.ndarray:
+    """Read the annotation of an image.
+
+    Args:
+        record: Which one.
+        rules: What mask values mean, and the classes of the set; without a table a mask is judged alone.
+        max_pixels: Larger masks are refused; None takes any.
+
+    Returns:
+        ``(H, W)`` uint8: 0 is background, `FOREGROUND` or the labels of `Classes` are what is annotated, and `VOID`
+        says nothing.
+
+    Raises:
+        DataError: If a file cannot be read, has a value that the rules do not know, or another size than the image.
+    """
+    if record.objects is not None:
+        return labels_of_objects(record, read_header(record.image).size, rules)
+    raster = decode(record.mask, record.page, max_pixels=max_pixels)
+    return labels_of_raster(record, raster, rules)
+
+
+def labels_of_raster(record: Record, raster: Raster, rules: ReadingRules) -> np.ndarray:
+    """The label map of a mask that was decoded; see `read_labels`."""
+    if rules.classes is not None:
+        return rules.classes.of_raster(record.mask, raster)
+    if rules.masks is None:
+        foreground, valid = read_mask(record.mask, page=record.page, max_pixels=None)
+    else:
+        foreground, valid = split_mask(record.mask, raster, rules.masks)
+    return _with_void(foreground, valid)
+
+
+def labels_of_objects(record: Record, size: tuple[int, int], rules: ReadingRules) -> np.ndarray:
+    """Paint the objects of an image one over another, in their order.
+
+    Args:
+        record: With objects.
+        size: ``(H, W)`` of the image.
+        rules: The classes, and what the values of mask files mean.
+
+    Raises:
+        DataError: If an object has another size than the image, or a class that the set does not have.
+    """
+    labels = np.zeros(size, np.uint8)
+    for one in record.objects or ():
+        label = VOID if one.void else _label(one, record, rules)
+        if one.file is None:
+            window, inside = one.region(size)
+            labels[window][inside] = label
+            continue
+        foreground, valid = read_mask(one.file, rules.masks, max_pixels=None)
+        if foreground.shape != size:
+            had, wanted = (f"{shape[1]}x{shape[0]}" for shape in (foreground.shape, size))
+            raise DataError(f"{one.file}: mask is {had} but its image {record.image} is {wanted}; masks must match.")
+        if valid is not None:
+            labels[~valid & (labels == 0)] = VOID
+        labels[foreground] = label
+    return labels
+
+
+def _label(one: AnnotatedObject, record: Record, rules: ReadingRules) -> int:
+    if rules.classes is None:
+        return FOREGROUND
+    label = rules.classes.label_of(one.class_name)
+    if label is None:
+        known = ", ".join(rules.classes.names)
+        raise DataError(f"{record.mask}: {one.entry} has the class '{one.class_name}'; known are {known}.")
+    return label
+
+
+def _with_void(foreground: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+    labels = foreground.view(np.uint8)
+    if valid is not None:
+        labels[~valid] = VOID
+    return labels

@@ -1,0 +1,71 @@
+"""What the values of a set's masks mean, and which classes it has: decided once, from all its files."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...annotations.class_file import ClassFile, read_class_file
+from ...annotations.listing import Listing
+from ...annotations.reading.class_values import decide_classes
+from ...annotations.reading.classes import Classes
+from ...annotations.reading.cures import decide_with_cures
+from ...annotations.reading.mask_values import MaskValues
+from ...annotations.reading.rules import ReadingRules
+from ...annotations.reading.troubles import Trouble
+from ...config.options import DataOptions
+from ...config.registry import TASKS
+from ...errors import ConfigError
+
+
+def decide_rules(
+    listing: Listing, values: Sequence[MaskValues], options: DataOptions, known: Classes | None = None
+) -> tuple[ReadingRules, list[Trouble]]:
+    """Decide how the annotations of a set are read.
+
+    Args:
+        listing: The set.
+        values: Of all its mask files.
+        options: How to read them.
+        known: The classes that the set must have, such as those that an adapter was trained on; None finds them.
+
+    Returns:
+        The rules, without a scale of brightness, and what stands in the way of them.
+
+    Raises:
+        ConfigError: If the class file cannot be read, or names other classes than those that are known.
+    """
+    given = None if options.classes is None else read_class_file(options.classes)
+    if known is not None and given is not None and given.names != known.names:
+        raise ConfigError(
+            f"classes: '{options.classes}' names {', '.join(given.names)}; the adapter has {', '.join(known.names)}."
+        )
+    rules = ReadingRules(pages=options.pages)
+    outlined = any(record.objects is not None for record in listing.records)
+    if not outlined and TASKS[options.task].classes:
+        if known is not None:
+            given = given if given is not None and given.values else _file_of(known)
+        classes, troubles = decide_classes(values, given, options.void_values)
+        if classes is not None and known is not None:
+            classes = replace(classes, colours=known.colours, has_background=known.has_background)
+        return replace(rules, classes=classes), troubles
+    decision = decide_with_cures(values, rule=options.mask_rule, ignore=options.void_values, invert=options.mask_invert)
+    rules = replace(rules, masks=decision.table)
+    if TASKS[options.task].classes:
+        rules = replace(rules, classes=_classes_of_objects(listing, given, known))
+    return rules, decision.troubles
+
+
+def _classes_of_objects(listing: Listing, given: ClassFile | None, known: Classes | None) -> Classes:
+    """The classes that annotations name."""
+    if known is not None:
+        return replace(known, values=(), background=(), void=())
+    names = listing.class_names if given is None else given.names
+    if not names:
+        raise ConfigError("classes: the annotations name no class. Give a file with their names as --classes.")
+    return Classes(names=names)
+
+
+def _file_of(classes: Classes) -> ClassFile | None:
+    """What a class file would have to say for these classes."""
+    if not classes.values:
+        return ClassFile(classes.names)
+    return ClassFile(classes.names, classes.values, classes.background, classes.void)

@@ -1,0 +1,140 @@
+"""Semantic segmentation: a class for every pixel, asked for class by class, with a prompt or by its learned prompt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from torch import Tensor
+
+from ..annotations.reading.classes import Classes
+from ..batch import Annotation, Batch, Output, Prompt, Query
+from ..config.choices import AskedKind, asked_kinds
+from ..config.options import PromptOptions
+from ..preprocessing import Preprocessing
+from .base import Task
+from .metrics.classes import ClassMetrics
+from .prediction import ClassPrediction, Prediction
+from .prompts import PromptMaker, maker_of
+
+MOST_ASKED = 8
+"""Classes that one picture is asked for in a step of training: of those that it has, and of those that it has not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticTask(Task):
+    """A query a class.
+
+    Training asks for classes that a picture has with prompts drawn at random, and by their learned prompts; for some of
+    those that it has not by their learned prompts alone, whose answer is an empty mask. Evaluation asks for the classes
+    that are there with prompts, and for every class by its learned prompt.
+
+    Attributes:
+        prompts: How prompts are made from the mask of a class.
+        classes: Of the set.
+        prompts_per_image: Prompts for each class in a step of training.
+        with_class: Whether a box or points come with the learned prompt of their class.
+    """
+
+    prompts: PromptMaker
+    classes: Classes
+    prompts_per_image: int = 1
+    with_class: str = "auto"
+    name = "semantic"
+
+    @classmethod
+    def from_options(cls, options: PromptOptions, classes: Classes | None = None) -> Self:
+        """See `Task.from_options`."""
+        assert classes is not None
+        return cls(
+            prompts=maker_of(options),
+            classes=classes,
+            prompts_per_image=options.training_prompts,
+            with_class=options.with_class,
+        )
+
+    def training_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
+        """See `Task.training_queries`."""
+        present, absent = self._present(annotation)
+        counted = _counted(annotation)
+        queries: list[Query] = []
+        for label in rng.permutation(present)[:MOST_ASKED].tolist():
+            mask = annotation.target(label).numpy()
+            for prompt in self.prompts.drawn(mask, rng, counted, count=self.prompts_per_image):
+                half = bool(rng.integers(2))
+                told = half if self.with_class == "auto" else self.with_class == "always"
+                queries.append(_query(prompt, label, told=told))
+        if "none" in asked_kinds(self.prompts.kind) and (counted is None or counted.any()):
+            most = min(max(len(present), 1), MOST_ASKED)
+            queries += [_query(Prompt(), label, told=True) for label in rng.permutation(absent)[:most].tolist()]
+        return queries
+
+    def evaluation_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
+        """See `Task.evaluation_queries`."""
+        counted = _counted(annotation)
+        if counted is not None and not counted.any():
+            return []
+        present, absent = self._present(annotation)
+        queries: list[Query] = []
+        for label in present:
+            prompts = self.prompts.exact(annotation.target(label).numpy(), rng, counted)
+            queries += [_query(prompt, label, told=self.with_class == "always") for prompt in prompts]
+        if "none" in asked_kinds(self.prompts.kind):
+            queries += [_query(Prompt(), label, told=True) for label in absent]
+        return sorted(queries, key=lambda query: query.label)
+
+    def prediction_queries(self, prompts: list[Prompt], labels: list[int] | None = None) -> list[Query]:
+        """See `Task.prediction_queries`; without prompts every class is asked for by its learned prompt."""
+        if not prompts:
+            return [_query(Prompt(), label, told=True) for label in range(1, len(self.classes.names) + 1)]
+        assert labels is not None
+        told = self.with_class == "always"
+        return [_query(prompt, label, told=told) for prompt, label in zip(prompts, labels, strict=True)]
+
+    def metrics(
+        self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
+    ) -> ClassMetrics:
+        """See `Task.metrics`."""
+        names, background = self.classes.names, self.classes.has_background
+        return ClassMetrics(thresholds, names=names, has_background=background, search=search, curves=curves)
+
+    def mask_logits(self, output: Output) -> Tensor:
+        """See `Task.mask_logits`."""
+        return output.mask_logits[:, 0]
+
+    def predictions(
+        self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
+    ) -> list[Prediction | ClassPrediction]:
+        """See `Task.predictions`."""
+        logits, scores = output.mask_logits[:, 0].float().cpu(), output.iou_scores[:, 0].float().cpu()
+        found: list[Prediction | ClassPrediction] = []
+        for at, size in enumerate(batch.original_sizes):
+            about = [query for query, image in enumerate(batch.image_index) if image == at]
+            found.append(
+                ClassPrediction(
+                    mask_logits=logits[about],
+                    iou_scores=scores[about],
+                    labels=tuple(batch.queries[query].label for query in about),
+                    classes=self.classes,
+                    original_size=size,
+                    preprocessing=preprocessing,
+                    threshold=thresholds[batch.queries[about[0]].prompt.kind] if about else 0.5,
+                )
+            )
+        return found
+
+    def _present(self, annotation: Annotation) -> tuple[list[int], list[int]]:
+        """Labels of the classes that an annotation has, and of those that it has not."""
+        held = set(annotation.labels.unique().tolist())
+        every = range(1, len(self.classes.names) + 1)
+        return [label for label in every if label in held], [label for label in every if label not in held]
+
+
+def _query(prompt: Prompt, label: int, *, told: bool) -> Query:
+    """A query for a class; without a prompt its learned prompt is all that asks."""
+    return Query(prompt=prompt, label=label, learned=label - 1 if told or prompt.kind == "none" else None)
+
+
+def _counted(annotation: Annotation) -> np.ndarray | None:
+    where = annotation.counted()
+    return None if where is None else where.numpy()
