@@ -96,8 +96,8 @@ def _filled(polygons: tuple[np.ndarray, ...], size: tuple[int, int]) -> bytes:
     from pycocotools import mask as coco
 
     flat: Any = [polygon.ravel().tolist() for polygon in polygons]
-    merged: Any = coco.merge(coco.frPyObjects(flat, *size))  # work along the outlines alone
-    return merged["counts"]
+    encoded: Any = coco.frPyObjects(flat, *size)  # work along the outlines alone
+    return encoded[0]["counts"] if len(encoded) == 1 else coco.merge(encoded)["counts"]
 
 
 def _unrolled(counts: bytes, height: int) -> tuple[tuple[slice, slice], np.ndarray]:
