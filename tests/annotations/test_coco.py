@@ -1,12 +1,11 @@
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from files import SIZES, SQUARE, coco, write_images, write_json
+from annotation_files import SIZES, SQUARE, coco, write_images, write_json
 from PIL import Image
 from pycocotools import mask as reference
 

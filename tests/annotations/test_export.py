@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import SIZES, coco, labelme, shape, write_images, write_json
+from annotation_files import SIZES, coco, labelme, shape, write_images, write_json
 from PIL import Image
 from pycocotools.coco import COCO
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import SIZES, write_images
+from annotation_files import SIZES, write_images
 from PIL import Image
 
 from sam_adapter.annotations.folders import list_pairs

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from files import SIZES, write_images
+from annotation_files import SIZES, write_images
 from PIL import Image
 
 from sam_adapter.annotations.listing import Listing

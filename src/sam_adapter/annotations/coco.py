@@ -144,7 +144,7 @@ def _read_categories(found: _Set, document: dict[str, Any]) -> None:
             name = entry.get("name")
             if not isinstance(name, str) or not name.strip():
                 raise EntryError(f"has the name {name!r:.60}; expected text", "name the class")
-            found.classes[number] = name
+            name = found.classes[number] = printable(name)
             if of_names.setdefault(name, index) != index:
                 raise EntryError(f"has the name '{name}' of categories[{of_names[name]}] too", "join or rename them")
         except EntryError as error:

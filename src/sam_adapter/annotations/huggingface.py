@@ -55,10 +55,9 @@ def list_dataset(
         ConfigError: If the package datasets is not installed, or there is no such dataset, split or column.
     """
     rows = _rows(name, split, (image_column, mask_column))
-    digest = hashlib.sha256(repr((_LAYOUT, name, split, image_column, mask_column, rows._fingerprint)).encode())
-    folder = (
-        cache or CACHE
-    ).expanduser() / f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-40:].strip('-')}-{digest.hexdigest()[:16]}"
+    folder = Path(os.path.expanduser(cache or CACHE)) / _folder_name(
+        name, split, image_column, mask_column, rows._fingerprint
+    )
     if not folder.is_dir():
         _write(rows, folder, image_column, mask_column)
         log.info("The pictures of %s (%d rows) are kept in %s", name, len(rows), folder)
@@ -76,6 +75,12 @@ def list_dataset(
             text = f"row {number} has no {missing}"
             listing.problems.append(AnnotationProblem(Path(name), text, "fill it in, or leave the row out"))
     return listing
+
+
+def _folder_name(name: str, *others: str | None) -> str:
+    """A name to be recognised, and a digest of all that decides what is in the folder."""
+    digest = hashlib.sha256(repr((_LAYOUT, name, *others)).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-40:].strip('-')}-{digest[:16]}"
 
 
 def _rows(name: str, split: str | None, columns: tuple[str, str]) -> Any:
@@ -121,9 +126,9 @@ def _library() -> Any:
 
 def _loaded(datasets: Any, name: str) -> Any:
     """A dataset, or a mapping of split to dataset."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     try:
-        if folder.is_dir():
+        if os.path.isdir(folder):
             saved = any((folder / one).is_file() for one in _SAVED)
             return datasets.load_from_disk(str(folder)) if saved else datasets.load_dataset(str(folder))
         if folder.is_absolute() or name.startswith((".", "~")):

@@ -97,7 +97,8 @@ def _filled(polygons: tuple[np.ndarray, ...], size: tuple[int, int]) -> bytes:
 
     flat: Any = [polygon.ravel().tolist() for polygon in polygons]
     encoded: Any = coco.frPyObjects(flat, *size)  # work along the outlines alone
-    return encoded[0]["counts"] if len(encoded) == 1 else coco.merge(encoded)["counts"]
+    merged: Any = encoded[0] if len(encoded) == 1 else coco.merge(encoded)
+    return merged["counts"]
 
 
 def _unrolled(counts: bytes, height: int) -> tuple[tuple[slice, slice], np.ndarray]:

@@ -33,7 +33,7 @@ def polygon(coordinates: Any, size: tuple[int, int] | None) -> np.ndarray:
     low, high = points.min(axis=0), points.max(axis=0)  # NaN if there is one
     if not np.isfinite([low, high]).all():
         raise EntryError("has a polygon with a coordinate that is no finite number (NaN or infinite)", _REDRAW)
-    if size is not None and _is_outside(*low.tolist(), *high.tolist(), size):
+    if size is not None and _is_outside(low, high, size):
         raise EntryError(
             f"has a polygon from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}), outside its image of "
             f"{size[1]}x{size[0]} pixels",
@@ -86,12 +86,12 @@ def crossing(points: np.ndarray) -> EntryError | None:
     )
 
 
-def _is_outside(left: float, top: float, right: float, bottom: float, size: tuple[int, int]) -> bool:
-    """Whether a box is of another picture: asked before anything of its size is made.
+def _is_outside(low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> bool:
+    """Whether a box, by its corners ``(x, y)``, is of another picture: asked before anything of its size is made.
 
     What is cut off at the border is customary; a whole picture's size beyond it is a mistake.
     """
-    height, width = size
+    (left, top), (right, bottom), (height, width) = low.tolist(), high.tolist(), size
     beside = left >= width or top >= height or right <= 0 or bottom <= 0
     return beside or left < -width or top < -height or right > 2 * width or bottom > 2 * height
 

@@ -155,8 +155,8 @@ def _located(row: list[str], column: int, folder: Path) -> Path | None:
     """The file that a cell names; None for an empty cell."""
     if column >= len(row) or not row[column]:
         return None
-    path = Path(row[column]) if os.sep == "\\" else Path(row[column].replace("\\", "/"))
-    return Path(os.path.abspath(folder / path.expanduser()))
+    text = os.path.expanduser(row[column].replace("\\", "/"))
+    return Path(os.path.abspath(folder / text))
 
 
 def _pair(row: list[str], columns: _Columns, image: Path | None, folder: Path) -> tuple[Path, Path]:
@@ -167,8 +167,8 @@ def _pair(row: list[str], columns: _Columns, image: Path | None, folder: Path) -
     if mask is None:
         raise EntryError("has no mask", _ROW)
     for kind, path in (("image", image), ("mask", mask)):
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "is not there"
+        if not os.path.isfile(path):  # whatever the cell holds: a name may be too long for the system
+            what = "is a folder" if os.path.isdir(path) else "is not there"
             raise EntryError(f"names the {kind} '{path}', which {what}", "correct the path, or delete the row")
     if image == mask:
         raise EntryError(f"names '{image}' as image and as mask", "name the mask")
