@@ -44,6 +44,7 @@ ROOMS = {
     "matplotlib": {"training"},
     "jsonargparse": {"cli", "config"},
     "pycocotools": {"annotations", "tasks"},
+    "datasets": {"annotations"},
 }
 
 MOST_IN_ROOT = 8

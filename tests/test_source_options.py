@@ -1,12 +1,14 @@
 """Which source of annotations options name, and what they may not name together."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sam_adapter.config.arguments import parse
 from sam_adapter.config.commands import CheckConfig
-from sam_adapter.config.options import DataOptions
+from sam_adapter.config.options import SOURCES, DataOptions
 from sam_adapter.config.training import TrainConfig, validation_options
 from sam_adapter.errors import ConfigError
 
@@ -101,3 +103,21 @@ def test_wrong_combinations_get_one_sentence(options: dict[str, Any], text: str)
         TrainConfig(**{**RUN, **options})
     assert len(error.value.problems) == 1
     assert text in error.value.problems[0]
+
+
+def documented_commands() -> list[str]:
+    """Command lines of the page on annotations."""
+    text = (Path(__file__).parents[1] / "docs/annotations.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.startswith("    sam-adapter ")]
+
+
+@pytest.mark.parametrize("line", documented_commands())
+def test_commands_of_the_page_on_annotations_are_understood(line: str):
+    _, command, *arguments = shlex.split(line)
+    config = parse(command, arguments)
+    assert isinstance(config, DataOptions)
+    assert config.source in SOURCES
+
+
+def test_the_page_on_annotations_has_a_command_for_every_source():
+    assert len(documented_commands()) >= 9

@@ -1,12 +1,11 @@
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from files import SIZES, SQUARE, coco, write_images, write_json
+from annotation_files import SIZES, SQUARE, coco, write_images, write_json
 from PIL import Image
 from pycocotools import mask as reference
 
@@ -126,17 +125,11 @@ def test_damaged_counts_never_reach_the_library(counts: str):
         checked({"size": [4, 5], "counts": counts}, (4, 5))
 
 
-def test_a_file_is_parsed_once_while_it_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    calls = []
-    parse = json.load
-    monkeypatch.setattr(json, "load", lambda *given, **options: calls.append(1) or parse(*given, **options))
-    first, second = listed(tmp_path, coco()), list_coco(tmp_path / "images", tmp_path / "instances.json")
-    assert first.records == second.records
-    assert len(calls) == 1
+def test_polygons_are_kept_as_arrays_and_not_as_lists(tmp_path: Path):
     content = coco()
-    content["categories"][0]["name"] = "lorry"
-    assert "lorry" in listed(tmp_path, content).class_names
-    assert len(calls) == 2
+    for _, two, one in [(record.objects or () for record in listed(tmp_path, content).records)]:
+        for item in (*two, *one):
+            assert all(polygon.dtype == np.float64 for polygon in item.polygons)
 
 
 def test_objects_of_images_that_cannot_be_read_are_kept_for_the_doctor(tmp_path: Path):

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from files import SIZES, coco, labelme, shape, write_images, write_json
+from annotation_files import SIZES, coco, labelme, shape, write_images, write_json
 from PIL import Image, ImageDraw
 
 from sam_adapter.annotations.labelme import list_labelme

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import SIZES, write_images
+from annotation_files import SIZES, write_images
 from PIL import Image
 
 from sam_adapter.annotations.folders import list_pairs
@@ -76,6 +76,31 @@ def test_a_folder_an_image(tmp_path: Path):
     listing = listed(tmp_path, "folder_per_image")
     assert listing.images_without_mask == [tmp_path / "images/day1/b.png"]
     assert len(listing.records) == 2
+
+
+def test_the_data_science_bowl_s_own_folders(tmp_path: Path):
+    for name in (
+        "a/images/a.png",
+        "a/masks/0.png",
+        "a/masks/1.png",
+        "b/images/b.png",
+        "c/images/c.png",
+        "d/masks/2.png",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (60, 40), 255).save(path)
+    (tmp_path / "c/masks").mkdir()
+    options = DataOptions(images=tmp_path, masks=tmp_path, mask_layout="folder_per_image")
+    listing = listing_of(options)
+    assert [(record.name, record.image.name, len(record.objects or ())) for record in listing.records] == [
+        ("a", "a.png", 2),
+        ("c", "c.png", 0),
+    ]
+    assert listing.images_without_mask == [tmp_path / "b/images/b.png"]
+    assert listing.masks_without_image == [tmp_path / "d/masks/2.png"]
+    with pytest.raises(ConfigError, match="has no folder with an image in images/ and masks in masks/"):
+        listing_of(options.but(images=tmp_path / "a", masks=tmp_path / "a"))
 
 
 def test_names_follow_the_pattern(tmp_path: Path):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import SIZES, write_images
+from annotation_files import SIZES, write_images
 
 from sam_adapter.annotations.listing import Listing
 from sam_adapter.annotations.sources import listing_of

@@ -4,7 +4,6 @@ import json
 import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +86,10 @@ def list_coco(images: Path, file: Path) -> Listing:
 
 
 def _document(file: Path) -> dict[str, Any]:
-    """The file's contents; of what was read last a copy is kept, as a run asks for it twice."""
+    """The file's contents, with polygons as arrays: a fifth of the memory of lists."""
     try:
-        about = file.stat()
-        document = _parsed(file, about.st_size, about.st_mtime_ns)
+        with file.open(encoding="utf-8-sig") as opened:
+            document = json.load(opened, object_hook=_compact)
     except OSError as error:
         raise ConfigError(f"annotations: '{file}' cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
@@ -111,13 +110,6 @@ def _document(file: Path) -> dict[str, Any]:
         if not document[key]:
             raise ConfigError(f"annotations: '{file}' lists no {key}.")
     return document
-
-
-@lru_cache(maxsize=1)
-def _parsed(file: Path, size: int, changed: int) -> Any:
-    """A JSON file whose polygons are arrays, a fifth of the memory of lists; the other arguments are the cache's."""
-    with file.open(encoding="utf-8-sig") as opened:
-        return json.load(opened, object_hook=_compact)
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +144,7 @@ def _read_categories(found: _Set, document: dict[str, Any]) -> None:
             name = entry.get("name")
             if not isinstance(name, str) or not name.strip():
                 raise EntryError(f"has the name {name!r:.60}; expected text", "name the class")
-            found.classes[number] = name
+            name = found.classes[number] = printable(name)
             if of_names.setdefault(name, index) != index:
                 raise EntryError(f"has the name '{name}' of categories[{of_names[name]}] too", "join or rename them")
         except EntryError as error:

@@ -137,4 +137,4 @@ def _label_and_group(shape: Any) -> tuple[str, int | str | None]:
         raise EntryError(f"has the label {label!r:.60}; expected the name of a class", "give it a label")
     if group is not None and type(group) not in (int, str):
         raise EntryError(f"has the group_id {group!r:.60}; expected a whole number or null", "give it another")
-    return label, group
+    return printable(label), group

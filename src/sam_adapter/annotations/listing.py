@@ -80,7 +80,7 @@ class Listing:
             image: That the entry is about.
         """
         text = f"{entry} {error.text}" if entry else error.text
-        self.problems.append(AnnotationProblem(path, text, error.cure, image, remark=error.remark))
+        self.problems.append(AnnotationProblem(path, printable(text), error.cure, image, remark=error.remark))
 
 
 def printable(text: str) -> str:

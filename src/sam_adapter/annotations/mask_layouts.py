@@ -53,7 +53,8 @@ def list_folder_per_image(images: Path, masks: Path, mask_pattern: str = "{stem}
     """Pair images with folders that hold a mask an object: ``MASKS/STEM/*.png``.
 
     Args:
-        images: Folder of images, searched with the folders inside it.
+        images: Folder of images, searched with the folders inside it. If it is that of the masks too, each folder in it
+            is laid out as the Bowl's: ``STEM/images/STEM.png`` and ``STEM/masks/*.png``.
         masks: Folder of the images' folders, laid out as that of the images.
         mask_pattern: Name of such a folder, with ``{stem}`` for the stem of its image.
 
@@ -63,6 +64,8 @@ def list_folder_per_image(images: Path, masks: Path, mask_pattern: str = "{stem}
     Raises:
         ConfigError: If a folder is missing or empty.
     """
+    if images.resolve() == masks.resolve():
+        return _list_as_published(images)
     found, listing = named_images(images)
     _folders(masks, images)
     files: dict[str, list[Path]] = defaultdict(list)
@@ -82,6 +85,26 @@ def list_folder_per_image(images: Path, masks: Path, mask_pattern: str = "{stem}
         listing.records.append(Record(name, image, own[0].parent if own else folder, objects=objects))
     listing.masks_without_image += sorted(path for name in files.keys() - found.keys() for path in files[name])
     listing.class_names = (OBJECT_CLASS,)
+    return listing
+
+
+def _list_as_published(folder: Path) -> Listing:
+    """Folders with an image in ``images`` and the masks of its objects in ``masks``."""
+    listing = Listing(class_names=(OBJECT_CLASS,))
+    for name in _folders(folder, folder):
+        images = _pictures(folder / name / "images", listing)
+        masks = folder / name / "masks"
+        objects = tuple(_object(path, folder, OBJECT_CLASS) for path in _pictures(masks, listing))
+        if len(images) > 1:
+            listing.duplicates.append(images)
+        elif images and masks.is_dir():
+            record = Record(printable(unicodedata.normalize("NFC", name)), images[0], masks, objects=objects)
+            listing.records.append(record)
+        else:
+            listing.images_without_mask += images
+            listing.masks_without_image += [one.file for one in objects if one.file is not None]
+    if not listing.records:
+        raise ConfigError(f"masks: '{folder}' has no folder with an image in images/ and masks in masks/.")
     return listing
 
 

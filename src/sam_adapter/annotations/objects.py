@@ -96,7 +96,8 @@ def _filled(polygons: tuple[np.ndarray, ...], size: tuple[int, int]) -> bytes:
     from pycocotools import mask as coco
 
     flat: Any = [polygon.ravel().tolist() for polygon in polygons]
-    merged: Any = coco.merge(coco.frPyObjects(flat, *size))  # work along the outlines alone
+    encoded: Any = coco.frPyObjects(flat, *size)  # work along the outlines alone
+    merged: Any = encoded[0] if len(encoded) == 1 else coco.merge(encoded)
     return merged["counts"]
 
 

@@ -30,10 +30,15 @@ def polygon(coordinates: Any, size: tuple[int, int] | None) -> np.ndarray:
     points = flat.reshape(-1, 2)
     if len(points) < 3:
         raise EntryError(f"has a polygon of {_points(len(points))}; expected 3 or more", _REDRAW)
-    if not np.isfinite(points).all():
+    low, high = points.min(axis=0), points.max(axis=0)  # NaN if there is one
+    if not np.isfinite([low, high]).all():
         raise EntryError("has a polygon with a coordinate that is no finite number (NaN or infinite)", _REDRAW)
-    if size is not None:
-        _require_inside(points, size)
+    if size is not None and _is_outside(low, high, size):
+        raise EntryError(
+            f"has a polygon from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}), outside its image of "
+            f"{size[1]}x{size[0]} pixels",
+            "annotate the picture at the size that it has",
+        )
     if not _area(points):
         raise EntryError("has a polygon without area: all its points lie on a line", _REDRAW)
     return points
@@ -68,11 +73,10 @@ def crossing(points: np.ndarray) -> EntryError | None:
     count = len(points)
     if count < 4 or count > _CROSSINGS_OF:
         return None
-    ends = np.roll(points, -1, axis=0)
-    edge = ends - points
+    x, y = np.concatenate([points, points[:1]]).T
     # Side of each edge's line on which each point lies: (edge, point)
-    side = edge[:, :1] * (points[:, 1] - points[:, 1:]) - edge[:, 1:] * (points[:, 0] - points[:, :1])
-    apart = side * np.roll(side, -1, axis=1) < 0
+    side = np.diff(x)[:, None] * (y - y[:-1, None]) - np.diff(y)[:, None] * (x - x[:-1, None])
+    apart = side[:, :-1] * side[:, 1:] < 0
     if not (apart & apart.T).any():
         return None
     return EntryError(
@@ -82,24 +86,21 @@ def crossing(points: np.ndarray) -> EntryError | None:
     )
 
 
-def _require_inside(points: np.ndarray, size: tuple[int, int]) -> None:
-    """Refuse polygons of another picture, before anything of their size is made."""
-    height, width = size
-    low, high = points.min(axis=0), points.max(axis=0)
-    # What is cut off at the border is customary; a whole picture's size beyond it is a mistake.
-    if (low >= (width, height)).any() or (high <= 0).any() or (low < (-width, -height)).any() or (
-        high > (2 * width, 2 * height)
-    ).any():  # fmt: skip
-        raise EntryError(
-            f"has a polygon from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}), outside its image of "
-            f"{width}x{height} pixels",
-            "annotate the picture at the size that it has",
-        )
+def _is_outside(low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> bool:
+    """Whether a box, by its corners ``(x, y)``, is of another picture: asked before anything of its size is made.
+
+    What is cut off at the border is customary; a whole picture's size beyond it is a mistake.
+    """
+    (left, top), (right, bottom), (height, width) = low.tolist(), high.tolist(), size
+    beside = left >= width or top >= height or right <= 0 or bottom <= 0
+    return beside or left < -width or top < -height or right > 2 * width or bottom > 2 * height
 
 
 def _area(points: np.ndarray) -> bool:
     """Whether the points do not all lie on one line, to a millionth of a pixel."""
     away = points[1:] - points[0]
+    if abs(away[:-1, 0] @ away[1:, 1] - away[:-1, 1] @ away[1:, 0]) > 1:  # twice the area, unless it crosses itself
+        return True
     far = away[np.abs(away).sum(axis=1).argmax()]
     distances = np.abs(far[0] * away[:, 1] - far[1] * away[:, 0]) / max(float(np.hypot(*far)), 1e-9)
     return bool(distances.max() > 1e-6)

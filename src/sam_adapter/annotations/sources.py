@@ -9,9 +9,11 @@ from ..config.options import DataOptions, SourceOption
 from ..errors import ConfigError
 from .coco import list_coco
 from .folders import list_pairs, walk
+from .huggingface import list_dataset
 from .labelme import labelme_files, list_labelme
 from .listing import Listing
 from .mask_layouts import list_folder_per_class, list_folder_per_image
+from .table import list_table
 from .yolo import described_by, list_yolo
 
 
@@ -68,6 +70,29 @@ SOURCES: tuple[Source, ...] = (
         text="a folder of labelme's JSON files",
         fits=lambda options: bool(labelme_files(options.place)),
         listing=lambda options: list_labelme(options.image_folder, options.place),
+    ),
+    Source(
+        option="table",
+        text="a table (.csv)",
+        fits=lambda options: True,
+        listing=lambda options: list_table(
+            options.place,
+            split=options.split,
+            image_column=options.image_column,
+            mask_column=options.mask_column,
+        ),
+    ),
+    Source(
+        option="dataset",
+        text="a dataset of Hugging Face",
+        fits=lambda options: True,
+        listing=lambda options: list_dataset(
+            options.dataset or "",
+            split=options.split,
+            image_column=options.image_column,
+            mask_column=options.mask_column,
+            cache=options.dataset_cache,
+        ),
     ),
 )
 """Kinds of annotation; the first that fits is read."""

@@ -100,7 +100,7 @@ def _class_names(path: Path) -> dict[int, str]:
     twice = {name for name in numbered.values() if list(numbered.values()).count(name) > 1}
     if twice:
         raise ConfigError(f"annotations: '{path}' names the class '{min(twice)}' twice.")
-    return numbered
+    return {number: printable(name) for number, name in numbered.items()}
 
 
 def _is_class(number: Any, name: Any) -> bool:

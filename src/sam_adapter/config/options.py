@@ -45,8 +45,8 @@ class DataOptions(Config):
     mask_column: str = "mask"
     """Column of a table or a dataset that has the masks."""
     split: str | None = None
-    """The rows of a table whose column split has this value, or this split of a dataset; without it all rows of a
-    table, or the only split of a dataset."""
+    """The rows of a table whose column split has this value, or this split of a dataset; 'train+extra' takes both.
+    Needed where there are several."""
     dataset_cache: Path | None = None
     """Folder in which the pictures of a dataset are kept as files; without it ~/.cache/sam-adapter/datasets."""
     mask_rule: MaskRule = "auto"

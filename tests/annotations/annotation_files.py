@@ -28,9 +28,9 @@ def coco(**changes: Any) -> dict[str, Any]:
         for number, (name, (height, width)) in enumerate(SIZES.items(), start=7)
     ]
     annotations = [
-        {"id": 1, "image_id": 7, "category_id": 3, "iscrowd": 0, "segmentation": [SQUARE], "bbox": [10, 5, 20, 20]},
+        {"id": 1, "image_id": 7, "category_id": 3, "iscrowd": 0, "segmentation": [[*SQUARE]], "bbox": [10, 5, 20, 20]},
         {"id": 2, "image_id": 7, "category_id": 1, "segmentation": [[0, 0, 8, 0, 8, 4], [40, 30, 50, 30, 45, 38]]},
-        {"id": 5, "image_id": 8, "category_id": 1, "segmentation": [SQUARE]},
+        {"id": 5, "image_id": 8, "category_id": 1, "segmentation": [[*SQUARE]]},
     ]
     categories = [{"id": 3, "name": "car"}, {"id": 1, "name": "bus"}, {"id": 2, "name": "tram"}]
     return {"images": images, "annotations": annotations, "categories": categories, **changes}
