@@ -12,6 +12,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "clip": (1e-9, 1e9),
     "devices": (1, 1024),
     "ema": (0, 0.99999),
+    "empty_share": (0, 1),
     "epochs": (1, 1_000_000),
     "hidden_dim": (1, 4096),
     "high_frequency_rate": (0, 1),

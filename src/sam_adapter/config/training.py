@@ -45,6 +45,10 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     """Fraction held out for validation when there is no validation set; 0 trains without validation."""
     empty_masks: Literal["no_prompt", "skip"] = "no_prompt"
     """Images whose mask is empty: train on them without a prompt, or leave them out."""
+    balance: bool = False
+    """Draw pictures with rare classes more often; as many are drawn in an epoch as there are, some of them twice."""
+    empty_share: float | None = None
+    """Share of the pictures drawn in an epoch that have no foreground; without it as many as there are."""
     augment: str = "default"
     """'default' (flips, quarter turns, shift-scale-rotate), 'flip', 'none', or an albumentations pipeline file
     (.yaml or .json)."""

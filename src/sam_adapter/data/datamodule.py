@@ -20,6 +20,7 @@ from ..preprocessing import Preprocessing
 from ..system.processes import is_main_process
 from ..tasks.base import Task
 from .augmentation import Augmentation
+from .balancing import sampling_weights
 from .dataset import PairDataset
 from .inspection.copies import near_copies
 from .inspection.findings import Inspection, Remark
@@ -125,6 +126,11 @@ class PairDataModule(lightning.LightningDataModule):
             rank=rank,
             seed=self.config.seed,
             pin=pin,
+            chances=sampling_weights(
+                [self.looks[record] for record in self.train_records],
+                balance=self.config.balance,
+                empty_share=self.config.empty_share,
+            ),
         )
 
     def val_dataloader(self) -> DataLoader[Sample] | list[Any]:

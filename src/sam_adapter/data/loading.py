@@ -4,10 +4,12 @@ import math
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
@@ -15,22 +17,45 @@ from ..batch import Batch, Sample
 from ..system.shared_memory import bytes_of, workers_that_fit
 from .dataset import PictureDataset, collate_pictures
 
+REPEATED = 1_000_003
+"""More epochs than a run may have."""
+
 
 class EpochSampler(DistributedSampler):
     """A distributed sampler, for one process too, that yields ``(epoch, index, weight)`` and can skip what was done.
 
     With W processes, step n of all of them together sees the samples that one process sees with a W times larger
     batch. Where the last samples do not suffice for all processes, samples of weight 0 are added.
+
+    Attributes:
+        skip: Samples of this process that were seen already.
+        chances: ``(images,)`` of each image to be drawn, as often as there are images; None draws each once. A second
+            draw of an image in an epoch is another sample of it: its epoch is that of `REPEATED` epochs later.
     """
 
     skip = 0
+    chances: np.ndarray | None = None
 
     def __iter__(self) -> Iterator[Any]:
         """Epoch, index and weight of each sample for this process."""
         images = len(self.dataset)  # pyright: ignore[reportArgumentType] - data sets of this room have a length
-        for position, index in enumerate(super().__iter__()):
+        order = super().__iter__() if self.chances is None else self._drawn(images)
+        for position, drawn in enumerate(order):
             if position >= self.skip:
-                yield self.epoch, index, float(position * self.num_replicas + self.rank < images)
+                epoch, index = drawn if isinstance(drawn, tuple) else (self.epoch, drawn)
+                yield epoch, index, float(position * self.num_replicas + self.rank < images)
+
+    def _drawn(self, images: int) -> list[tuple[int, int]]:
+        """Epoch and index of the samples for this process, drawn by their chances."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.choice(images, size=images, p=self.chances).tolist()
+        before: Counter[int] = Counter()
+        drawn = []
+        for index in order:
+            drawn.append((self.epoch + REPEATED * before[index], index))
+            before[index] += 1
+        drawn += drawn[: self.total_size - images]
+        return drawn[self.rank : self.total_size : self.num_replicas]
 
 
 class ResumableLoader(DataLoader[Sample]):
@@ -72,9 +97,11 @@ def training_loader(
     rank: int,
     seed: int,
     pin: bool,
+    chances: np.ndarray | None = None,
 ) -> ResumableLoader:
     """Shuffled batches for one of several processes; all get the same number of them."""
     sampler = EpochSampler(dataset, num_replicas=processes, rank=rank, shuffle=True, seed=seed)
+    sampler.chances = chances
     return ResumableLoader(dataset, sampler=sampler, **_options(dataset, sampler, batch_size, workers, pin, processes))
 
 
