@@ -206,7 +206,7 @@ def answer(segmenter: SamSegmenter, prompt: Prompt) -> Output:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("format", 3, "format 3 is newer"),
+        ("format", 4, "format 4 is newer"),
         ("format", "2", "'format' to be a whole number"),
         ("format", ..., "'format' to be a whole number"),
         ("method", ..., "method is missing"),

@@ -191,7 +191,7 @@ def test_what_reading_processes_get_can_be_sent_to_them(trained):
     from sam_adapter.data.dataset import PictureDataset, collate_pictures
 
     segmenter = load(adapter)
-    dataset = PictureDataset(sorted((pairs / "images").iterdir()), segmenter.preprocessing, {})
+    dataset = PictureDataset(sorted((pairs / "images").iterdir()), segmenter.preprocessing)
     again, collate = pickle.loads(pickle.dumps((dataset, collate_pictures)))
     batch, errors = collate([again[0], again[1]])
     assert len(batch) == 2

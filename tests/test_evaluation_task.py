@@ -8,7 +8,7 @@ import pytest
 
 from evaluation_runs import eight_pairs, rows_of, scored, three_adapters
 from sam_adapter.batch import Prompt, Query
-from sam_adapter.config.registry import TASKS
+from sam_adapter.config.registry import TASKS, TaskEntry
 from sam_adapter.errors import ConfigError
 from sam_adapter.tasks import binary
 
@@ -24,7 +24,7 @@ class Background(binary.BinaryTask):
 def asking(tmp_path: Path, sam_folder: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An adapter whose task asks for the background."""
     monkeypatch.setattr(binary, "Background", Background, raising=False)
-    monkeypatch.setitem(TASKS, "background", "tasks.binary:Background")  # pyright: ignore[reportArgumentType]
+    monkeypatch.setitem(TASKS, "background", TaskEntry("tasks.binary:Background"))  # pyright: ignore[reportArgumentType]
     adapter = shutil.copytree(next(iter(three_adapters(tmp_path / "adapters", sam_folder).values())), tmp_path / "b")
     description = json.loads((adapter / "sam_adapter.json").read_text())
     (adapter / "sam_adapter.json").write_text(json.dumps({**description, "task": "background"}))

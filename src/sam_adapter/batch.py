@@ -12,16 +12,12 @@ import torch
 from torch import Tensor
 
 from .config.choices import AskedKind
+from .config.labels import FOREGROUND, VOID
 
 T = TypeVar("T")
 
 Size = tuple[int, int]
 """Height and width in pixels."""
-
-FOREGROUND = 1
-"""Label of what is annotated, where there are no classes; with classes their labels begin with it."""
-VOID = 255
-"""Label of pixels about which an annotation says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +81,7 @@ class Query:
     """
 
     prompt: Prompt = Prompt()
-    label: int = 1
+    label: int = FOREGROUND
     learned: int | None = None
 
 

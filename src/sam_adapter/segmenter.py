@@ -169,7 +169,12 @@ class SamSegmenter(nn.Module):
         ]
         prepared = self.backbone.prepare(encoded)
         tokens = None if frozen else self._tokens(batch)
-        return self.backbone.decode(prepared, prompts, batch.image_index, sparse_tokens=tokens, multimask=multimask)
+        output = self.backbone.decode(prepared, prompts, batch.image_index, sparse_tokens=tokens, multimask=multimask)
+        if self.learned_prompts is not None and self.training and tokens is None:
+            # In training all that is trained takes part in every step: other processes wait for its gradient.
+            nothing = 0.0 * self.learned_prompts.table.weight.sum()
+            output = output._replace(mask_logits=output.mask_logits + nothing)
+        return output
 
     def _tokens(self, batch: Batch) -> list[Tensor | None] | None:
         """The tokens ``(n, D)`` of each query's learned prompt."""

@@ -140,7 +140,8 @@ def test_objects_are_painted_in_their_order_and_void_says_nothing(tmp_path: Path
         ("c.yaml", "cat: [1, 2, 3]\nbackground: [0, 0, 0]\n", ClassFile(("cat",), ((1, 2, 3),), ((0, 0, 0),))),
         ("c.yaml", "- cat\n- dog\n", ClassFile(("cat", "dog"))),
         ("c.txt", "0 background\n1 cat\n7 big dog\n", ClassFile(("cat", "big dog"), ((1,), (7,)), ((0,),))),
-        ("c.txt", "_background_\ncat\ndog\n", ClassFile(("cat", "dog"))),
+        ("c.txt", "__ignore__\n_background_\ncat\ndog\n", ClassFile(("cat", "dog"), ((1,), (2,)), ((0,),))),
+        ("c.txt", "cat\ndog\n", ClassFile(("cat", "dog"))),
     ],
 )
 def test_class_files(tmp_path: Path, name: str, text: str, expected: ClassFile):

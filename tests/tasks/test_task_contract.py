@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sam_adapter.annotations.reading.classes import Classes
 from sam_adapter.batch import VOID, Annotation, Batch, Output, Query, Sample, Size
 from sam_adapter.config.choices import ASKED_KINDS, PromptKind
 from sam_adapter.config.options import PromptOptions
@@ -24,9 +25,9 @@ KINDS: tuple[PromptKind, ...] = ("box", "points", "none", "mixed")
 @pytest.fixture(params=[(name, kind) for name in TASKS for kind in KINDS], ids="-".join)
 def task(request: pytest.FixtureRequest) -> Task:
     name, kind = request.param
-    task: Task = look_up(TASKS, name).from_options(PromptOptions(prompt=kind, negative_points=2, positive_points=2))
+    options = PromptOptions(prompt=kind, negative_points=2, positive_points=2)
+    task: Task = look_up(TASKS, name).from_options(options, Classes(names=("disc",)) if TASKS[name].classes else None)
     assert task.name == name
-    assert task.class_names
     return task
 
 
@@ -127,6 +128,10 @@ def test_predictions_are_masks_at_original_size(task: Task):
         found = task.predictions(batch, output, Preprocessing(image_size=SIDE), dict.fromkeys(ASKED_KINDS, threshold))
         assert [one.original_size for one in found] == SIZES
         for one in found:
-            assert len(one) >= 1
-            assert one.mask().shape == one.original_size
-            assert bool(one.mask().all()) == bool(one.mask().any()) == marked
+            pixels = one.values().pixels
+            assert pixels.shape == one.original_size
+            assert bool(pixels.all()) == bool(pixels.any()) == marked
+            assert all(layer.mask.shape == one.original_size for layer in one.layers())
+            assert len(one.layers()) == (1 if marked or task.name == "binary" else 0)
+            (probability,) = one.probability_maps().values()
+            assert torch.allclose(probability, torch.full(one.original_size, 0.5))

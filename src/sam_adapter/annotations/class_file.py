@@ -38,7 +38,8 @@ def read_class_file(path: Path) -> ClassFile:
     Args:
         path: YAML of ``name: value`` or ``name: [red, green, blue]`` lines, in which ``background`` and ``ignore`` have
             a value or a list of them, or a list of names. A ``.txt`` file has lines of ``value name``, or of a name
-            each. Names alone are for annotations that name their classes themselves.
+            each. In a list that names the background, positions are values, the background's being 0; names without
+            one are for annotations that name their classes themselves.
 
     Raises:
         ConfigError: That names the file and the line or entry.
@@ -49,8 +50,7 @@ def read_class_file(path: Path) -> ClassFile:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"classes: '{path}' cannot be read ({' '.join(str(error).split())}).") from error
     if isinstance(values, list):
-        names = tuple(str(name) for name in values if str(name).strip().lower() not in BACKGROUND_NAMES)
-        return _checked(path, ClassFile(names))
+        return _checked(path, _of_list([str(name).strip() for name in values]))
     if not isinstance(values, dict):
         raise ConfigError(f"classes: '{path}': expected lines of 'name: value' or a list of names.")
     names, given, background, void = [], [], [], []
@@ -65,6 +65,16 @@ def read_class_file(path: Path) -> ClassFile:
             names.append(str(name).strip())
             given.append(_value(value, place))
     return _checked(path, ClassFile(tuple(names), tuple(given), tuple(background), tuple(void)))
+
+
+def _of_list(names: list[str]) -> ClassFile:
+    """A list of names; one that names the background numbers the classes from it, as label files of VOC do."""
+    ground = next((at for at, name in enumerate(names) if name.lower() in BACKGROUND_NAMES), None)
+    classes = [(at, name) for at, name in enumerate(names) if name.lower() not in (*BACKGROUND_NAMES, *IGNORE_NAMES)]
+    if ground is None:
+        return ClassFile(tuple(name for _, name in classes))
+    values = tuple((float(at - ground),) for at, _ in classes)
+    return ClassFile(tuple(name for _, name in classes), values, ((0.0,),))
 
 
 class _UniqueKeys(yaml.SafeLoader):

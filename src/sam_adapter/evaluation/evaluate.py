@@ -54,8 +54,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     require_writable(config.output)
     remove_leftovers(config.output)
     described = _require_comparable(config)
-    config = config.but(task=config.task or (described.task if described else "binary"))
-    found = inspect(config, classes=None if described is None else known_classes(described))
+    task = None if described is None else described.task
+    found = inspect(config, task=task, classes=None if described is None else known_classes(described))
     records = found.usable(config)
     for remark in found.remarks:
         if remark.kind == "void_everywhere":
@@ -112,7 +112,7 @@ def _score_all(
 def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[str, OverlapMetrics]) -> dict[str, Any]:
     """What metrics.json holds of the scores."""
     first = scorings[0]
-    result: dict[str, Any] = {"prompt": config.prompt, "model": first.base, "method": first.method}
+    result: dict[str, Any] = {"task": first.task, "prompt": config.prompt, "model": first.base, "method": first.method}
     result |= {**_scores(first), "image_size": first.image_size}
     if config.with_frozen:
         result["frozen"] = _scores(scorings[1])

@@ -16,6 +16,7 @@ from ..tasks.metrics import OverlapMetrics, ThresholdCurve, is_empty
 from .baselines import BASELINES
 from .cases import case_legend, telling_cases
 from .scoring import Scoring
+from .whole_pictures import confusion_rows, whole_scores
 
 MOST_ROWS = 5000
 """Longer tables make browsers slow; per_image.csv has them all."""
@@ -40,11 +41,13 @@ def write_scores_page(
     """
     first, kinds = scorings[0], asked_kinds(config.prompt)
     asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
-    lead = f"{amount(len(dataset), 'image')} from {config.place if config.images is None else config.images}, prompt: {asked}. Scored: {_listed(scorings)}."
+    place = config.images or config.place
+    lead = f"{amount(len(dataset), 'image')} from {place}, prompt: {asked}. Scored: {_listed(scorings)}."
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [
         Section("Scores", _scores_text(models[first.name]), _scores(models)),
+        *_whole_pictures(models, first.task, kinds),
         Section("How the scores are spread", "", charts_row(spread_chart(scorings), *_curves(scorings, kinds))),
         Section(
             "What another threshold would give",
@@ -59,6 +62,27 @@ def write_scores_page(
         Section("Every image", _every_text(first.metrics), _every_image(dataset, scorings, kinds)),
     ]
     write_page(path, page(f"Evaluation of {first.name}", lead, [one for one in sections if one.body]))
+
+
+def _whole_pictures(models: Mapping[str, OverlapMetrics], task: str, kinds: Sequence[AskedKind]) -> list[Section]:
+    """Scores of whole pictures and the confusion of the first model, of a task that has some."""
+    scores = whole_scores({name: metrics.compute() for name, metrics in models.items()}, task)
+    if scores is None:
+        return []
+    rows: list[list[Cell]] = [[title, *values] for title, values in scores.rows]
+    body = table(["model", *scores.headings], rows, caption="Scores over all pixels of the set")
+    name, first = next(iter(models.items()))
+    confusion = first.details().get("confusion", {})
+    for kind in kinds:
+        if kind in confusion:
+            headings, shares = confusion_rows(confusion, kind)
+            cells: list[list[Cell]] = [list(row) for row in shares]
+            body += table(list(headings), cells, caption=f"What {name} answered for each class, {IN_WORDS[kind]}")
+    text = (
+        "Each pixel has one class: that of the answer with the largest probability, or none. The means are over the "
+        "classes that are there or were answered. In the confusion a row is a true class, a column an answer."
+    )
+    return [Section("Classes over all pixels", text, body)]
 
 
 def spread_chart(scorings: Sequence[Scoring]) -> str:

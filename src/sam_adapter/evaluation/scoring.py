@@ -28,6 +28,7 @@ class Scoring:
     Attributes:
         name: For tables: the adapter's run, 'frozen', or the base model.
         base: The SAM below it.
+        task: What it was asked.
         method: What was trained.
         image_size: Side of the encoder's input.
         thresholds: Those that the scores were taken at.
@@ -38,6 +39,7 @@ class Scoring:
 
     name: str
     base: str
+    task: str
     method: str
     image_size: int
     thresholds: Thresholds
@@ -80,6 +82,7 @@ def score_records(
     scoring = Scoring(
         name=name,
         base=segmenter.backbone.identity.name,
+        task=segmenter.task,
         method=segmenter.method.name,
         image_size=segmenter.preprocessing.image_size,
         thresholds=thresholds,

@@ -7,6 +7,7 @@ from ..config.choices import ASKED_KINDS
 from ..config.scores import DETAILED, HEADINGS
 from ..errors import amount
 from .baselines import BASELINES
+from .whole_pictures import whole_text
 
 IN_WORDS = {"box": "box", "points": "points", "none": "no prompt"}
 INTERVAL = "95 %"
@@ -37,7 +38,12 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
         for title, cells in shown
     ]
     return "\n".join(
-        [f"{amount(result['images'], 'image')}, prompt {result['prompt']}", *body, *_empty(models, result)]
+        [
+            f"{amount(result['images'], 'image')}, prompt {result['prompt']}",
+            *body,
+            *_empty(models, result),
+            *whole_text(models, result["task"]),
+        ]
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...batch import VOID
+from ...config.labels import VOID
 from ...errors import DataError
 from .raster import Raster
 from .values import Value, looked_up, row_blocks, shown

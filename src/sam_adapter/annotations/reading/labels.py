@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...batch import FOREGROUND, VOID
+from ...config.labels import FOREGROUND, VOID
 from ...errors import DataError
 from ..listing import Record
 from ..objects import AnnotatedObject

@@ -17,7 +17,7 @@ from ...errors import ConfigError
 
 
 def decide_rules(
-    listing: Listing, values: Sequence[MaskValues], options: DataOptions, known: Classes | None = None
+    listing: Listing, values: Sequence[MaskValues], options: DataOptions, task: str, known: Classes | None = None
 ) -> tuple[ReadingRules, list[Trouble]]:
     """Decide how the annotations of a set are read.
 
@@ -25,6 +25,7 @@ def decide_rules(
         listing: The set.
         values: Of all its mask files.
         options: How to read them.
+        task: A key of ``TASKS``, which says whether pixels have classes.
         known: The classes that the set must have, such as those that an adapter was trained on; None finds them.
 
     Returns:
@@ -40,7 +41,7 @@ def decide_rules(
         )
     rules = ReadingRules(pages=options.pages)
     outlined = any(record.objects is not None for record in listing.records)
-    if not outlined and TASKS[options.task].classes:
+    if not outlined and TASKS[task].classes:
         if known is not None:
             given = given if given is not None and given.values else _file_of(known)
         classes, troubles = decide_classes(values, given, options.void_values)
@@ -49,7 +50,7 @@ def decide_rules(
         return replace(rules, classes=classes), troubles
     decision = decide_with_cures(values, rule=options.mask_rule, ignore=options.void_values, invert=options.mask_invert)
     rules = replace(rules, masks=decision.table)
-    if TASKS[options.task].classes:
+    if TASKS[task].classes:
         rules = replace(rules, classes=_classes_of_objects(listing, given, known))
     return rules, decision.troubles
 

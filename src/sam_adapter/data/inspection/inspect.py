@@ -57,6 +57,7 @@ def inspect(
     progress: Callable[[int, int], None] | None = None,
     *,
     listing: Listing | None = None,
+    task: str | None = None,
     classes: Classes | None = None,
 ) -> Inspection:
     """Read every image and mask of a data set.
@@ -67,6 +68,7 @@ def inspect(
         options: The folders and how to read them.
         progress: Called with (pairs done, pairs in all).
         listing: What the source of the options holds; None lists it.
+        task: What will be asked; None takes that of the options.
         classes: Those that the set must have, such as an adapter's; None finds them in the set.
 
     Returns:
@@ -81,7 +83,9 @@ def inspect(
         opened = list(pool.map(lambda record: _with_headers(record, options), listing.records))
         pairs = [one for pair in opened for one in _pages(pair, options)]
         list(_done(pool, lambda pair: _count_masks(pair, in_flight), pairs))
-        rules, troubles = decide_rules(listing, [one for pair in pairs for one in pair.values], options, classes)
+        values = [one for pair in pairs for one in pair.values]
+        asked = task or options.task or "binary"
+        rules, troubles = decide_rules(listing, values, options, asked, classes)
         _add_troubles(pairs, troubles)
         looked = _done(pool, lambda pair: _look_at(pair, rules, in_flight), pairs)
         for done, _ in enumerate(looked, start=1):

@@ -6,7 +6,7 @@ import numpy as np
 from ...annotations.listing import Record
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.values import row_blocks
-from ...batch import VOID
+from ...config.labels import VOID
 from .findings import PairLook
 from .objects import ClassLook, Objects, objects_in
 from .orientation import fit_of_raster
