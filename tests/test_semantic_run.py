@@ -4,11 +4,13 @@ import csv
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco
 
 from sam_adapter import EvaluateConfig, PredictConfig, TrainConfig, evaluate, load, predict, train
 from sam_adapter.checkpoints.adapter import read_adapter_weights
@@ -259,3 +261,49 @@ def test_parts_of_a_split_have_like_shares_of_classes(scenes: Path, sam_folder: 
         assert len(held_out) == 3
         for label in (1, 2):
             assert sum(any(one.label == label for one in classes) for classes in held_out) == 2
+
+
+def test_a_coco_file_is_trained_on_and_scored(scenes: Path, sam_folder: str, tmp_path: Path):
+    """The same objects as in the masks give the same scores."""
+    size, images, annotations = (48, 64), [], []
+    for number, path in enumerate(sorted((scenes / "masks").iterdir())):
+        values = np.asarray(Image.open(path))
+        images.append({"id": number, "file_name": f"old/{path.name}", "height": 48, "width": 64})
+        for value, crowd in ((3, 0), (9, 0), (255, 1)):
+            mask = np.asfortranarray((values == value).astype(np.uint8))
+            if mask.any():
+                encoded: Any = coco.encode(mask)
+                lengths = {"size": list(size), "counts": encoded["counts"].decode()}
+                category = {3: 1, 9: 2, 255: 1}[value]
+                entry = {"id": len(annotations), "image_id": number, "category_id": category, "iscrowd": crowd}
+                annotations.append({**entry, "segmentation": lengths})
+    file = tmp_path / "coco.json"
+    names = [{"id": 1, "name": "ball"}, {"id": 2, "name": "box"}]
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
+    output, changes = tmp_path / "run", {"masks": None, "annotations": file, "classes": None}
+    train(options(scenes, sam_folder, output, epochs=1, **changes))
+    assert load(output / "adapter").class_names == ("ball", "box")
+    asked = EvaluateConfig(
+        adapter=output / "adapter",
+        images=scenes / "images",
+        annotations=file,
+        output=tmp_path / "coco",
+        workers=0,
+        accelerator="cpu",
+    )
+    found = evaluate(asked)
+    masks = {"annotations": None, "masks": scenes / "masks", "output": tmp_path / "masks"}
+    assert evaluate(asked.but(**masks, task="semantic", classes=scenes / "classes.yaml")) == found
+
+
+def test_the_groups_of_a_table_stay_together(scenes: Path, sam_folder: str, tmp_path: Path):
+    lines = ["image,mask,group"]
+    lines += [f"{scenes}/images/{at:02}.png,{scenes}/masks/{at:02}.png,patient{at // 3}" for at in range(12)]
+    table = tmp_path / "pairs.csv"
+    table.write_text("\n".join(lines))
+    for seed in range(3):
+        changes = {"images": None, "masks": None, "table": table, "seed": seed}
+        _, data = module_and_data(options(scenes, sam_folder, tmp_path / "run", **changes))
+        sides = [{int(record.image.stem) // 3 for record in side} for side in (data.train_records, data.val_records)]
+        assert sides[1]
+        assert not sides[0] & sides[1]

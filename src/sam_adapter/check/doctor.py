@@ -42,6 +42,7 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
                 fraction=TrainConfig.val_fraction,
                 seed=TrainConfig.seed,
                 torn_only=False,
+                known_groups=found.groups,
             )[2]
         except (ConfigError, DataError) as error:
             found.faults.append(Fault("groups", config.groups or config.place, str(error).rstrip(".")))

@@ -104,8 +104,9 @@ class DataOptions(Config):
     @property
     def source_words(self) -> str:
         """The options that name the data, as on a command line."""
-        names = ("images", *SOURCES, "split")
-        return " ".join(f"--{name} {value}" for name in names if (value := getattr(self, name)) is not None)
+        names = ("images", *SOURCES, "split", "classes")
+        words = [f"--{name} {value}" for name in names if (value := getattr(self, name)) is not None]
+        return " ".join([*words, *([f"--task {self.task}"] if self.task not in (None, "binary") else [])])
 
     @property
     def void_values(self) -> tuple[tuple[float, ...], ...]:

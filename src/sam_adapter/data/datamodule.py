@@ -76,6 +76,7 @@ class PairDataModule(lightning.LightningDataModule):
                 fraction=config.val_fraction,
                 seed=config.seed,
                 torn_only=True,
+                known_groups=found.groups,
                 classes={record: [one.label for one in look.classes] for record, look in self.looks.items()},
             )
             remarks += torn

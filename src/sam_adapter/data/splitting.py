@@ -58,6 +58,7 @@ def grouped_split(
     seed: int,
     torn_only: bool,
     classes: Mapping[Record, Sequence[int]] | None = None,
+    known_groups: Mapping[str, str] | None = None,
 ) -> tuple[list[Record], list[Record], list[Remark]]:
     """Hold out a random part as the user's groups allow, and tell of near copies that it puts on both sides.
 
@@ -68,6 +69,7 @@ def grouped_split(
         fraction: Share to hold out.
         seed: Seed of the choice.
         torn_only: Tell of those copies alone that this very split tears apart.
+        known_groups: See `group_names`.
         classes: Labels of the classes that each pair has; the part that is held out has about the same share of each.
 
     Returns:
@@ -78,7 +80,7 @@ def grouped_split(
         DataError: If a pair has no group, or there are too few pairs or groups.
     """
     copies = near_copies([fingerprints[record] for record in records]) if fingerprints else []
-    groups = group_names(records, options)
+    groups = group_names(records, options, known_groups)
     if options.group_copies:
         groups = joined(groups, copies, len(records))
     kept, held_out = _stratified(records, fraction, seed, groups, classes or {})

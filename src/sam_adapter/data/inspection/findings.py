@@ -1,7 +1,7 @@
 """What looking at a data set found: good pairs, faults and remarks, each with its cure, and the report in words."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,6 +137,7 @@ class Inspection:
         remarks: What else should be known.
         rules: How the files are read.
         ignored: Files that are no pictures.
+        groups: Name of a record to its group, where the source has groups.
         fingerprints: Of each image, see `copies.fingerprint`; in the order of the records.
     """
 
@@ -146,6 +147,7 @@ class Inspection:
     remarks: list[Remark] = field(default_factory=list)
     rules: ReadingRules = field(default_factory=ReadingRules)
     ignored: int = 0
+    groups: Mapping[str, str] = field(default_factory=dict)
     fingerprints: list[np.ndarray] = field(default_factory=list, compare=False)
 
     @property
@@ -197,7 +199,7 @@ class Inspection:
         Raises:
             DataError: With the full report, if there are faults and they are not to be skipped, or nothing is left.
         """
-        hint = f"'sam-adapter check --images {options.images} --masks {options.masks}' shows this list."
+        hint = f"'sam-adapter check {options.source_words}' shows this list."
         if self.faults and options.faulty == "stop":
             raise DataError(f"{self.report()}\n{hint} '--faulty skip' leaves these files out.")
         usable = [record for record, _ in self.asked]

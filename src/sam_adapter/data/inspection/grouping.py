@@ -4,7 +4,7 @@ import csv
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -16,12 +16,15 @@ from ...errors import ConfigError, DataError, amount
 _MOST_PROBLEMS = 20
 
 
-def group_names(records: Sequence[Record], options: GroupOptions) -> list[str] | None:
-    """The group of each pair, if the user says anything about groups.
+def group_names(
+    records: Sequence[Record], options: GroupOptions, known: Mapping[str, str] | None = None
+) -> list[str] | None:
+    """The group of each pair, if the user or the source says anything about groups.
 
     Args:
         records: The pairs.
         options: The pattern, or the table.
+        known: Name of a record to its group, where the source has groups; options come first.
 
     Raises:
         ConfigError: If the table cannot be read.
@@ -31,6 +34,8 @@ def group_names(records: Sequence[Record], options: GroupOptions) -> list[str] |
         return _from_table(records, options.groups)
     if options.group_pattern is not None:
         return _from_pattern(records, options.group_pattern)
+    if known:
+        return [known.get(record.name, record.name) for record in records]
     return None
 
 

@@ -111,7 +111,7 @@ def _summary(listing: Listing, pairs: list[_Pair], rules: ReadingRules, options:
     good = [pair for pair in pairs if pair.look is not None]
     depths = [pair.depth for pair in good if pair.depth is not None]
     rules = replace(rules, brightness=scale_of(depths))
-    found = Inspection(ignored=listing.ignored, rules=rules)
+    found = Inspection(ignored=listing.ignored, rules=rules, groups=listing.groups)
     pattern = fitting_mask_pattern(listing)
     quoted = f'"{pattern}"' if pattern and " " in pattern else pattern
     cure = f"'--mask-pattern {quoted}' finds masks that are named so" if pattern else ""

@@ -99,6 +99,7 @@ def _from_json(values: Mapping[str, Any], fingerprints: list[np.ndarray], listin
         remarks=[Remark(**{**one, "files": tuple(map(Path, one["files"]))}) for one in values["remarks"]],
         rules=ReadingRules.from_json(values["rules"]),
         ignored=values["ignored"],
+        groups=listing.groups,
         fingerprints=fingerprints,
     )
 
