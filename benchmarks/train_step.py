@@ -167,7 +167,7 @@ LOSS = WeightedLosses({"bce": 1.0, "iou": 1.0})
 
 def mean_loss(segmenter: SamSegmenter, batch: Batch) -> Tensor:
     """The loss of a step, with its forward."""
-    (sums,) = sum_over_pixels(segmenter(batch).mask_logits[:, 0], batch, segmenter.preprocessing, [LOSS.sums])
+    (sums,) = sum_over_pixels(segmenter(batch).mask_logits[:, 0], batch, segmenter.preprocessing, [LOSS])
     return LOSS.weighted(LOSS.terms(sums)).mean()
 
 

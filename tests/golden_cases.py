@@ -187,7 +187,7 @@ def outcome(case: Case, attention: str = "plain") -> dict[str, Tensor]:
     for step in range(STEPS):
         optimizer.zero_grad()
         logits = made(asked).mask_logits[:, 0]
-        (sums,) = sum_over_pixels(logits, asked, preprocessing, [weighted.sums])
+        (sums,) = sum_over_pixels(logits, asked, preprocessing, [weighted])
         terms = {name: values.mean() for name, values in weighted.terms(sums).items()}
         loss = weighted.weighted(terms)
         loss.backward()

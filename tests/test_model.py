@@ -125,10 +125,10 @@ def test_sums_over_pictures_of_several_sizes_are_those_of_each_alone(sam_folder:
     annotations = [Annotation.of((torch.rand(size) > 0.5).byte()) for size in sizes]
     batch = replace(example_batch([BOX] * 5), original_sizes=sizes, annotations=annotations)
     logits, weighted = torch.randn(5, 16, 16), WeightedLosses({"bce": 1.0, "dice": 1.0})
-    (found,) = sum_over_pixels(logits, batch, segmenter.preprocessing, [weighted.sums])
+    (found,) = sum_over_pixels(logits, batch, segmenter.preprocessing, [weighted])
     for at, size in enumerate(sizes):
         target = targets_of(batch)[at]
-        wanted = weighted.sums(segmenter.preprocessing.to_original_size(logits[at : at + 1], size), target, None, [at])
+        wanted = weighted(segmenter.preprocessing.to_original_size(logits[at : at + 1], size), target, None, [at])
         torch.testing.assert_close(found[at], wanted[0])
 
 

@@ -71,7 +71,7 @@ def sums(
     patch.setattr(pixels, "KEPT_PIXELS", kept)
     losses = WeightedLosses(dict.fromkeys(LOSSES, 1.0))
     metrics = OverlapMetrics({"box": 0.4, "none": 0.6}, search=True, curves=True)
-    return sum_over_pixels(logits, batch, preprocessing, [losses.sums, *metrics.reduces(batch)])
+    return sum_over_pixels(logits, batch, preprocessing, [losses, *metrics.reduces(batch)])
 
 
 @pytest.mark.parametrize("preprocessing", PREPROCESSINGS, ids=str)
@@ -116,7 +116,7 @@ def test_gradients_over_bands_are_those_over_whole_pictures(
         monkeypatch.setattr(pixels, "BAND_PIXELS", band)
         monkeypatch.setattr(pixels, "KEPT_PIXELS", kept)
         logits = answers(MIXED).requires_grad_()
-        (found,) = sum_over_pixels(logits, MIXED, preprocessing, [losses.sums])
+        (found,) = sum_over_pixels(logits, MIXED, preprocessing, [losses])
         (losses.weighted(losses.terms(found)) * weight).sum().backward()
         assert logits.grad is not None
         return logits.grad
@@ -251,7 +251,7 @@ def test_no_tensor_grows_with_pixels_times_queries(
     losses, metrics = WeightedLosses(dict.fromkeys(LOSSES, 1.0)), OverlapMetrics()
     logits = answers(batch, 16).requires_grad_(training)
     with Largest() as largest:
-        reduces = [losses.sums, *metrics.reduces(batch)]
+        reduces = [losses, *metrics.reduces(batch)]
         found = sum_over_pixels(logits, batch, Preprocessing(image_size=256), reduces)[0]
         if training:
             losses.weighted(losses.terms(found)).sum().backward()

@@ -87,6 +87,10 @@ LOSSES: Mapping[str, str] = {
     "balanced_bce": "training.losses.cross_entropy:balanced_bce",
     "iou": "training.losses.overlap:iou",
     "dice": "training.losses.overlap:dice",
+    "focal": "training.losses.cross_entropy:focal",
+    "tversky": "training.losses.overlap:tversky",
+    "structure": "training.losses.structure:structure",
+    "boundary": "training.losses.boundary:boundary",
 }
 """Terms of the loss; see `sam_adapter.training.losses.base.Loss`."""
 

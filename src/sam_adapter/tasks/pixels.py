@@ -6,13 +6,14 @@ pixels than `KEPT_PIXELS` are asked for, so that memory does not grow with pixel
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..batch import Batch, Size
+from ..batch import Annotation, Batch, Size
 from ..preprocessing import Preprocessing
 
 BAND_PIXELS = 1 << 20
@@ -33,9 +34,37 @@ Returns:
     ``(n, k)``; the sums over bands are added up.
 """
 
+MakeMap = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+"""The whole target of a query to a map of it.
+
+Args:
+    target: ``(H, W)`` bool, False at void pixels.
+    counted: ``(H, W)`` bool, False at void pixels, or None if all count.
+
+Returns:
+    ``(H, W)`` float32; its values at void pixels do not matter.
+"""
+
+
+@runtime_checkable
+class MapReduce(Protocol):
+    """A `Reduce` that needs maps beside the target, each made once a query from its whole target.
+
+    Attributes:
+        maps: How they are made; where there are none, None is handed over.
+    """
+
+    maps: Sequence[MakeMap]
+
+    def __call__(
+        self, logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int], maps: Tensor | None, /
+    ) -> Tensor:
+        """See `Reduce`; ``maps`` is ``(n, len(maps), rows, W)`` float32."""
+        ...
+
 
 def sum_over_pixels(
-    mask_logits: Tensor, batch: Batch, preprocessing: Preprocessing, reduces: Sequence[Reduce]
+    mask_logits: Tensor, batch: Batch, preprocessing: Preprocessing, reduces: Sequence[Reduce | MapReduce]
 ) -> list[Tensor]:
     """Compare the answers to a batch's queries with their targets.
 
@@ -43,7 +72,7 @@ def sum_over_pixels(
         mask_logits: ``(Q, h, w)`` low-resolution logits, one for each query; at least one.
         batch: With annotations.
         preprocessing: How logits come to original size.
-        reduces: What is summed, all in one pass.
+        reduces: What is summed, all in one pass; those that are a `MapReduce` get their maps.
 
     Returns:
         For each of them ``(Q, k)``.
@@ -59,7 +88,7 @@ def sum_over_pixels(
 class _Comparison:
     """The answers to a batch's queries beside their targets, in pieces of no more than `BAND_PIXELS`."""
 
-    def __init__(self, batch: Batch, preprocessing: Preprocessing, reduces: Sequence[Reduce]) -> None:
+    def __init__(self, batch: Batch, preprocessing: Preprocessing, reduces: Sequence[Reduce | MapReduce]) -> None:
         self.batch = batch
         self.preprocessing = preprocessing
         self.reduces = reduces
@@ -68,6 +97,9 @@ class _Comparison:
         self.annotations = [one for one in given if one is not None]
         assert len(self.annotations) == len(given)
         self.pixels = sum(height * width for height, width in self.sizes)
+        self.makes = [make for reduce in reduces if isinstance(reduce, MapReduce) for make in reduce.maps]
+        self.held: dict[tuple[int, int], list[Tensor]] = {}
+        """Maps of the queries of the last piece by image and label: of one query, or of no more pixels than a band."""
 
     def pieces(self) -> Iterator[tuple[list[int], slice | None]]:
         """Queries about images of one size that go together, and rows of them; None for all."""
@@ -89,7 +121,31 @@ class _Comparison:
         annotations = [self.annotations[at] for at in members]
         target = torch.stack([one.target(label, which) for one, label in zip(annotations, labels, strict=True)])
         counted = [one for annotation in annotations if (one := annotation.counted(which)) is not None]
-        return [reduce(full, target, torch.stack(counted) if counted else None, members) for reduce in self.reduces]
+        void = torch.stack(counted) if counted else None
+        maps, sums = self._maps_of(members, which, full.device) if self.makes else None, []
+        taken = 0
+        for reduce in self.reduces:
+            if isinstance(reduce, MapReduce):
+                own = None if maps is None else maps[:, taken : taken + len(reduce.maps)]
+                sums.append(reduce(full, target, void, members, own if reduce.maps else None))
+                taken += len(reduce.maps)
+            else:
+                sums.append(reduce(full, target, void, members))
+        return sums
+
+    def _maps_of(self, members: list[int], rows: slice, device: torch.device) -> Tensor:
+        """Rows of all maps of some queries, ``(n, maps, rows, W)``; queries with one target have them in common."""
+        keys = [(self.batch.image_index[at], self.batch.queries[at].label) for at in members]
+        before, self.held = self.held, {}
+        for key, at in zip(keys, members, strict=True):
+            if key not in self.held:
+                self.held[key] = before.get(key) or self._made(at, device)
+        return torch.stack([torch.stack([one[rows] for one in self.held[key]]) for key in keys])
+
+    def _made(self, at: int, device: torch.device) -> list[Tensor]:
+        """The maps ``(H, W)`` of one query, made on the CPU."""
+        target, counted = whole_target(self.annotations[at], self.batch.queries[at].label, self.sizes[at])
+        return [torch.from_numpy(make(target, counted)).to(device) for make in self.makes]
 
     def sums(self, mask_logits: Tensor) -> list[Tensor]:
         """See `sum_over_pixels`."""
@@ -99,6 +155,7 @@ class _Comparison:
             for at, *more in zip(members, *columns, strict=True):
                 before = found.get(at)
                 found[at] = more if before is None else [one + two for one, two in zip(before, more, strict=True)]
+        self.held = {}
         return [torch.stack(column) for column in zip(*(found[at] for at in sorted(found)), strict=True)]
 
 
@@ -129,7 +186,31 @@ class _ComputedAgain(torch.autograd.Function):
                 sums, outer = zip(*pairs, strict=True)
                 (gradient,) = torch.autograd.grad(sums, logits, outer)
             result[members] += gradient
+        compared.held = {}
         return result, None
+
+
+def whole_target(annotation: Annotation, label: int, size: Size) -> tuple[np.ndarray, np.ndarray | None]:
+    """Where a label is, and where the ground truth says something, of a whole picture.
+
+    Args:
+        annotation: The ground truth of the picture.
+        label: Of a query.
+        size: ``(H, W)`` of the picture.
+
+    Returns:
+        ``(H, W)`` bool on the CPU, False at void pixels; and ``(H, W)`` bool, False at void pixels, or None if all
+        pixels count. As tensors, no more than a band of them is made at once.
+    """
+    target, counted = np.empty(size, dtype=bool), np.empty(size, dtype=bool) if annotation.has_void else None
+    for rows in bands(size):
+        which = rows or slice(None)
+        target[which] = annotation.target(label, which).cpu().numpy()
+        some = annotation.counted(which)
+        if counted is not None and some is not None:
+            counted[which] = some.cpu().numpy()
+            target[which] &= counted[which]
+    return target, counted
 
 
 def bands(size: Size, *, answers: int = 1) -> Iterator[slice | None]:

@@ -127,7 +127,7 @@ class TrainingModule(lightning.LightningModule):
             return nothing, dict.fromkeys(("loss", "iou", *(f"loss_{name}" for name in self.loss.weights)), nothing)
         metrics = self.task.metrics(self.thresholds)
         logits = self.task.mask_logits(self.segmenter(batch))
-        sums = sum_over_pixels(logits, batch, self.segmenter.preprocessing, [self.loss.sums, *metrics.reduces(batch)])
+        sums = sum_over_pixels(logits, batch, self.segmenter.preprocessing, [self.loss, *metrics.reduces(batch)])
         terms = self.loss.terms(sums[0])
         losses = self.loss.weighted(terms)
         named = {f"loss_{name}": values for name, values in terms.items()}
@@ -197,7 +197,7 @@ class TrainingModule(lightning.LightningModule):
             metrics.collect_nothing()
             return
         logits = self.task.mask_logits(self.segmenter(batch, frozen=frozen))
-        reduces = [self.loss.sums, *metrics.reduces(batch)]
+        reduces = [self.loss, *metrics.reduces(batch)]
         loss_sums, *scored = sum_over_pixels(logits, batch, self.segmenter.preprocessing, reduces)
         metrics.collect(batch, scored, self.loss.weighted(self.loss.terms(loss_sums)))
         metrics.collect_whole(batch, logits, self.segmenter.preprocessing)

@@ -1,7 +1,8 @@
 """The contract of a loss: sums over pixels, and the value that they give.
 
 A loss is a `Loss`, and a line in `sam_adapter.config.registry.LOSSES`. As its sums can be taken over one band of rows
-after another, no loss ever needs all pixels of a large picture at once.
+after another, no loss ever needs the logits of all pixels of a large picture at once. What must be known of the whole
+target, such as how far a pixel is from the edge, is a map made from it beforehand, `Loss.target_map`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ...config.registry import LOSSES, look_up
 from ...tasks.metrics.shapes import require_same_shape
+from ...tasks.pixels import MakeMap
 
 SMOOTHING = 1e-3
 
@@ -25,14 +27,18 @@ class Loss:
 
     Attributes:
         sums: Logits, 0/1 target and 0/1 of the pixels that count (None: all), float32 of one shape ``(..., H, W)``, to
-            ``count`` sums over pixels ``(..., count)``, float32: sums in float64 are counts, and get no gradient.
+            ``count`` sums over pixels ``(..., count)``, float32: sums in float64 are counts, and get no gradient. With
+            a ``target_map``, the map of the same shape is a fourth argument.
         value: The sums over all pixels to the loss of each mask ``(...)``.
         count: Number of sums.
+        target_map: What is made once a query from its whole target, on the CPU, before any sums are taken; None needs
+            nothing.
     """
 
-    sums: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    sums: Callable[..., Tensor]
     value: Callable[[Tensor], Tensor]
     count: int
+    target_map: MakeMap | None = None
 
     def __call__(self, logits: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
         """The loss of whole masks.
@@ -49,25 +55,59 @@ class Loss:
             ValueError: If shapes differ: they are never broadcast.
         """
         require_same_shape(logits, target, counted)
-        return self.value(self.sums(logits.float(), target.float(), None if counted is None else counted.float()))
+        maps = () if self.target_map is None else (_maps_of(self.target_map, target, counted).to(logits.device),)
+        some = None if counted is None else counted.float()
+        return self.value(self.sums(logits.float(), target.float(), some, *maps))
+
+
+def _maps_of(make: MakeMap, target: Tensor, counted: Tensor | None) -> Tensor:
+    """The maps of targets ``(..., H, W)``, of the same shape."""
+    some = torch.ones_like(target, dtype=torch.bool) if counted is None else counted.bool()
+    truth = target.bool() & some
+    pairs = zip(truth.flatten(0, -3), some.flatten(0, -3), strict=True) if target.ndim > 2 else [(truth, some)]
+    made = [
+        torch.from_numpy(make(one.cpu().numpy(), None if counted is None else where.cpu().numpy()))
+        for one, where in pairs
+    ]
+    return torch.stack(made).reshape(target.shape)
 
 
 class WeightedLosses:
-    """A weighted sum of losses, taken together in one pass over the pixels.
+    """A weighted sum of losses, taken together in one pass over the pixels, as `tasks.pixels.sum_over_pixels` does.
 
     Args:
         weights: Name in `LOSSES` to weight.
+
+    Attributes:
+        maps: How the maps are made that some of them need of the whole target, in the order of the losses.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self.weights = dict(weights)
         self.losses: dict[str, Loss] = {name: look_up(LOSSES, name) for name in weights}
+        self.maps: tuple[MakeMap, ...] = tuple(
+            loss.target_map for loss in self.losses.values() if loss.target_map is not None
+        )
 
-    def sums(self, logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int]) -> Tensor:
-        """All sums of some rows of some masks, ``(n, sums)``; see `sam_adapter.tasks.pixels.Reduce`."""
+    def __call__(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        counted: Tensor | None,
+        members: list[int],
+        maps: Tensor | None = None,
+    ) -> Tensor:
+        """All sums of some rows of some masks, ``(n, sums)``; see `sam_adapter.tasks.pixels.MapReduce`."""
         require_same_shape(logits, target, counted)
         truth, some = target.float(), None if counted is None else counted.float()
-        return torch.cat([loss.sums(logits, truth, some) for loss in self.losses.values()], -1)
+        own = iter(()) if maps is None else iter(maps.unbind(1))
+        return torch.cat(
+            [
+                loss.sums(logits, truth, some, *([] if loss.target_map is None else [next(own)]))
+                for loss in self.losses.values()
+            ],
+            -1,
+        )
 
     def terms(self, sums: Tensor) -> dict[str, Tensor]:
         """The loss of each mask ``(Q,)`` by name, from the sums over all its pixels ``(Q, sums)``."""
