@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco
 
-from sam_adapter import EvaluateConfig, PredictConfig, TrainConfig, evaluate, load, predict, train
+from sam_adapter import EvaluateConfig, PredictConfig, Predictor, TrainConfig, evaluate, load, predict, train
+from sam_adapter.check.sheet import write_sheet
 from sam_adapter.checkpoints.adapter import read_adapter_weights
 from sam_adapter.config.commands import CheckConfig
 from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
+from sam_adapter.tasks.prediction import ClassPrediction
 from sam_adapter.training.setup import module_and_data
 from training_runs import command, config, require_same_training, rows
 
@@ -307,3 +309,45 @@ def test_the_groups_of_a_table_stay_together(scenes: Path, sam_folder: str, tmp_
         sides = [{int(record.image.stem) // 3 for record in side} for side in (data.train_records, data.val_records)]
         assert sides[1]
         assert not sides[0] & sides[1]
+
+
+def test_a_run_goes_on_with_its_classes(scenes: Path, sam_folder: str, tmp_path: Path):
+    """Also from kept embeddings, and with what was found out about the set read from the run's folder."""
+    shared = {"method": "decoder", "embedding_cache": tmp_path / "cache", "precision": "32"}
+    whole = options(scenes, sam_folder, tmp_path / "whole", epochs=2, **shared)
+    parts = options(scenes, sam_folder, tmp_path / "parts", epochs=1, **shared)
+    train(whole)
+    train(parts)
+    train(parts.but(epochs=2, resume=True, warmup=parts.warmup))
+    first, second = (read_adapter_weights(run.output / "adapter") for run in (whole, parts))
+    assert first.keys() == second.keys()
+    assert load(parts.output / "adapter").class_names == ("ball", "box")
+    assert len(rows(parts.output)) == 3
+
+
+def test_python_gets_the_class_of_every_pixel(scenes: Path, run: Path, tmp_path: Path):
+    (written,) = predict(
+        PredictConfig(adapter=run / "adapter", input=str(scenes / "images/03.png"), output=tmp_path, accelerator="cpu")
+    )
+    predictor = Predictor(load(run / "adapter"), device="cpu")
+    with pytest.raises(DataError, match="call set_image first"):
+        predictor.predict_all()
+    predictor.set_image(scenes / "images/03.png")
+    found = predictor.predict_all()
+    assert isinstance(found, ClassPrediction)
+    values = np.array([0, 3, 9])[found.class_map.numpy()]
+    assert (values == np.asarray(Image.open(written))).mean() > 0.99  # the command may compute in bfloat16
+    assert [layer.name for layer in found.layers()] == [
+        name for label, name in enumerate(("ball", "box"), start=1) if (found.class_map == label).any()
+    ]
+    assert not isinstance(predictor.predict(box=[5, 5, 30, 40]), ClassPrediction)
+
+
+def test_the_contact_sheet_has_the_colours_of_the_classes(scenes: Path, tmp_path: Path):
+    check = CheckConfig(
+        images=scenes / "images", masks=scenes / "masks", task="semantic", classes=scenes / "classes.yaml"
+    )
+    write_sheet(tmp_path / "sheet.png", inspect(check))
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png")).reshape(-1, 3)
+    for colour in (COLOURS[3], COLOURS[9]):
+        assert (pixels == colour).all(1).sum() > 100

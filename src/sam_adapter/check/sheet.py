@@ -1,5 +1,6 @@
 """A contact sheet: pairs as they will be trained on, those with remarks first, for a person to look at."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -37,11 +38,16 @@ def write_sheet(path: Path, found: Inspection) -> None:
     head = _head(found, len(chosen))
     rows = -(-len(chosen) // COLUMNS)
     step = _TILE + 3 * _LINE + _GAP
-    top = _GAP + _LINE * len(head) + _GAP
+    classes = found.rules.classes
+    top = _GAP + _LINE * (len(head) + (classes is not None)) + _GAP
     sheet = Image.new("RGB", (COLUMNS * (_TILE + _GAP) + _GAP, top + rows * step), _GROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for line, text in enumerate(head):
         draw.text((_GAP, _GAP + line * _LINE), _cut(text, sheet.width - 2 * _GAP, font), _TEXT, font)
+    place = _GAP
+    for name, colour in [] if classes is None else zip(classes.names, classes.colours, strict=True):
+        draw.text((place, _GAP + _LINE * len(head)), name, colour, font)
+        place += round(font.getlength(f"{name}   "))
     for index, (record, kinds) in enumerate(chosen):
         left, above = _GAP + index % COLUMNS * (_TILE + _GAP), top + index // COLUMNS * step
         tile = Image.fromarray(_drawn(record, found.rules))
@@ -55,7 +61,9 @@ def write_sheet(path: Path, found: Inspection) -> None:
 
 def _chosen(found: Inspection) -> list[tuple[Record, list[str]]]:
     """Pairs to draw and the kinds of their remarks: kinds take turns, and pairs without a remark come last."""
-    of_file = {path: record for record in found.records for path in (record.image, record.mask)}
+    shared = Counter(record.mask for record in found.records)  # a file may hold the annotations of all images
+    files = [(path, record) for record in found.records for path in (record.image, record.mask)]
+    of_file = {path: record for path, record in files if shared[path] < 2}
     kinds: dict[Record, list[str]] = {record: [] for record in found.records}
     ranks = {kind: rank for rank, kind in enumerate(_WORST_FIRST)}
     remarks = sorted(found.remarks, key=lambda remark: ranks.get(remark.kind, len(ranks)))
@@ -74,10 +82,12 @@ def _chosen(found: Inspection) -> list[tuple[Record, list[str]]]:
 
 
 def _head(found: Inspection, shown: int) -> list[str]:
+    drawn = "Thin outline: foreground; yellow: box prompt"
+    if found.rules.classes is not None:
+        drawn = "Thin outlines: classes, each in the colour of its name"
     lines = [
         f"{amount(len(found.records), 'good pair')}, {amount(len(found.faults), 'fault')}; {amount(shown, 'pair')} "
-        "shown. Thin outline: foreground; "
-        "yellow: box prompt; striped: void."
+        f"shown. {drawn}; striped: void."
     ]
     for kind in dict.fromkeys(fault.kind for fault in found.faults):
         alike = [fault for fault in found.faults if fault.kind == kind]
@@ -99,6 +109,11 @@ def _drawn(record: Record, rules: ReadingRules) -> np.ndarray:
     drawn = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if void.any():
         _stripe(drawn, cv2.resize(void.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 1)
+    if rules.classes is not None:
+        for label, colour in enumerate(rules.classes.colours, start=1):
+            if (labels == label).any():
+                _outline(drawn, labels == label, colour)
+        return drawn
     colour = contrasting_colour(image)
     _outline(drawn, mask, colour if colour != COLOURS[3] else COLOURS[1])  # yellow is the box
     if not mask.any():

@@ -10,10 +10,14 @@ from torch import Tensor
 
 from ..annotations.reading.files import read_image, rgb_from_pillow
 from ..batch import Batch, EncodedImage, Query, Size
+from ..config.choices import ASKED_KINDS, AskedKind
+from ..config.options import PromptOptions
+from ..config.registry import TASKS, look_up
 from ..errors import DataError
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
-from ..tasks.prediction import Prediction
+from ..tasks.base import Task
+from ..tasks.prediction import ClassPrediction, Prediction
 from .prompt_files import make_prompts
 
 
@@ -57,6 +61,39 @@ class Predictor:
             self._encoded = self.segmenter.encode(pixel_values)
 
     @torch.inference_mode()
+    def predict_all(self, *, threshold: float | None = None) -> Prediction | ClassPrediction:
+        """All that the adapter's task asks about a picture by itself: the class of each pixel, or the prompt-free mask.
+
+        Args:
+            threshold: Probability above which a pixel is foreground; None takes the segmenter's.
+
+        Raises:
+            DataError: If no image was set.
+        """
+        segmenter = self.segmenter
+        task: Task = look_up(TASKS, segmenter.task).from_options(PromptOptions(), segmenter.classes)
+        batch = self._batch(task.prediction_queries([]))
+        with self.machine.autocast():
+            output = segmenter(batch)
+        chosen: dict[AskedKind, float] = dict.fromkeys(ASKED_KINDS, segmenter.threshold_for("none", threshold))
+        return task.predictions(batch, output, segmenter.preprocessing, chosen)[0]
+
+    def _batch(self, queries: list[Query]) -> Batch:
+        """Queries about the picture that was encoded."""
+        if self._encoded is None:
+            raise DataError("predict: no image yet; call set_image first.")
+        return Batch(
+            indices=[0],
+            names=[""],
+            pixel_values=None,
+            annotations=[None],
+            queries=queries,
+            original_sizes=[self._size],
+            encoded=self._encoded,
+            image_index=[0] * len(queries),
+        )
+
+    @torch.inference_mode()
     def predict(
         self,
         *,
@@ -86,16 +123,7 @@ class Predictor:
         if self._encoded is None:
             raise DataError("predict: no image yet; call set_image first.")
         prompts = make_prompts(box=box, points=points, labels=labels, mask_input=mask_input, size=self._size)
-        batch = Batch(
-            indices=[0],
-            names=[""],
-            pixel_values=None,
-            annotations=[None],
-            queries=[Query(prompt=prompt.to(self.machine.device)) for prompt in prompts],
-            original_sizes=[self._size],
-            encoded=self._encoded,
-            image_index=[0] * len(prompts),
-        )
+        batch = self._batch([Query(prompt=prompt.to(self.machine.device)) for prompt in prompts])
         with self.machine.autocast():
             output = self.segmenter(batch, multimask=multimask)
         return Prediction(
