@@ -11,6 +11,7 @@ from .annotations.reading.rules import ReadingRules
 from .backbones import Backbone, load_backbone
 from .batch import Batch, EncodedImage, Output
 from .config.choices import AskedKind, Threshold
+from .config.registry import DEFAULT_TASK
 from .config.training import TrainConfig
 from .errors import CheckpointError, ConfigError
 from .methods.base import MethodSettings, apply_method, method_named, parameter_table
@@ -42,7 +43,7 @@ class SamSegmenter(nn.Module):
         method: MethodSettings,
         preprocessing: Preprocessing,
         *,
-        task: str = "binary",
+        task: str = DEFAULT_TASK,
         prompt: str = "box",
         threshold: float = 0.5,
         best_thresholds: Mapping[str, float] | None = None,
@@ -105,7 +106,7 @@ class SamSegmenter(nn.Module):
         *,
         preprocessing: Preprocessing | None = None,
         image_size: int | None = None,
-        task: str = "binary",
+        task: str = DEFAULT_TASK,
         class_names: tuple[str, ...] = (),
     ) -> Self:
         """A SAM as it is, with an adapter's preprocessing and task, or SAM's own preprocessing."""

@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
-from .registry import LOSSES, METHODS, TASKS
+from .registry import DEFAULT_TASK, LOSSES, METHODS, TASKS
 from .scores import LOWER_IS_BETTER, with_kinds
 
 AskedKind = Literal["box", "points", "none"]
@@ -32,7 +32,7 @@ def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
     return ASKED_KINDS if prompt == "mixed" else (prompt,)
 
 
-def possible_monitors(prompt: PromptKind, task: str = "binary") -> list[str]:
+def possible_monitors(prompt: PromptKind, task: str = DEFAULT_TASK) -> list[str]:
     """The validation scores that a run with these prompts has, of those that can choose the best adapter."""
     return [*with_kinds(asked_kinds(prompt), task), "loss"]
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from .base import Config
 from .choices import ASKED_KINDS, AttentionKind, MaskLayout, MaskRule, Pages, PromptKind, TaskName
-from .registry import TASKS
+from .registry import DEFAULT_TASK, TASKS
 
 SourceOption = Literal["masks", "annotations", "table", "dataset"]
 SOURCES: tuple[SourceOption, ...] = ("masks", "annotations", "table", "dataset")
@@ -57,7 +57,7 @@ class DataOptions(Config):
     '224,224,192'; on the command line the option may be given again for further values."""
     mask_invert: bool = False
     """Exchange foreground and background."""
-    task: TaskName = "binary"
+    task: TaskName = DEFAULT_TASK
     """What is asked of pictures."""
     classes: Path | None = None
     """File with the classes of a task that has some: YAML of 'name: value' or 'name: [red, green, blue]' lines, with
@@ -106,7 +106,7 @@ class DataOptions(Config):
         """The options that name the data, as on a command line."""
         names = ("images", *SOURCES, "split", "classes")
         words = [f"--{name} {value}" for name in names if (value := getattr(self, name)) is not None]
-        return " ".join([*words, *([f"--task {self.task}"] if self.task not in (None, "binary") else [])])
+        return " ".join([*words, *([f"--task {self.task}"] if self.task not in (None, DEFAULT_TASK) else [])])
 
     @property
     def void_values(self) -> tuple[tuple[float, ...], ...]:

@@ -81,6 +81,8 @@ TASKS: Mapping[str, TaskEntry] = {
     ),
 }
 """What is asked of pictures; see `sam_adapter.tasks.base.Task`."""
+DEFAULT_TASK = "binary"
+"""What is asked where nothing else is said."""
 
 LOSSES: Mapping[str, str] = {
     "bce": "training.losses.cross_entropy:bce",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from .registry import METRICS, TASKS
+from .registry import DEFAULT_TASK, METRICS, TASKS
 
 HEADINGS: Mapping[str, str] = {name: entry.heading for name, entry in METRICS.items()} | {"ber": "BER"}
 """Name of each score to its name in words, in the order of columns."""
@@ -12,7 +12,7 @@ LOWER_IS_BETTER: tuple[str, ...] = (*(name for name, entry in METRICS.items() if
 """Scores, and the loss, of which less is better."""
 
 
-def with_kinds(kinds: Iterable[str], task: str = "binary") -> list[str]:
+def with_kinds(kinds: Iterable[str], task: str = DEFAULT_TASK) -> list[str]:
     """Names of the means over the kinds of prompt, each followed by those of single kinds if it is detailed.
 
     Args:

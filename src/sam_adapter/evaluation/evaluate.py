@@ -16,7 +16,7 @@ from ..checkpoints.description import Description
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
 from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
-from ..config.registry import TASKS, look_up
+from ..config.registry import DEFAULT_TASK, TASKS, look_up
 from ..config.scores import HEADINGS
 from ..data.dataset import PairDataset
 from ..data.inspection.inspect import inspect
@@ -173,7 +173,7 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
     """The models to score with their names, one in memory at a time: the first, its base, and those to compare."""
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     if config.adapter is None:
-        segmenter.task = config.task or "binary"
+        segmenter.task = config.task or DEFAULT_TASK
     base, preprocessing, reading = segmenter.backbone.identity.name, segmenter.preprocessing, segmenter.reading
     if config.adapter is None:
         yield base, segmenter

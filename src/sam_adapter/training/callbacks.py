@@ -32,7 +32,7 @@ class MetricsTable(Callback):
 
     TRAINING = ("step", "lr", "train_loss", "train_iou")
 
-    def __init__(self, path: Path, task: str = "binary") -> None:
+    def __init__(self, path: Path, task: str) -> None:
         self.path = path
         self.task = task
         self.validation = [f"val_{name}" for name in ("loss", *with_kinds(ASKED_KINDS, task), "empty_correct")]

@@ -48,18 +48,14 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
         raise CheckpointError(
             f"start_from: {folder} was trained with another method: {'; '.join(different)}. Give the run the same."
         )
-    if (own_names := segmenter.class_names) != (names := described_classes(description)):
-        raise CheckpointError(
-            f"start_from: {folder} was trained on the classes {', '.join(names) or 'none'}, the run has "
-            f"{', '.join(own_names) or 'none'}. Name the same classes in the same order in --classes."
-        )
+    _require_same_classes(folder, described_classes(description), segmenter.class_names)
     begun = SamSegmenter(
         segmenter.backbone,
         method,
         segmenter.preprocessing,
         task=segmenter.task,
         prompt=segmenter.prompt,
-        class_names=own_names,
+        class_names=segmenter.class_names,
         class_tokens=description.class_tokens or segmenter.class_tokens,
     )
     size, own_size = description.preprocessing.image_size, segmenter.preprocessing.image_size
@@ -73,6 +69,14 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
             f"was trained fits its own size alone. Give '--image-size {size}'."
         ) from error
     return begun, state
+
+
+def _require_same_classes(folder: Path, theirs: tuple[str, ...], own: tuple[str, ...]) -> None:
+    if own != theirs:
+        raise CheckpointError(
+            f"start_from: {folder} was trained on the classes {', '.join(theirs) or 'none'}, the run has "
+            f"{', '.join(own) or 'none'}. Name the same classes in the same order in --classes."
+        )
 
 
 def _compared(method: MethodSettings) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ...annotations.reading.rules import ReadingRules
 from ...annotations.reading.troubles import Trouble
 from ...annotations.sources import listing_of
 from ...config.options import DataOptions
+from ...config.registry import DEFAULT_TASK
 from ...errors import DataError, amount
 from ...system.in_flight import PIXELS, InFlight
 from .class_remarks import class_remarks, listing_remarks
@@ -84,7 +85,7 @@ def inspect(
         pairs = [one for pair in opened for one in _pages(pair, options)]
         list(_done(pool, lambda pair: _count_masks(pair, in_flight), pairs))
         values = [one for pair in pairs for one in pair.values]
-        asked = task or options.task or "binary"
+        asked = task or options.task or DEFAULT_TASK
         rules, troubles = decide_rules(listing, values, options, asked, classes)
         _add_troubles(pairs, troubles)
         looked = _done(pool, lambda pair: _look_at(pair, rules, in_flight), pairs)
