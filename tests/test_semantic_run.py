@@ -18,6 +18,7 @@ from sam_adapter.checkpoints.adapter import read_adapter_weights
 from sam_adapter.config.commands import CheckConfig
 from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
+from sam_adapter.prediction.writers import file_names
 from sam_adapter.tasks.prediction import ClassPrediction
 from sam_adapter.training.setup import module_and_data
 from training_runs import command, config, require_same_training, rows
@@ -351,3 +352,60 @@ def test_the_contact_sheet_has_the_colours_of_the_classes(scenes: Path, tmp_path
     pixels = np.asarray(Image.open(tmp_path / "sheet.png")).reshape(-1, 3)
     for colour in (COLOURS[3], COLOURS[9]):
         assert (pixels == colour).all(1).sum() > 100
+
+
+def test_names_of_classes_that_files_cannot_have_or_share():
+    assert file_names(["a/b", "a_b", "A:B", "cat"]) == ["a_b", "a_b_2", "A_B_3", "cat"]
+
+
+def test_boxes_of_classes_are_filled_each_for_its_own_class(scenes: Path, run: Path, tmp_path: Path):
+    found = evaluate(
+        EvaluateConfig(
+            adapter=run / "adapter",
+            images=scenes / "images",
+            masks=scenes / "masks",
+            output=tmp_path,
+            prompt="box",
+            workers=0,
+            accelerator="cpu",
+            with_frozen=True,
+        )
+    )
+    with (tmp_path / "per_image.csv").open() as file:
+        table = [row for row in csv.DictReader(file) if row["model"] == "fill_box"]
+    assert len(table) == 16  # one for each class that is there
+    ball = [float(row["iou"]) for row in table if row["class"] == "ball"]
+    assert np.mean(ball) == pytest.approx(np.pi / 4, abs=0.06)  # a disc in its box
+    assert found["baselines"]["fill_box"]["iou"] > 0.85
+    asked = json.loads((tmp_path / "prompts.json").read_text())
+    assert [one["class"] for one in asked["00.png"]] == ["ball", "box"]
+
+
+def test_what_starts_from_another_task_or_names_another_class_is_told(
+    scenes: Path, run: Path, sam_folder: str, tmp_path: Path
+):
+    starting = {"start_from": run / "adapter", "task": "binary", "classes": None, "ignore_value": ("255",)}
+    with pytest.raises(CheckpointError, match="trained for the task 'semantic', the run has 'binary'"):
+        train(options(scenes, sam_folder, tmp_path / "run", **starting, mask_rule="nonzero"))
+    (tmp_path / "x.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "00.png", "height": 48, "width": 64}],
+                "categories": [{"id": 1, "name": "cone"}],
+                "annotations": [
+                    {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]], "iscrowd": 0}
+                ],
+            }
+        )
+    )
+    asked = EvaluateConfig(
+        adapter=run / "adapter",
+        images=scenes / "images",
+        annotations=tmp_path / "x.json",
+        output=tmp_path / "out",
+        accelerator="cpu",
+    )
+    with pytest.raises(
+        DataError, match=r"unknown class \(1\).*\n.*00\.png: .*has the class 'cone'; known are ball, box"
+    ):
+        evaluate(asked)

@@ -185,3 +185,12 @@ def test_spread_colours_differ():
     colours = spread_colours(60)
     assert len(set(colours)) == 60
     assert all(0 <= one <= 255 for colour in colours for one in colour)
+
+
+def test_a_value_that_may_be_void_is_asked_about(tmp_path: Path):
+    path = written(tmp_path / "m.png", "8 bit")
+    classes, troubles = decide_classes(values_of(path), None)
+    assert classes is None
+    assert troubles[0].kind == "void_value"
+    assert "--ignore-value 255" in troubles[0].cure
+    assert decide_classes(values_of(path), ClassFile(("a", "b", "c")))[1][0].kind == "void_value"

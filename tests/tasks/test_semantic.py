@@ -11,6 +11,7 @@ from sam_adapter.config.options import PromptOptions
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.tasks import class_map as class_maps
 from sam_adapter.tasks.class_map import class_map, whole_class_map
+from sam_adapter.tasks.metrics import score
 from sam_adapter.tasks.metrics.classes import ClassMetrics
 from sam_adapter.tasks.pixels import bands
 from sam_adapter.tasks.semantic import MOST_ASKED, SemanticTask
@@ -170,3 +171,21 @@ def test_an_image_that_two_processes_saw_counts_once():
     for _ in range(2):
         metrics.collect_whole(batch, answers, Preprocessing(image_size=32))
     assert metrics.confusion("none").sum() == 32 * 32
+
+
+def test_the_scores_of_an_image_are_of_the_classes_that_it_has():
+    """An absent class has an IoU of 0 or 1, which says nothing of how good masks are."""
+    metrics = ClassMetrics(names=NAMES)
+    found = torch.zeros(4, 4)
+    found[:2] = 1
+    for index, labels in ((0, (1,)), (1, ())):
+        for label in (1, 2, 3):
+            target = found if label in labels else torch.zeros(4, 4)
+            wrong = found if label == 2 else torch.zeros(4, 4)
+            answer = target if label in labels else wrong
+            metrics.update(index, score(answer, target), kind="none", label=label)
+    scores = metrics.compute()
+    assert metrics.per_image()[0]["iou"] == pytest.approx(1)
+    assert (scores["images"], scores["empty"]) == (2, 1)
+    assert scores["empty_correct"] == pytest.approx(2 / 3)  # of the image without any class
+    assert scores["absent_correct"] == pytest.approx(1 / 2)  # of the classes that the other one has not

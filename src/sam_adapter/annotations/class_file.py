@@ -112,7 +112,8 @@ def _several(value: Any, place: str) -> list[Value]:
 def _value(value: Any, place: str) -> Value:
     numbers = value if isinstance(value, list) else [value]
     if len(numbers) not in (1, 3) or not all(map(_number, numbers)):
-        raise ConfigError(f"{place}: expected a number, or a colour as [red, green, blue], got {value!r}.")
+        hint = " Write 'name: value', not 'value: name'." if isinstance(value, str) else ""
+        raise ConfigError(f"{place}: expected a number, or a colour as [red, green, blue], got {value!r}.{hint}")
     return tuple(float(one) for one in numbers)
 
 

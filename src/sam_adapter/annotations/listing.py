@@ -29,6 +29,11 @@ class Record:
         return self.image, self.page
 
     @property
+    def shown(self) -> Path:
+        """The file that remarks about its annotation name: of several images with one annotation file, the image."""
+        return self.mask if self.objects is None else self.image
+
+    @property
     def mask_files(self) -> tuple[Path, ...]:
         """The pictures of values that hold its annotation, if any do."""
         if self.objects is None:

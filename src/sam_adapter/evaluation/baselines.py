@@ -33,6 +33,8 @@ def score_baselines(dataset: PairDataset, queries: Mapping[int, Sequence[Query]]
         image, annotation = dataset.pair(index)
         for query in asked:
             prompt = query.prompt
+            if query.learned is not None:  # a class is asked for, and they know of none
+                continue
             if prompt.box is not None:
                 name, answer = "fill_box", filled_box(prompt.box.tolist(), image.shape)
             elif prompt.points is None:
@@ -41,7 +43,7 @@ def score_baselines(dataset: PairDataset, queries: Mapping[int, Sequence[Query]]
                 continue
             probabilities = torch.from_numpy(answer).float()
             row = score(probabilities, annotation.target(query.label), valid=annotation.counted())
-            scores.setdefault(name, OverlapMetrics()).update(index, row, kind=prompt.kind)
+            scores.setdefault(name, OverlapMetrics()).update(index, row, kind=prompt.kind, label=query.label)
     return scores
 
 

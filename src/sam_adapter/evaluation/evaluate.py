@@ -10,7 +10,7 @@ from typing import Any
 
 from ..annotations.listing import Record
 from ..annotations.reading.rules import ReadingRules
-from ..batch import Prompt
+from ..batch import Prompt, Query
 from ..checkpoints.adapter import described_classes, known_classes, load, read_adapter_config
 from ..checkpoints.description import Description
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
@@ -69,7 +69,12 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
     result["skipped_void"] = len(found.records) - len(records)
     _write_json(config.output / "metrics.json", result)
-    _write_json(config.output / "prompts.json", prompts_as_json(pairs.records, scorings[0].prompts, config))
+    asked = (
+        prompts_as_json(pairs.records, scorings[0].prompts, config)
+        if pairs.reading.classes is None
+        else asked_classes_as_json(pairs, scorings[0].queries)
+    )
+    _write_json(config.output / "prompts.json", asked)
     per_model = {one.name: one.metrics for one in scorings} | baselines
     _write_per_image(config.output / "per_image.csv", pairs, per_model)
     if config.report:
@@ -140,6 +145,21 @@ def run_names(adapters: list[Path]) -> list[str]:
             taken.add(name)
         names.append(name)
     return names
+
+
+def asked_classes_as_json(
+    pairs: PairDataset, queries: Mapping[int, Sequence[Query]]
+) -> dict[str, list[dict[str, Any]]]:
+    """What was asked about each image of a set with classes: image to a list of prompts, each with its class."""
+    assert pairs.reading.classes is not None
+    names = pairs.reading.classes.names
+    return {
+        f"{pairs.records[index].name}{pairs.records[index].image.suffix}": [
+            {"class": names[query.label - 1], "learned": query.learned is not None, **_prompt_as_json(query.prompt)}
+            for query in asked
+        ]
+        for index, asked in sorted(queries.items())
+    }
 
 
 def prompts_as_json(

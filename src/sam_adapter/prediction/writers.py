@@ -1,8 +1,9 @@
 """Threads that write predictions while the next batch is computed."""
 
+import itertools
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -81,8 +82,9 @@ def _write(
 ) -> Path:
     files = []
     for kind in config.saved:
-        for suffix, image in _made(kind, prediction, picture, brightness).items():
-            name = f"{picture.name}/{file_name(suffix)}" if suffix else picture.name
+        made = _made(kind, prediction, picture, brightness)
+        for suffix, image in zip(file_names(made), made.values(), strict=True):
+            name = f"{picture.name}/{suffix}" if suffix else picture.name
             file = config.output / kind / f"{name}.png"
             with written_beside(file) as partial:
                 image.save(partial, format="PNG", compress_level=PNG_LEVELS[kind])
@@ -114,6 +116,14 @@ def _made(
     return {"": image}
 
 
-def file_name(name: str) -> str:
-    """A name of a class as a file may have it."""
-    return re.sub(r'[/\\:*?"<>|\0]', "_", name)
+def file_names(names: Iterable[str]) -> list[str]:
+    """Names of classes as files may have them; a name that another one has taken, in any case, gets a number."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        plain = re.sub(r'[/\\:*?"<>|\0]', "_", name)
+        numbered = (f"{plain}_{number}" for number in itertools.count(2))
+        own = next(one for one in itertools.chain([plain], numbered) if one.casefold() not in taken)
+        taken.add(own.casefold())
+        found.append(own)
+    return found

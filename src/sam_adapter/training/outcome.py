@@ -16,6 +16,8 @@ def comparison(scores: Mapping[str, float], frozen: Mapping[str, float]) -> str:
     """
     parts = [f"{kind} {_change(scores, frozen, f'iou_{kind}')}" for kind in ASKED_KINDS if f"iou_{kind}" in scores]
     told = f"IoU {', '.join(parts)}" if parts else ""
+    if "miou" in scores:
+        told = f"mIoU of class maps {_change(scores, frozen, 'miou')}; {told}"
     if "empty_correct" in scores:
         empty = f"empty pictures left empty {_change(scores, frozen, 'empty_correct')}"
         told = f"{told}; {empty}" if told else empty

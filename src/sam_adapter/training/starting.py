@@ -48,6 +48,11 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
         raise CheckpointError(
             f"start_from: {folder} was trained with another method: {'; '.join(different)}. Give the run the same."
         )
+    if description.task != segmenter.task:
+        raise CheckpointError(
+            f"start_from: {folder} was trained for the task '{description.task}', the run has '{segmenter.task}'. "
+            "Start from an adapter of the same task."
+        )
     _require_same_classes(folder, described_classes(description), segmenter.class_names)
     begun = SamSegmenter(
         segmenter.backbone,

@@ -16,6 +16,7 @@ from .values import Value, distinct, shown
 MOST_UNNAMED = 64
 """Values that are taken for classes without a class file; more of them are ids of objects, or a photograph."""
 _LISTED = 12
+_VOIDS = (255.0, 65535.0)
 
 
 def decide_classes(
@@ -68,6 +69,8 @@ def _of_found(
         text = f"all masks have the single value {', '.join(map(shown, found)) or 'none'}; expected values of classes"
         return None, [Trouble("no_classes", paths, text, "look whether these are the masks that are meant")]
     most = MOST_UNNAMED if given is None else MOST_CLASSES
+    if trouble := _possible_void(own, paths):
+        return None, [trouble]
     if len(own) > most or not whole or any(len(file.values) >= MOST_VALUES for file in files):
         text = f"the masks have {len(own)} different values, as ids of objects, soft edges or photographs have"
         cure = "name the values that are classes in a file for '--classes', and save masks without compression loss"
@@ -83,6 +86,17 @@ def _of_found(
     )
     black = any(not any(value) for value in found if value not in void)
     return Classes(names=names, values=tuple(own), background=background, void=void, has_background=black), []
+
+
+def _possible_void(own: Sequence[Value], paths: tuple[Path, ...]) -> Trouble | None:
+    """255 far above the numbers of all other classes, as many sets mark what they say nothing about."""
+    others = [value[0] for value in own if value[0] not in _VOIDS]
+    last = max(value[0] for value in own)
+    if len(own[0]) > 1 or last not in _VOIDS or not others or max(others) >= last - 1:
+        return None
+    text = f"the masks have the value {last:g}, far above those of all other classes; it is often void (unsure)"
+    cure = f"'--ignore-value {last:g}' if it is void, or name it in the file of --classes as 'name: {last:g}'"
+    return Trouble("void_value", paths, text, cure)
 
 
 def _of_given(

@@ -12,6 +12,10 @@ from .raster import Raster
 from .rules import ReadingRules
 
 
+class UnknownClassError(DataError):
+    """An annotation names a class that the set does not have."""
+
+
 def read_labels(record: Record, rules: ReadingRules, *, max_pixels: int | None = MOST_PIXELS) -> np.ndarray:
     """Read the annotation of an image.
 
@@ -78,7 +82,7 @@ def _label(one: AnnotatedObject, record: Record, rules: ReadingRules) -> int:
     label = rules.classes.label_of(one.class_name)
     if label is None:
         known = ", ".join(rules.classes.names)
-        raise DataError(f"{record.mask}: {one.entry} has the class '{one.class_name}'; known are {known}.")
+        raise UnknownClassError(f"{record.mask}: {one.entry} has the class '{one.class_name}'; known are {known}.")
     return label
 
 

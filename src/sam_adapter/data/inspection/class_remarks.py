@@ -18,7 +18,7 @@ _SHOWN = 5
 def class_remarks(pairs: Sequence[tuple[Record, PairLook]], classes: Classes | None) -> list[Remark]:
     """What should be known of the classes and objects of a set."""
     found = [*_absent_and_rare(pairs, classes), *_pieces(pairs)]
-    if overlapping := tuple(record.mask for record, look in pairs if look.overlap > _OVERLAP):
+    if overlapping := tuple(record.shown for record, look in pairs if look.overlap > _OVERLAP):
         text = (
             f"in {amount(len(overlapping), 'picture')} annotated objects overlap; where they do, the later one of the "
             "file counts"
@@ -49,7 +49,7 @@ def _absent_and_rare(pairs: Sequence[tuple[Record, PairLook]], classes: Classes 
     if classes is None or not pairs:
         return []
     pictures = {
-        name: [record.mask for record, look in pairs if any(one.label == label for one in look.classes)]
+        name: [record.shown for record, look in pairs if any(one.label == label for one in look.classes)]
         for label, name in enumerate(classes.names, start=1)
     }
     remarks = []
@@ -71,7 +71,7 @@ def _pieces(pairs: Sequence[tuple[Record, PairLook]]) -> list[Remark]:
     for record, _ in pairs:
         pieces = sum(len(one.polygons) > 1 and not one.void for one in record.objects or ())
         if pieces:
-            files.append(record.mask)
+            files.append(record.shown)
             count += pieces
     if not count:
         return []

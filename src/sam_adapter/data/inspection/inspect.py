@@ -14,7 +14,7 @@ from ...annotations.reading.brightness import Depth, depth_of, scale_of
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.decoding import Header, decode, read_header, require_size
 from ...annotations.reading.files import rgb
-from ...annotations.reading.labels import labels_of_objects, labels_of_raster
+from ...annotations.reading.labels import UnknownClassError, labels_of_objects, labels_of_raster
 from ...annotations.reading.mask_values import MaskValues, counted
 from ...annotations.reading.pictures import page_name
 from ...annotations.reading.rules import ReadingRules
@@ -129,7 +129,9 @@ def _summary(listing: Listing, pairs: list[_Pair], rules: ReadingRules, options:
     seen = [Seen(pair.record, pair.look, pair.headers, pair.values, pair.depth) for pair in good if pair.look]
     found.remarks = remarks_of(seen, rules, options, listing.loops)
     pairs_and_looks = [(one.record, one.look) for one in seen]
-    found.remarks += [*object_remarks(pairs_and_looks), *orientation_remarks(pairs_and_looks)]
+    if rules.classes is None:  # a box is around the objects of one class, and a picture may be labelled everywhere
+        found.remarks += object_remarks(pairs_and_looks)
+    found.remarks += orientation_remarks(pairs_and_looks)
     found.remarks += [*class_remarks(pairs_and_looks, rules.classes), *listing_remarks(listing)]
     return found
 
@@ -231,6 +233,11 @@ def _take_numbers(pair: _Pair, rules: ReadingRules, *, turned: int) -> None:
             labels = labels_of_raster(record, decode(record.mask, record.page, max_pixels=None), rules)
         else:
             labels = labels_of_objects(record, raster.values.shape[:2], rules)
+    except UnknownClassError as error:
+        text = "the annotations have a class that is not among those that are known"
+        cure = "name the class in the file of --classes, or leave its objects out of the annotations"
+        pair.faults.append(Fault("unknown_class", record.mask, f"{record.image.name}: {error}", text, cure))
+        return
     except DataError as error:
         pair.faults.append(_unreadable("unreadable_mask", record.mask, error))
         return

@@ -80,7 +80,7 @@ def _inverted(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
     option = "leave '--mask-invert' out" if options.mask_invert else "'--mask-invert' exchanges them"
     return Remark(
         "inverted",
-        tuple(one.record.mask for one in around),
+        tuple(one.record.shown for one in around),
         f"foreground touches every border of {len(around)} of {amount(len(clear), 'picture')} and fills {share:.0%}; "
         "foreground "
         "and background are probably exchanged",
@@ -120,8 +120,8 @@ def _void(seen: Sequence[Seen], options: DataOptions) -> list[Remark]:
     if void := [one for one in seen if one.look.void and not one.look.says_nothing]:
         share = sum(one.look.void for one in void) / len(void)
         text = f"{amount(len(void), 'mask', 'have')} void, {share:.1%} of the pixels on average; it counts nowhere"
-        found.append(Remark("void", tuple(one.record.mask for one in void), text))
-    if blank := tuple(one.record.mask for one in seen if one.look.says_nothing):
+        found.append(Remark("void", tuple(one.record.shown for one in void), text))
+    if blank := tuple(one.record.shown for one in seen if one.look.says_nothing):
         masks = amount(len(blank), "mask", "are")
         text = f"{masks} void everywhere; training, validation and scores leave these pairs out"
         found.append(Remark("void_everywhere", blank, text, "nothing, if that is meant; else look at '--ignore-value'"))
@@ -198,5 +198,5 @@ def _dropped_pages(seen: Sequence[Seen], options: DataOptions) -> Remark | None:
 def _masks(
     seen: Sequence[Seen], kind: str, which: Callable[[PairLook], bool], verb: str, what: str, cure: str
 ) -> Remark | None:
-    files = tuple(one.record.mask for one in seen if which(one.look))
+    files = tuple(one.record.shown for one in seen if which(one.look))
     return Remark(kind, files, f"{amount(len(files), 'mask', verb)} {what}", cure) if files else None

@@ -38,7 +38,7 @@ def object_remarks(pairs: Pairs) -> list[Remark]:
         "for one answer a picture train with '--prompt none'; to ask for one object at a time, cut the pictures so "
         "that each holds one, with a mask of that object alone"
     )
-    return [Remark("several_objects", tuple(record.mask for _, record in several), text, cure)]
+    return [Remark("several_objects", tuple(record.shown for _, record in several), text, cure)]
 
 
 def tiny_object_remarks(pairs: Pairs, *, image_size: int) -> list[Remark]:
@@ -71,7 +71,7 @@ def tiny_object_remarks(pairs: Pairs, *, image_size: int) -> list[Remark]:
         cure = "cut the pictures into tiles, so that the objects are larger in each"
         if (larger := _size_that_shows(pairs, image_size)) is not None:
             cure += f", or train with '--image-size {larger}'"
-        remarks.append(Remark("tiny_objects", tuple(record.mask for _, record in tiny), text, cure))
+        remarks.append(Remark("tiny_objects", tuple(record.shown for _, record in tiny), text, cure))
     if specks:
         text = (
             f"{len(specks)} of {amount(len(pairs), 'mask')} {agreed(len(specks), 'have')} specks of less than "
@@ -79,7 +79,7 @@ def tiny_object_remarks(pairs: Pairs, *, image_size: int) -> list[Remark]:
             "larger objects; a box is drawn around the specks too"
         )
         remarks.append(
-            Remark("specks", tuple(record.mask for record in specks), text, "clean them if they are not meant")
+            Remark("specks", tuple(record.shown for record in specks), text, "clean them if they are not meant")
         )
     return remarks
 
@@ -109,7 +109,7 @@ def orientation_remarks(pairs: Pairs) -> list[Remark]:
     if unsure:
         text += f"; of {amount(len(unsure), 'mask')} the edges do not tell which way they were drawn"
     cure = "turn those masks as their images are turned, or remove the orientation from those images"
-    return [Remark("orientation", tuple(record.mask for record in [*wrong, *unsure]), text, cure)]
+    return [Remark("orientation", tuple(record.shown for record in [*wrong, *unsure]), text, cure)]
 
 
 def copies_remark(records: Sequence[Record], copies: Copies, held_out: set[Record], *, torn_only: bool) -> list[Remark]:

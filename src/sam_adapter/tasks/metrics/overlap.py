@@ -181,6 +181,8 @@ class OverlapMetrics(Metric):
     def per_image(self, kind: AskedKind | None = None) -> dict[int, dict[str, float]]:
         """Scores of each image by index, as in `per_prompt`.
 
+        Of several classes those that the image has count, and the others where it has none; in the loss all count.
+
         Args:
             kind: Of the prompt; None gives the mean over the kinds that the image was asked with.
         """
@@ -188,10 +190,12 @@ class OverlapMetrics(Metric):
         for answer, scores in self.per_prompt().items():
             if kind is None or answer.kind == kind or is_empty(scores):
                 answers.setdefault(answer.index, []).append(scores)
-        return {
-            index: {name: sum(one[name] for one in several) / len(several) for name in several[0]}
-            for index, several in answers.items()
-        }
+        result = {}
+        for index, every in answers.items():
+            some = [scores for scores in every if not is_empty(scores)] or every
+            result[index] = {name: sum(one[name] for one in some) / len(some) for name in some[0]}
+            result[index]["loss"] = sum(one["loss"] for one in every) / len(every)
+        return result
 
     def compute(self) -> dict[str, float]:
         """Means over images, with intervals.
@@ -205,7 +209,8 @@ class OverlapMetrics(Metric):
             nothing, ``answered_full_box`` that of images with background that were answered with everything.
             ``best_threshold_box`` is the threshold at which the mean IoU is best, if IoU at thresholds was given.
             ``images`` and ``empty`` count images, and ``empty_correct`` is the share of the empty ones
-            that were answered with nothing, absent if there are none. ``loss``, where it was given, is the mean over
+            that were answered with nothing, absent if there are none; ``absent_correct`` the same of classes that an
+            image with others has not. ``loss``, where it was given, is the mean over
             all images of the mean over the kinds.
 
         Raises:
@@ -214,14 +219,17 @@ class OverlapMetrics(Metric):
         if not len(joined(self.keys)):
             raise ValueError("no image was scored")
         answers = self.per_prompt()
-        empty = [scores for scores in answers.values() if is_empty(scores)]
         images = self.per_image()
+        nothing = [(answer.index, scores) for answer, scores in answers.items() if is_empty(scores)]
+        empty = [scores for index, scores in nothing if is_empty(images[index])]
+        absent = [scores for index, scores in nothing if not is_empty(images[index])]
         result: dict[str, float] = {}
         if filled := {key: scores for key, scores in answers.items() if not is_empty(scores)}:
             result |= means_over_images(filled) | shares_of_answers(filled) | self._best_thresholds(filled)
         result |= {"images": len(images), "empty": sum(map(is_empty, images.values()))}
-        if empty:
-            result["empty_correct"] = sum(not scores["fp"] for scores in empty) / len(empty)
+        for name, some in (("empty_correct", empty), ("absent_correct", absent)):
+            if some:
+                result[name] = sum(not scores["fp"] for scores in some) / len(some)
         losses = [scores["loss"] for scores in images.values()]
         if not all(np.isnan(losses)):
             result["loss"] = sum(losses) / len(losses)
