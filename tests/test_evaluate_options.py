@@ -34,9 +34,11 @@ EVALUATE = {
     "mask_column": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
     "split": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
     "dataset_cache": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
-    "task": HeldBy("test_semantic_run.py", "test_other_classes_than_the_adapters_are_refused"),
-    "classes": HeldBy("test_semantic_run.py", "test_other_classes_than_the_adapters_are_refused"),
-    "with_class": HeldBy("test_semantic_run.py", "test_telling_the_class_changes_scores_with_prompts_alone"),
+    "task": HeldBy("semantic/test_classes_in_scores.py", "test_other_classes_than_the_adapters_are_refused"),
+    "classes": HeldBy("semantic/test_classes_in_scores.py", "test_other_classes_than_the_adapters_are_refused"),
+    "with_class": HeldBy(
+        "semantic/test_classes_in_scores.py", "test_telling_the_class_changes_scores_with_prompts_alone"
+    ),
     "mask_pattern": HeldBy(READ, "test_masks_are_found_by_their_pattern"),
     "mask_rule": SCORES,
     "ignore_value": HeldBy(HERE, "test_what_masks_mean_changes_the_scores"),

@@ -251,10 +251,12 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     ),
     "resize": Changes({"resize": "squash"}, another_loss),
     "task": HeldBy("test_train_options.py", "test_a_run_asks_the_task_of_its_name"),
-    "classes": HeldBy("test_semantic_run.py", "test_the_doctor_speaks_of_classes", "test_colours_come_back_as_colours"),
+    "classes": HeldBy("semantic/test_classes_in_runs.py", "test_the_doctor_speaks_of_classes"),
     "balance": HeldBy("data/test_balancing.py", "test_rare_classes_are_drawn_more_often"),
     "empty_share": HeldBy("data/test_balancing.py", "test_empty_pictures_have_the_share_that_is_asked_for"),
-    "class_tokens": HeldBy("test_semantic_run.py", "test_a_run_trains_learned_prompts_and_keeps_the_best_class_maps"),
+    "class_tokens": HeldBy(
+        "semantic/test_classes_in_runs.py", "test_a_run_trains_learned_prompts_and_keeps_the_best_class_maps"
+    ),
     "with_class": HeldBy("tasks/test_semantic.py", "test_training_tells_the_class_of_a_prompt_as_often_as_it_should"),
     "method": Changes({"method": "decoder"}, method),
     "parts": Changes({"parts": ()}, parts),
