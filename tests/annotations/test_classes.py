@@ -176,6 +176,12 @@ def test_wrong_class_files_are_told_by_name_and_entry(tmp_path: Path, text: str,
     assert str(path) in str(error.value)
 
 
+def test_lines_in_the_other_order_are_no_names(tmp_path: Path):
+    (tmp_path / "c.txt").write_text("cat 1\ndog 2\n")
+    with pytest.raises(ConfigError, match="expected lines of 'value name', got 'cat 1'"):
+        read_class_file(tmp_path / "c.txt")
+
+
 def test_a_class_file_that_is_not_there(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"no\.yaml"):
         read_class_file(tmp_path / "no.yaml")

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from sam_adapter import load, train
+from sam_adapter.annotations.reading.classes import Classes
 from sam_adapter.checkpoints.adapter import read_adapter_weights
 from sam_adapter.config.commands import CheckConfig
 from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.errors import ConfigError
+from sam_adapter.training.outcome import worse_than_frozen
 from sam_adapter.training.setup import module_and_data
 from semantic_scenes import CLASSES, COLOURS, options
 from training_runs import command, require_same_training, rows
@@ -113,3 +115,17 @@ def test_a_run_goes_on_with_its_classes(scenes: Path, sam_folder: str, tmp_path:
     assert first.keys() == second.keys()
     assert load(parts.output / "adapter").class_names == ("ball", "box")
     assert len(rows(parts.output)) == 3
+
+
+def test_class_maps_that_are_worse_than_the_frozen_ones_are_told():
+    (told,) = worse_than_frozen({"miou": 0.4, "iou_box": 0.6}, {"miou": 0.5, "iou_box": 0.6})
+    assert "mIoU .500 → .400" in told
+    assert not worse_than_frozen({"miou": 0.6}, {"miou": 0.5})
+
+
+def test_a_background_that_an_adapter_never_answers_is_told(scenes: Path, caplog: pytest.LogCaptureFixture):
+    known = Classes(names=("ball", "box"), values=((3.0,), (9.0,)), void=((255.0,),), has_background=False)
+    check = CheckConfig(images=scenes / "images", masks=scenes / "masks", task="semantic")
+    found = inspect(check, classes=known)
+    assert not found.faults
+    assert "these have a background" in caplog.text

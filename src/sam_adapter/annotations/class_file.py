@@ -93,6 +93,8 @@ def _lines(text: str) -> dict[str, Any] | list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
     pairs = [line.split(maxsplit=1) for line in lines]
     if not all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):
+        if len(pairs) > 1 and all(len(pair) == 2 and pair[1].isdecimal() for pair in pairs):
+            raise ValueError(f"expected lines of 'value name', got '{lines[0]}'")
         return lines
     named: dict[str, Any] = {}
     for value, name in pairs:

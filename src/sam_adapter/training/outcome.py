@@ -25,8 +25,14 @@ def comparison(scores: Mapping[str, float], frozen: Mapping[str, float]) -> str:
 
 
 def worse_than_frozen(scores: Mapping[str, float], frozen: Mapping[str, float]) -> list[str]:
-    """A sentence for each kind of prompt in which the adapter has a lower IoU than the frozen base."""
-    return [
+    """A sentence for each kind of prompt, and for class maps, in which the adapter is worse than the frozen base."""
+    told = []
+    if scores.get("miou", 1.0) < frozen.get("miou", 0.0):
+        told.append(
+            "The class maps are worse than those of the frozen base: validation mIoU "
+            f"{_change(scores, frozen, 'miou')}. Try a lower --lr, fewer --epochs, --ema 0.99 or more pictures."
+        )
+    return told + [
         f"{OF_KIND[kind].capitalize()} the adapter is worse than the frozen base: validation IoU "
         f"{_change(scores, frozen, f'iou_{kind}')}. {_advice(kind)}"
         for kind in ASKED_KINDS

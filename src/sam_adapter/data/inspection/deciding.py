@@ -1,5 +1,6 @@
 """What the values of a set's masks mean, and which classes it has: decided once, from all its files."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from ...annotations.reading.troubles import Trouble
 from ...config.options import DataOptions
 from ...config.registry import TASKS
 from ...errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def decide_rules(
@@ -46,6 +49,11 @@ def decide_rules(
             given = given if given is not None and given.values else _file_of(known)
         classes, troubles = decide_classes(values, given, options.void_values)
         if classes is not None and known is not None:
+            if classes.has_background and not known.has_background:
+                log.warning(
+                    "The adapter was trained on masks that give every pixel a class, and these have a background: it "
+                    "never answers with background, and the scores count that against it."
+                )
             classes = replace(classes, colours=known.colours, has_background=known.has_background)
         return replace(rules, classes=classes), troubles
     decision = decide_with_cures(values, rule=options.mask_rule, ignore=options.void_values, invert=options.mask_invert)
