@@ -49,6 +49,18 @@ class Changes:
 
 Table = Mapping[str, HeldBy | Changes]
 
+SOURCES: Table = {
+    "annotations": HeldBy("annotations/test_coco.py", "test_options_choose_the_file"),
+    "mask_layout": HeldBy("annotations/test_mask_layouts.py", "test_a_folder_a_class", "test_a_folder_an_image"),
+    "table": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
+    "dataset": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
+    "image_column": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
+    "mask_column": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
+    "split": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
+    "dataset_cache": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
+}
+"""Options that say where annotations are, of every command that reads them."""
+
 
 def require_all_options(kind: type, table: Table) -> None:
     """Every option of a command has an entry, no entry is of a former option, and every test that is named exists."""

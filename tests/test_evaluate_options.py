@@ -8,7 +8,7 @@ import torch
 
 import golden_cases
 from conftest import write_pages, write_pairs
-from option_table import HeldBy, require_all_options
+from option_table import SOURCES, HeldBy, require_all_options
 from sam_adapter import EvaluateConfig, evaluate
 from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.errors import ConfigError, DataError
@@ -26,14 +26,7 @@ EVALUATE = {
     "image_size": HeldBy(SCORED, "test_image_size_of_a_base"),
     "images": HeldBy(THERE, "test_what_is_written"),
     "masks": HeldBy(THERE, "test_what_is_written"),
-    "annotations": HeldBy("annotations/test_coco.py", "test_options_choose_the_file"),
-    "mask_layout": HeldBy("annotations/test_mask_layouts.py", "test_a_folder_a_class", "test_a_folder_an_image"),
-    "table": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
-    "dataset": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
-    "image_column": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
-    "mask_column": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
-    "split": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
-    "dataset_cache": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
+    **SOURCES,
     "task": HeldBy("semantic/test_classes_in_scores.py", "test_other_classes_than_the_adapters_are_refused"),
     "classes": HeldBy("semantic/test_classes_in_scores.py", "test_other_classes_than_the_adapters_are_refused"),
     "with_class": HeldBy(

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 import golden_cases
 from conftest import random_sam, write_pages, write_pairs
-from option_table import Changes, HeldBy, looked_at, require_all_options
+from option_table import SOURCES, Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import TrainConfig, train
 from sam_adapter.batch import Annotation, Query
 from sam_adapter.config.registry import TASKS, TaskEntry
@@ -230,14 +230,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "start_from": HeldBy("test_trained.py", "test_a_run_starts_from_an_adapter"),
     "model": Changes({"model": "other_sam"}, base),
     "output": Changes({"output": "elsewhere"}, lambda plain, changed: changed.files >= {"last.ckpt", "config.yaml"}),
-    "annotations": HeldBy("annotations/test_coco.py", "test_options_choose_the_file"),
-    "mask_layout": HeldBy("annotations/test_mask_layouts.py", "test_a_folder_a_class", "test_a_folder_an_image"),
-    "table": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
-    "dataset": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
-    "image_column": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
-    "mask_column": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
-    "split": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
-    "dataset_cache": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
+    **SOURCES,
     "val_annotations": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),
     "val_table": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),
     "val_split": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),

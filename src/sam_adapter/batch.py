@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,6 +113,11 @@ class Annotation:
     def counted(self, rows: slice = slice(None)) -> Tensor | None:
         """Where the ground truth says something: ``(rows, W)`` bool, or None for everywhere."""
         return self.labels[rows] != VOID if self.has_void else None
+
+    def counted_array(self) -> np.ndarray | None:
+        """`counted` of all rows as an array."""
+        counted = self.counted()
+        return None if counted is None else counted.numpy()
 
 
 class Window(NamedTuple):
@@ -222,6 +228,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def queries_about(self, image: int) -> list[int]:
+        """Positions of the queries about the image at a position."""
+        return [query for query, at in enumerate(self.image_index) if at == image]
 
     def for_queries(self, values: Sequence[T]) -> list[T]:
         """Values that belong to the images, repeated so that each query has its image's."""

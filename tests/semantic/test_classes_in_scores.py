@@ -1,6 +1,5 @@
 """Scores of several classes, and what is refused before any."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from sam_adapter import EvaluateConfig, evaluate, load, train
+from evaluation_runs import rows_of, scored
+from sam_adapter import load, train
 from sam_adapter.errors import CheckpointError, ConfigError, DataError
 from semantic_scenes import options
 
@@ -18,28 +18,14 @@ pytest_plugins = ("semantic_scenes",)
 
 
 def test_scores_are_of_classes_and_the_frozen_base_has_them_too(scenes: Path, run: Path, tmp_path: Path):
-    found = evaluate(
-        EvaluateConfig(
-            adapter=run / "adapter",
-            images=scenes / "images",
-            masks=scenes / "masks",
-            output=tmp_path,
-            prompt="mixed",
-            workers=0,
-            accelerator="cpu",
-            with_frozen=True,
-            report=True,
-        )
-    )
+    found = scored(scenes, run / "adapter", tmp_path, prompt="mixed", with_frozen=True, report=True)
     assert found["task"] == "semantic"
     assert found["miou_box"] == pytest.approx((found["iou_box[ball]"] + found["iou_box[box]"]) / 2)
     assert found["confusion"]["labels"] == ["background", "ball", "box"]
     pixels = sum(int((np.asarray(Image.open(path)) != 255).sum()) for path in sorted((scenes / "masks").iterdir()))
     assert sum(map(sum, found["confusion"]["none"])) == pixels
     assert "miou_none" in found["frozen"]
-    with (tmp_path / "per_image.csv").open() as file:
-        table = list(csv.DictReader(file))
-    one = [row for row in table if row["name"] == "01" and row["model"] == found_name(table)]
+    one = rows_of(tmp_path, name="01", model=rows_of(tmp_path)[0]["model"])
     assert {(row["class"], row["prompt"]) for row in one} == {
         ("box", "box"),
         ("box", "points"),
@@ -52,35 +38,15 @@ def test_scores_are_of_classes_and_the_frozen_base_has_them_too(scenes: Path, ru
 
 
 def test_telling_the_class_changes_scores_with_prompts_alone(scenes: Path, run: Path, tmp_path: Path):
-    asked = EvaluateConfig(
-        adapter=run / "adapter",
-        images=scenes / "images",
-        masks=scenes / "masks",
-        output=tmp_path / "plain",
-        prompt="mixed",
-        workers=0,
-        accelerator="cpu",
-    )
-    plain, told = evaluate(asked), evaluate(asked.but(with_class="always", output=tmp_path / "told"))
+    plain = scored(scenes, run / "adapter", tmp_path / "plain", prompt="mixed")
+    told = scored(scenes, run / "adapter", tmp_path / "told", prompt="mixed", with_class="always")
     assert plain["mae_box"] != told["mae_box"]
     assert plain["mae_none"] == told["mae_none"]
 
 
 def test_boxes_of_classes_are_filled_each_for_its_own_class(scenes: Path, run: Path, tmp_path: Path):
-    found = evaluate(
-        EvaluateConfig(
-            adapter=run / "adapter",
-            images=scenes / "images",
-            masks=scenes / "masks",
-            output=tmp_path,
-            prompt="box",
-            workers=0,
-            accelerator="cpu",
-            with_frozen=True,
-        )
-    )
-    with (tmp_path / "per_image.csv").open() as file:
-        table = [row for row in csv.DictReader(file) if row["model"] == "fill_box"]
+    found = scored(scenes, run / "adapter", tmp_path, prompt="box", with_frozen=True)
+    table = rows_of(tmp_path, model="fill_box")
     assert len(table) == 16  # one for each class that is there
     ball = [float(row["iou"]) for row in table if row["class"] == "ball"]
     assert np.mean(ball) == pytest.approx(np.pi / 4, abs=0.06)  # a disc in its box
@@ -109,34 +75,18 @@ def test_a_coco_file_is_trained_on_and_scored(scenes: Path, sam_folder: str, tmp
     output, changes = tmp_path / "run", {"masks": None, "annotations": file, "classes": None}
     train(options(scenes, sam_folder, output, epochs=1, **changes))
     assert load(output / "adapter").class_names == ("ball", "box")
-    asked = EvaluateConfig(
-        adapter=output / "adapter",
-        images=scenes / "images",
-        annotations=file,
-        output=tmp_path / "coco",
-        workers=0,
-        accelerator="cpu",
-    )
-    found = evaluate(asked)
-    masks = {"annotations": None, "masks": scenes / "masks", "output": tmp_path / "masks"}
-    assert evaluate(asked.but(**masks, task="semantic", classes=scenes / "classes.yaml")) == found
+    found = scored(scenes, output / "adapter", tmp_path / "coco", masks=None, annotations=file)
+    masks = {"task": "semantic", "classes": scenes / "classes.yaml"}
+    assert scored(scenes, output / "adapter", tmp_path / "masks", **masks) == found
 
 
 def test_other_classes_than_the_adapters_are_refused(scenes: Path, run: Path, sam_folder: str, tmp_path: Path):
     (tmp_path / "swapped.yaml").write_text("box: 9\nball: 3\nignore: [255]\n")
-    asked = EvaluateConfig(
-        adapter=run / "adapter",
-        images=scenes / "images",
-        masks=scenes / "masks",
-        output=tmp_path / "out",
-        accelerator="cpu",
-        classes=tmp_path / "swapped.yaml",
-        task="semantic",
-    )
+    adapter, output = run / "adapter", tmp_path / "out"
     with pytest.raises(ConfigError, match=r"names box, ball; .* ball, box"):
-        evaluate(asked)
+        scored(scenes, adapter, output, classes=tmp_path / "swapped.yaml", task="semantic")
     with pytest.raises(ConfigError, match=r"has the task 'semantic', got 'binary'"):
-        evaluate(asked.but(classes=None, task="binary"))
+        scored(scenes, adapter, output, task="binary")
     starting = {"start_from": run / "adapter", "classes": tmp_path / "swapped.yaml"}
     with pytest.raises(CheckpointError, match=r"trained on the classes ball, box, the run has box, ball"):
         train(options(scenes, sam_folder, tmp_path / "run", **starting))
@@ -145,7 +95,7 @@ def test_other_classes_than_the_adapters_are_refused(scenes: Path, run: Path, sa
     (tmp_path / "masks").mkdir()
     Image.fromarray(values).save(tmp_path / "masks/00.png")
     with pytest.raises(DataError, match=r"00\.png: 77"):
-        evaluate(asked.but(classes=None, masks=tmp_path / "masks", faulty="stop"))
+        scored(scenes, adapter, output, task="semantic", masks=tmp_path / "masks", faulty="stop")
 
 
 def test_what_starts_from_another_task_or_names_another_class_is_told(
@@ -165,18 +115,7 @@ def test_what_starts_from_another_task_or_names_another_class_is_told(
             }
         )
     )
-    asked = EvaluateConfig(
-        adapter=run / "adapter",
-        images=scenes / "images",
-        annotations=tmp_path / "x.json",
-        output=tmp_path / "out",
-        accelerator="cpu",
-    )
     with pytest.raises(
         DataError, match=r"unknown class \(1\).*\n.*00\.png: .*has the class 'cone'; known are ball, box"
     ):
-        evaluate(asked)
-
-
-def found_name(table: list[dict[str, str]]) -> str:
-    return table[0]["model"]
+        scored(scenes, run / "adapter", tmp_path / "out", masks=None, annotations=tmp_path / "x.json")

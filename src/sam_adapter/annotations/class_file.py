@@ -9,7 +9,7 @@ import yaml
 
 from ..errors import ConfigError
 from .reading.classes import MOST_CLASSES
-from .reading.values import Value
+from .reading.values import Value, shown
 
 BACKGROUND_NAMES = ("background", "_background_", "__background__")
 IGNORE_NAMES = ("ignore", "void", "__ignore__")
@@ -131,8 +131,7 @@ def _checked(path: Path, found: ClassFile) -> ClassFile:
     every = [*found.values, *found.background, *found.void]
     for value in dict.fromkeys(every):
         if every.count(value) > 1:
-            shown = ", ".join(f"{one:g}" for one in value)
-            problems.append(f"the value {shown} is given twice.")
+            problems.append(f"the value {shown(value)} is given twice.")
     for name in dict.fromkeys(found.names):
         if found.names.count(name) > 1 or not name:
             problems.append(f"the name '{name}' is given twice." if name else "a class has no name.")

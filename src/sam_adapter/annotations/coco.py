@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from .class_file import BACKGROUND_NAMES
 from .folders import by_name
 from .image_sizes import image_size_of
 from .listing import Listing, Record, printable
@@ -18,7 +19,6 @@ from .outlines import crossing, polygon
 from .problems import EntryError
 from .run_lengths import checked
 
-_BACKGROUND = ("_background_", "__background__", "background")
 _NO_IMAGE = "add its image to images, or delete it"
 _IDS = "give every entry an id of its own; files that were joined must be numbered anew"
 
@@ -151,7 +151,7 @@ def _read_categories(found: _Set, document: dict[str, Any]) -> None:
             found.listing.note(found.file, place, error)
     used = {entry["category_id"] for entry in document["annotations"] if _has_id(entry, "category_id")}
     order = sorted(found.classes, key=lambda number: (isinstance(number, str), number))
-    if 0 in found.classes and found.classes[0].lower() in _BACKGROUND and 0 not in used:
+    if 0 in found.classes and found.classes[0].lower() in BACKGROUND_NAMES and 0 not in used:
         del found.classes[0]
         order.remove(0)
     found.listing.class_names = tuple(dict.fromkeys(found.classes[number] for number in order))

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from ..errors import ConfigError
 from .listing import Listing, Record, printable
 from .problems import EntryError
+from .spreadsheet import read_spreadsheet, separator_of
 
 SPLIT, GROUP = "split", "group"
 _ROW = "fill it in, or delete the row"
@@ -79,19 +80,12 @@ def list_table(
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Names of the columns, and the rows that are not empty with their numbers in a spreadsheet."""
-    try:
-        content = path.read_bytes()
-        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # a spreadsheet's "Unicode text"
-        text = content.decode("utf-16" if wide else "utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"table: '{path}' cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"table: '{path}' is no text in UTF-8. Save it as 'CSV UTF-8'.") from error
+    text = read_spreadsheet(path, "table")
     first, _, rest = text.partition("\n")
     if said := re.fullmatch('"?sep=(.)"?', first.strip(), re.IGNORECASE):  # some spreadsheets say their separator first
         separator, text = said[1], f"\n{rest}"
     else:
-        separator = next((one for one in ("\t", ";", ",") if one in first), ",")
+        separator = separator_of(first) or ","
     try:
         rows = [
             [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)

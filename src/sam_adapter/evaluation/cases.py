@@ -58,8 +58,7 @@ def _case(
     first, name, prompt = scorings[0], dataset.records[index].name, query.prompt
     key = Answer(index, prompt.kind, query.label)
     image, annotation = dataset.pair(index)
-    target, where = annotation.target(query.label).numpy(), annotation.counted()
-    counted = None if where is None else where.numpy()
+    target, counted = annotation.target(query.label).numpy(), annotation.counted_array()
     tinted = overlay(image, first.masks[key], width=max(round(max(image.shape) / OUTLINES), 1))
     pictures = [
         Picture(with_prompt(image, prompt), "image", f"Image {name}"),

@@ -68,7 +68,7 @@ class BinaryTask(Task):
         logits, scores = output.mask_logits.float().cpu(), output.iou_scores.float().cpu()
         found = []
         for at, size in enumerate(batch.original_sizes):
-            about = [query for query, image in enumerate(batch.image_index) if image == at]
+            about = batch.queries_about(at)
             found.append(
                 Prediction(
                     mask_logits=logits[about].flatten(0, 1),
@@ -83,8 +83,7 @@ class BinaryTask(Task):
 
 def _queries(annotation: Annotation, make: Callable[..., list[Prompt]]) -> list[Query]:
     """A query for each prompt that is made from the foreground; none if the ground truth says nothing anywhere."""
-    where = annotation.counted()
-    counted = None if where is None else where.numpy()
+    counted = annotation.counted_array()
     if counted is not None and not counted.any():
         return []
     prompts = make(annotation.target(FOREGROUND).numpy(), counted=counted)

@@ -56,7 +56,7 @@ class SemanticTask(Task):
     def training_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """See `Task.training_queries`."""
         present, absent = self._present(annotation)
-        counted = _counted(annotation)
+        counted = annotation.counted_array()
         queries: list[Query] = []
         for label in rng.permutation(present)[:MOST_ASKED].tolist():
             mask = annotation.target(label).numpy()
@@ -71,7 +71,7 @@ class SemanticTask(Task):
 
     def evaluation_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """See `Task.evaluation_queries`."""
-        counted = _counted(annotation)
+        counted = annotation.counted_array()
         if counted is not None and not counted.any():
             return []
         present, absent = self._present(annotation)
@@ -109,7 +109,7 @@ class SemanticTask(Task):
         logits, scores = output.mask_logits[:, 0].float().cpu(), output.iou_scores[:, 0].float().cpu()
         found: list[Prediction | ClassPrediction] = []
         for at, size in enumerate(batch.original_sizes):
-            about = [query for query, image in enumerate(batch.image_index) if image == at]
+            about = batch.queries_about(at)
             found.append(
                 ClassPrediction(
                     mask_logits=logits[about],
@@ -133,8 +133,3 @@ class SemanticTask(Task):
 def _query(prompt: Prompt, label: int, *, told: bool) -> Query:
     """A query for a class; without a prompt its learned prompt is all that asks."""
     return Query(prompt=prompt, label=label, learned=label - 1 if told or prompt.kind == "none" else None)
-
-
-def _counted(annotation: Annotation) -> np.ndarray | None:
-    where = annotation.counted()
-    return None if where is None else where.numpy()

@@ -33,21 +33,7 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
         )
     state = read_adapter_weights(folder)
     method = description.method_settings.carrying_untrained(state, segmenter.backbone)
-    ours, expected = _compared(segmenter.method), _compared(method)
-    if ours["method"] != expected["method"]:
-        raise CheckpointError(
-            f"start_from: {folder} was trained with '--method {expected['method']}', and the run has "
-            f"'--method {ours['method']}'. Give the run the same."
-        )
-    different = [
-        f"{name} is {expected.get(name)} there and {ours.get(name)} here"
-        for name in ours | expected
-        if ours.get(name) != expected.get(name)
-    ]
-    if different:
-        raise CheckpointError(
-            f"start_from: {folder} was trained with another method: {'; '.join(different)}. Give the run the same."
-        )
+    _require_same_method(folder, method, segmenter.method)
     if description.task != segmenter.task:
         raise CheckpointError(
             f"start_from: {folder} was trained for the task '{description.task}', the run has '{segmenter.task}'. "
@@ -74,6 +60,24 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
             f"was trained fits its own size alone. Give '--image-size {size}'."
         ) from error
     return begun, state
+
+
+def _require_same_method(folder: Path, theirs: MethodSettings, own: MethodSettings) -> None:
+    ours, expected = _compared(own), _compared(theirs)
+    if ours["method"] != expected["method"]:
+        raise CheckpointError(
+            f"start_from: {folder} was trained with '--method {expected['method']}', and the run has "
+            f"'--method {ours['method']}'. Give the run the same."
+        )
+    different = [
+        f"{name} is {expected.get(name)} there and {ours.get(name)} here"
+        for name in ours | expected
+        if ours.get(name) != expected.get(name)
+    ]
+    if different:
+        raise CheckpointError(
+            f"start_from: {folder} was trained with another method: {'; '.join(different)}. Give the run the same."
+        )
 
 
 def _require_same_classes(folder: Path, theirs: tuple[str, ...], own: tuple[str, ...]) -> None:

@@ -49,15 +49,6 @@ def decide_classes(
     return _with_colours(classes, files, in_colour), troubles
 
 
-def unused_classes(classes: Classes, files: Sequence[MaskValues]) -> tuple[str, ...]:
-    """Names of the classes that no file has."""
-    if not classes.values or not files:
-        return ()
-    held = [_values_of(file, classes.in_colour) for file in files]
-    labels = classes.labels(distinct(np.concatenate([values for values in held if values is not None])))
-    return tuple(name for at, name in enumerate(classes.names, start=1) if at not in labels)
-
-
 def _of_found(
     files: Sequence[MaskValues], found: list[Value], void: tuple[Value, ...], given: ClassFile | None
 ) -> tuple[Classes | None, list[Trouble]]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from ...annotations.listing import Record
+from ...annotations.spreadsheet import read_spreadsheet, separator_of
 from ...config.options import GroupOptions
 from ...errors import ConfigError, DataError, amount
 
@@ -139,18 +140,10 @@ def _without_extension(name: str) -> str:
 
 def _read_table(path: Path) -> tuple[dict[str, str], list[str]]:
     """Image to group, and what is wrong with the rows."""
-    try:
-        content = path.read_bytes()
-        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # a spreadsheet's "Unicode text"
-        text = content.decode("utf-16" if wide else "utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"groups: '{path}' cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"groups: '{path}' is no text in UTF-8. Save it as 'CSV UTF-8'.") from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in read_spreadsheet(path, "groups").splitlines() if line.strip()]
     if lines and re.fullmatch('"?sep=."?', lines[0].strip(), re.IGNORECASE):
         del lines[0]  # some spreadsheets say their separator first
-    separator = next((one for one in ("\t", ";", ",") if lines and one in lines[0]), None)
+    separator = separator_of(lines[0]) if lines else None
     if separator is None:  # words between blanks; the last is the group, as a name may hold blanks
         rows = [[part.strip() for part in line.strip().rsplit(None, 1)] for line in lines]
     else:

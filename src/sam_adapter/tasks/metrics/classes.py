@@ -49,7 +49,7 @@ class ClassMetrics(OverlapMetrics):
             zip(batch.indices, batch.annotations, batch.original_sizes, strict=True)
         ):
             assert annotation is not None
-            about = [query for query, image in enumerate(batch.image_index) if image == at]
+            about = batch.queries_about(at)
             for kind in ASKED_KINDS:
                 asked = [query for query in about if batch.queries[query].prompt.kind == kind]
                 if not asked:
@@ -101,11 +101,6 @@ class ClassMetrics(OverlapMetrics):
             images[int(index)][int(truth), int(answered)] = pixels  # an image that two processes saw counts once
         return {kind: dict(sorted(found[kind].items())) for kind in ASKED_KINDS if kind in found}
 
-    def confusion(self, kind: AskedKind) -> np.ndarray:
-        """Pixels of each true label (rows) that got each answer (columns), ``(K + 1, K + 1)``; background is first."""
-        images = self.by_image().get(kind, {})
-        return sum(images.values(), np.zeros((len(self.names) + 1,) * 2, np.int64))
-
     def compute(self) -> dict[str, float]:
         """Means over answers and images, see `OverlapMetrics.compute`, and scores of class maps over all pixels.
 
@@ -135,13 +130,8 @@ class ClassMetrics(OverlapMetrics):
     def details(self) -> dict[str, Any]:
         """The confusion matrices by kind of prompt."""
         labels = ["background", *self.names]
-        return {"confusion": {"labels": labels, **{kind: self.confusion(kind).tolist() for kind in self.by_image()}}}
-
-
-def image_scores(confusion: np.ndarray) -> dict[str, float]:
-    """Mean IoU over the classes that one image has or was answered with, and pixel accuracy; NaN without a class."""
-    scores = _scores(confusion[None], tuple(str(at) for at in range(1, len(confusion))))
-    return {name: float(scores[name][0]) for name in ("miou", "pixel_accuracy")}
+        counts = {kind: np.sum([*images.values()], 0).tolist() for kind, images in self.by_image().items()}
+        return {"confusion": {"labels": labels, **counts}}
 
 
 def _scores(confusions: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
