@@ -5,9 +5,10 @@
 
 Weights are random, nothing is fetched. A variant is ATTENTION-PRECISION, with ``-checkpointing`` after it to recompute
 the blocks and ``-compiled`` to put them through torch.compile. ATTENTION is ``eager`` or ``sdpa`` (the blocks of
-`transformers` as they are, under the same adapter) or ``fast`` (what this package does). Each variant runs in a process
-of its own; peak memory is that of the whole process, PyTorch included, or what CUDA handed out. ``forward_s`` and
-``step_s`` are the shortest of the measured steps.
+`transformers` as they are, under the same adapter), ``fast`` (what this package does) or one of its forms by name
+(``plain``, ``blocked``, ``folded``, ``flex``). Each variant runs in a process of its own; peak memory is that of the
+whole process, PyTorch included, or what CUDA handed out. ``--together`` runs all in one process, for a GPU, where
+memory is counted afresh for each. ``forward_s`` and ``step_s`` are the shortest of the measured steps.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from machine import machine
 from sam_adapter.backbones.base import BaseIdentity, BlockPrompts
 from sam_adapter.backbones.sam import IMAGE_EMBEDDINGS, SamBackbone
 from sam_adapter.batch import Annotation, Batch, EncodedImage, Prompt, Query
+from sam_adapter.kernels.attention import ATTENTION
 from sam_adapter.methods.base import MethodSettings
 from sam_adapter.methods.sam_adapter.module import AdapterPrompts, AdapterSettings
 from sam_adapter.preprocessing import Preprocessing
@@ -43,6 +46,8 @@ SIZES = {
     "vit_h": {"hidden_size": 1280, "layers": 32, "heads": 16, "global_blocks": [7, 15, 23, 31]},
 }
 PRECISIONS = {"float32": "32", "bfloat16": "bf16-mixed"}
+PEERS = ("eager", "sdpa")
+"""Attention of `transformers`."""
 
 
 class PeerBackbone(SamBackbone):
@@ -70,7 +75,7 @@ class PeerBackbone(SamBackbone):
 def random_segmenter(model: str, image_size: int, variant: str, *, device: str = "cpu") -> SamSegmenter:
     """A SAM of the size with random weights, the default adapter and the variant's attention."""
     attention, _, *rest = variant.split("-")
-    if attention != "fast" and "compiled" in rest:
+    if attention in PEERS and "compiled" in rest:
         raise SystemExit(f"{variant}: the peers' blocks are measured as they are, without torch.compile")
     size = SIZES[model]
     vision = SamVisionConfig(
@@ -83,17 +88,17 @@ def random_segmenter(model: str, image_size: int, variant: str, *, device: str =
     )
     prompt = {"image_size": image_size, "image_embedding_size": image_size // 16}
     config: Any = SamConfig(vision_config=vision, prompt_encoder_config=prompt)
-    if attention != "fast":
+    if attention in PEERS:
         config._attn_implementation = attention
         config.vision_config._attn_implementation = attention
     torch.manual_seed(0)
     with torch.device(device):
         sam = SamModel(config).requires_grad_(False).eval()
-    with torch.no_grad():  # SAM starts with relative positions at zero, which would make errors in them invisible
-        for name, table in sam.named_parameters():
-            if "rel_pos" in name:
-                table.normal_(std=0.05)
-    backbone = (SamBackbone if attention == "fast" else PeerBackbone)(sam, BaseIdentity("random", ""))
+    with torch.no_grad():  # as `transformers` draws them, weights and relative positions near zero would hide errors
+        for name, weights in sam.named_parameters():
+            if weights.ndim > 1 and "positional_embedding" not in name:
+                weights.normal_(std=0.05)
+    backbone = (PeerBackbone if attention in PEERS else SamBackbone)(sam, BaseIdentity("random", ""))
     backbone.gradient_checkpointing = "checkpointing" in rest
     method = MethodSettings(
         name="sam_adapter", parts=("mask_decoder",), adapter=AdapterSettings(tune_dim=192, hidden_dim=32)
@@ -131,11 +136,17 @@ def random_batch(images: int, image_size: int) -> Batch:
 
 def measure(model: str, image_size: int, batch_size: int, variant: str, steps: int, device: str) -> dict[str, Any]:
     """Time training steps of one variant in this process; the first counts only if it is the only one."""
-    precision = PRECISIONS[variant.split("-")[1]]
-    machine = Machine.choose(device=device, precision=precision, compiled="compiled" in variant)
+    attention, precision = variant.split("-")[:2]
+    ours: Any = attention if attention in ATTENTION else "auto"
+    machine = Machine.choose(
+        device=device, precision=PRECISIONS[precision], attention=ours, compiled="compiled" in variant
+    )
     place = machine.device
-    segmenter = random_segmenter(model, image_size, variant)
-    segmenter.suited_to(machine, for_good=variant.startswith("fast")).to(place).train()
+    if place.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    segmenter = random_segmenter(model, image_size, variant, device=device)
+    segmenter.suited_to(machine, for_good=attention not in PEERS).to(place).train()
     trained = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4)
     batch = random_batch(batch_size, image_size).to(place)
@@ -171,6 +182,7 @@ def mean_loss(segmenter: SamSegmenter, batch: Batch) -> Tensor:
     return LOSS.weighted(LOSS.terms(sums)).mean()
 
 
+@cache
 def counted_tflop(model: str, image_size: int, batch_size: int) -> float:
     """Arithmetic of one step in 1e12 operations, by the definition: nothing is computed twice, no memory is used."""
     segmenter = random_segmenter(model, image_size, "eager-float32", device="meta")
@@ -193,6 +205,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--csv", type=Path, help="rows are added at the end of this table")
+    parser.add_argument("--together", action="store_true", help="all variants in one process, for a GPU")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -200,7 +213,8 @@ def main() -> None:
         print(json.dumps(row))
         return
     case = Case(options.model, options.image_size, options.batch_size)
-    rows = [measured_apart(case, variant, options.steps, options.device) for variant in options.variants.split(",")]
+    measured = measured_here if options.together else measured_apart
+    rows = [measured(case, variant, options.steps, options.device) for variant in options.variants.split(",")]
     about = machine(options.device)
     print(f"{about['machine']}; matrix product: {about['gflops']}")
     if options.json:
@@ -225,10 +239,19 @@ def measured_apart(case: Case, variant: str, steps: int, device: str) -> dict[st
     done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"{variant} failed with {done.returncode}")
-    row = json.loads(done.stdout.splitlines()[-1])
+    return shown(case, json.loads(done.stdout.splitlines()[-1]))
+
+
+def measured_here(case: Case, variant: str, steps: int, device: str) -> dict[str, Any]:
+    """`measure` in this process, with the row printed."""
+    return shown(case, measure(case.model, case.image_size, case.batch_size, variant, steps, device))
+
+
+def shown(case: Case, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its arithmetic, printed."""
     row["tflop"] = counted_tflop(case.model, case.image_size, case.batch_size)
-    shown = "{model} {image_size} x{batch_size} {variant:28s} forward {forward_s:7.2f} s  step {step_s:7.2f} s"
-    print((shown + "  {peak_gb:6.2f} GB").format(**row), flush=True)
+    text = "{model} {image_size} x{batch_size} {variant:28s} forward {forward_s:7.3f} s  step {step_s:7.3f} s"
+    print((text + "  {peak_gb:6.2f} GB  losses {losses}").format(**row), flush=True)
     return row
 
 
