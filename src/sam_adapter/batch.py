@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .config.choices import AskedKind
-from .config.labels import FOREGROUND, VOID
+from .config.labels import ALL_OBJECTS, CORES, FOREGROUND, VOID, objects_of_class
 
 T = TypeVar("T")
 
@@ -77,13 +77,15 @@ class Query:
 
     Attributes:
         prompt: What the model is told, in pixels of the image.
-        label: Value in the label map of what is asked for.
+        label: Value in the label map of what is asked for; or `ALL_OBJECTS`, `CORES` or `objects_of_class`.
         learned: Which learned prompt asks too, counted from 0; None for no one.
+        share: How much it counts beside the other queries about its image in the loss.
     """
 
     prompt: Prompt = Prompt()
     label: int = FOREGROUND
     learned: int | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,21 +96,40 @@ class Annotation:
     ever held.
 
     Attributes:
-        labels: ``(H, W)`` uint8, 0 is background and `VOID` says nothing.
+        labels: ``(H, W)`` uint8, or int32 where each object has a number; 0 is background and `VOID` says nothing.
         has_void: Whether any pixel is void.
+        cores: ``(H, W)`` bool, the inner parts of all objects; None where there are no objects apart.
+        class_labels: ``(H, W)`` uint8, the label of the class of each object's pixels; None where they have none.
+        object_classes: Number of each object to the label of its class; empty where objects have none.
     """
 
     labels: Tensor
     has_void: bool
+    cores: Tensor | None = None
+    class_labels: Tensor | None = None
+    object_classes: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, labels: Tensor) -> Self:
-        """The annotation that a label map ``(H, W)`` means."""
-        return cls(labels, bool((labels == VOID).any()))
+    def of(cls, labels: Tensor, **objects: Any) -> Self:
+        """The annotation that a label map ``(H, W)`` means, with the attributes of objects if it has them."""
+        return cls(labels, bool((labels == VOID).any()), **objects)
 
     def target(self, label: int, rows: slice = slice(None)) -> Tensor:
         """Where a label is: ``(rows, W)`` bool."""
+        if label == CORES:
+            assert self.cores is not None
+            return self.cores[rows]
+        if label == ALL_OBJECTS:
+            return (self.labels[rows] != 0) & (self.labels[rows] != VOID)
+        if label < CORES:
+            assert self.class_labels is not None
+            return self.class_labels[rows] == objects_of_class(label)
         return self.labels[rows] == label
+
+    def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with every tensor changed."""
+        cores, kinds = (None if one is None else change(one) for one in (self.cores, self.class_labels))
+        return replace(self, labels=change(self.labels), cores=cores, class_labels=kinds)
 
     def counted(self, rows: slice = slice(None)) -> Tensor | None:
         """Where the ground truth says something: ``(rows, W)`` bool, or None for everywhere."""
@@ -251,7 +272,7 @@ class Batch:
             original_sizes=[sample.original_size for sample in samples],
             encoded=EncodedImage.stack(encoded) if encoded else None,
             image_index=[at for at, sample in enumerate(samples) for _ in sample.queries],
-            weight=[sample.weight / len(sample.queries) for sample in samples for _ in sample.queries],
+            weight=[weight for sample in samples for weight in _weights(sample)],
         )
 
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
@@ -260,7 +281,7 @@ class Batch:
             self,
             pixel_values=None if self.pixel_values is None else change(self.pixel_values),
             encoded=None if self.encoded is None else self.encoded.with_each(change),
-            annotations=[None if one is None else replace(one, labels=change(one.labels)) for one in self.annotations],
+            annotations=[None if one is None else one.with_each(change) for one in self.annotations],
         )
 
     def to(self, device: torch.device | str) -> Self:
@@ -272,6 +293,12 @@ class Batch:
     def pin_memory(self) -> Self:
         """A copy in page-locked memory, but for the small prompts; PyTorch's loaders ask for it by this name."""
         return self.with_each(Tensor.pin_memory)
+
+
+def _weights(sample: Sample) -> list[float]:
+    """How much each query of a sample counts; together as much as the sample."""
+    every = sum(query.share for query in sample.queries)
+    return [sample.weight * query.share / every for query in sample.queries]
 
 
 def by_group(keys: Iterable[Hashable], compute: Callable[[list[int]], Iterable[T]]) -> list[T]:

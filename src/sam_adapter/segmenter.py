@@ -11,7 +11,7 @@ from .annotations.reading.rules import ReadingRules
 from .backbones import Backbone, load_backbone
 from .batch import Batch, EncodedImage, Output
 from .config.choices import AskedKind, Threshold
-from .config.registry import DEFAULT_TASK
+from .config.registry import DEFAULT_TASK, TASKS
 from .config.training import TrainConfig
 from .errors import CheckpointError, ConfigError
 from .methods.base import MethodSettings, apply_method, method_named, parameter_table
@@ -33,7 +33,7 @@ class SamSegmenter(nn.Module):
         threshold: Probability above which a pixel is foreground.
         best_thresholds: The best one on validation for each kind of prompt, where it is known.
         reading: How files become pictures and masks; None for the program's own rules.
-        class_names: Of a task with classes, each of which a learned prompt asks for.
+        class_names: Of a task with classes; a learned prompt asks for each of them, after the task's own questions.
         class_tokens: Tokens of each learned prompt; 0 has none, as a SAM as it is.
     """
 
@@ -64,9 +64,10 @@ class SamSegmenter(nn.Module):
         self.class_names = class_names
         self.adapter = apply_method(method, backbone)
         self.learned_prompts: LearnedPrompts | None = None
-        if class_names and class_tokens:
+        questions = (*TASKS[task].questions, *class_names)
+        if questions and class_tokens:
             width = backbone.prompt_width
-            self.learned_prompts = LearnedPrompts(len(class_names), tokens=class_tokens, width=width)
+            self.learned_prompts = LearnedPrompts(len(questions), tokens=class_tokens, width=width)
         self.train(False)
 
     @classmethod

@@ -21,6 +21,8 @@ from .description import Description, read_description
 
 CONFIG_FILE = "sam_adapter.json"
 WEIGHTS_FILE = "sam_adapter.safetensors"
+NO_CLASSES = ("foreground",)
+"""Classes in the description of an adapter of which none were named."""
 FORMER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 """What the two were called before; the names are those of another library's adapters."""
 
@@ -63,7 +65,7 @@ def save_adapter(
         "prompt": segmenter.prompt,
         "threshold": segmenter.threshold,
         "best_thresholds": dict(thresholds),
-        "classes": segmenter.class_names or ("foreground",),
+        "classes": segmenter.class_names or NO_CLASSES,
         "class_tokens": segmenter.class_tokens,
         "scores": _finite(scores),
         "frozen_scores": _finite(frozen_scores),
@@ -141,7 +143,9 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
 
 def described_classes(description: Description) -> tuple[str, ...]:
     """Names of the classes of an adapter; none of a task without classes."""
-    return description.classes if TASKS[description.task].classes else ()
+    entry = TASKS[description.task]
+    named = entry.classes or (entry.objects and description.classes != NO_CLASSES)
+    return description.classes if named else ()
 
 
 def known_classes(description: Description) -> Classes | None:

@@ -9,7 +9,7 @@ from .scores import LOWER_IS_BETTER, with_kinds
 
 AskedKind = Literal["box", "points", "none"]
 PromptKind = Literal["box", "points", "none", "mixed"]
-MaskRule = Literal["auto", "nonzero", "half"]
+MaskRule = Literal["auto", "nonzero", "half", "numbers"]
 MaskLayout = Literal["file", "folder_per_class", "folder_per_image"]
 Pages = Literal["first", "all"]
 Resize = Literal["pad", "squash"]

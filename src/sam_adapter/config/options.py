@@ -51,7 +51,8 @@ class DataOptions(Config):
     """Folder in which the pictures of a dataset are kept as files; without it ~/.cache/sam-adapter/datasets."""
     mask_rule: MaskRule = "auto"
     """How mask values become foreground: 'auto' decides from all masks together (see 'sam-adapter check'), 'nonzero'
-    takes all but 0, 'half' takes what is above half way between the lowest and the highest value of all masks."""
+    takes all but 0, 'half' takes what is above half way between the lowest and the highest value of all masks.
+    'numbers', of a task with objects: each value but 0 is an object."""
     ignore_value: tuple[float | str, ...] = ()
     """Mask value that is void: it counts neither in losses nor in scores nor in prompts. A number, or a colour as
     '224,224,192'; on the command line the option may be given again for further values."""
@@ -81,7 +82,10 @@ class DataOptions(Config):
             else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
             *(_value_problem(value) for value in self.ignore_value),
             f"classes: the task '{self.task}' has none; {_with_classes()}."
-            if self.classes is not None and self.task is not None and not TASKS[self.task].classes
+            if self.classes is not None and self.task is not None and not TASKS[self.task].may_have_classes
+            else None,
+            f"mask_rule: 'numbers' tells objects apart, and the task '{self.task}' has none."
+            if self.mask_rule == "numbers" and self.task is not None and not TASKS[self.task].objects
             else None,
         ]
 
@@ -116,7 +120,7 @@ class DataOptions(Config):
 
 def _with_classes() -> str:
     """Which tasks have classes."""
-    names = [name for name, entry in TASKS.items() if entry.classes]
+    names = [name for name, entry in TASKS.items() if entry.may_have_classes]
     return f"'--task {names[0]}' has" if names else "leave it out"
 
 
@@ -191,6 +195,8 @@ class PromptOptions(Config):
     prompts_per_image: int | None = None
     """Training only: prompts asked about each image in a step. The image is encoded once for all of them, so further
     ones are cheap. Without it 3 with prompt mixed (the box, points and none; with 1 they take turns), else 1."""
+    objects_per_image: int = 8
+    """Training only, of a task with objects: objects that a picture is asked for in a step, of all sizes."""
     with_class: Literal["auto", "always", "never"] = "auto"
     """Of a task with classes: whether a box or points come with the learned prompt of their class. 'auto': in half of
     the queries of training, and in none of those that scores are taken of."""

@@ -9,6 +9,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "box_jitter": (0, 0.5),
     "box_scale": (0.1, 10),
     "class_tokens": (1, 64),
+    "objects_per_image": (1, 1000),
     "clip": (1e-9, 1e9),
     "devices": (1, 1024),
     "ema": (0, 0.99999),

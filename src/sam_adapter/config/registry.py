@@ -56,13 +56,22 @@ class TaskEntry(Entry):
 
     Attributes:
         classes: Whether pixels have classes; else they are foreground or background.
+        objects: Whether objects are told apart; they may have classes.
+        questions: What it asks about a whole picture by learned prompts of its own, before those of the classes.
         scores: Names of the scores that answers about one image have together, beside `METRICS`, and their headings.
         monitor: Validation score by which the best adapter is kept, unless ``--monitor`` says otherwise.
     """
 
     classes: bool = False
+    objects: bool = False
+    questions: tuple[str, ...] = ()
     monitor: str = "iou"
     scores: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def may_have_classes(self) -> bool:
+        """Whether classes may be named."""
+        return self.classes or self.objects
 
 
 TASKS: Mapping[str, TaskEntry] = {
@@ -77,6 +86,22 @@ TASKS: Mapping[str, TaskEntry] = {
             "miou_with_background": "mIoU with background",
             "mdice": "mDice",
             "pixel_accuracy": "pixel accuracy",
+        },
+    ),
+    "instance": TaskEntry(
+        "tasks.instance:InstanceTask",
+        "a mask for each object",
+        objects=True,
+        questions=("foreground", "cores"),
+        scores={
+            "ap": "AP",
+            "ap50": "AP50",
+            "ap75": "AP75",
+            "f1": "F1",
+            "pq": "PQ",
+            "aji": "AJI",
+            "matched_iou": "matched IoU",
+            "count_error": "count error",
         },
     ),
 }

@@ -63,7 +63,7 @@ class Augmentation:
 
         Args:
             image: ``(H, W, 3)`` uint8.
-            labels: ``(H, W)`` uint8 label map; void is a label that goes wherever the map goes.
+            labels: ``(H, W)`` uint8 or int32 label map; void is a label that goes wherever the map goes.
             seed: The same seed gives the same result, in whatever process it runs.
 
         Returns:
@@ -76,13 +76,21 @@ class Augmentation:
             return image, labels
         self._pipeline.set_random_seed(seed)
         try:
-            changed = self._pipeline(image=image, mask=labels)
+            changed = self._pipeline(image=image, mask=_movable(labels))
         except Exception as error:  # whatever its transforms raise
             raise DataError(
                 f"augment: '{self.name}' cannot change a picture of {image.shape[1]}x{image.shape[0]} pixels "
                 f"({_first_line(error)}). Crops must fit into the smallest picture; PadIfNeeded before them helps."
             ) from error
-        return _as_picture(changed["image"]), np.ascontiguousarray(changed["mask"]).reshape(changed["image"].shape[:2])
+        moved = np.ascontiguousarray(changed["mask"]).astype(labels.dtype, copy=False)
+        return _as_picture(changed["image"]), moved.reshape(changed["image"].shape[:2])
+
+
+def _movable(labels: np.ndarray) -> np.ndarray:
+    """A label map in a type that OpenCV warps without loss: it does not warp int32."""
+    if labels.dtype == np.uint8:
+        return labels
+    return labels.astype(np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.float32)
 
 
 _TRIES = 8

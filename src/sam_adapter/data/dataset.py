@@ -1,6 +1,7 @@
 """Data sets that hand out samples: pairs with ground truth, and pictures without."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from ..annotations.listing import Record
 from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.decoding import MOST_PIXELS
 from ..annotations.reading.files import read_image
+from ..annotations.reading.instances import Instances, read_instances
 from ..annotations.reading.labels import read_labels
 from ..annotations.reading.rules import ReadingRules
 from ..batch import Annotation, Batch, EncodedImage, Prompt, Sample
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from ..tasks.base import Task
+from ..tasks.splitting import core_map
 from .augmentation import Augmentation
 from .embedding_file import read_encoded
 
@@ -77,21 +80,25 @@ class PairDataset(Dataset[Sample]):
             DataError: If a file cannot be read, or they differ in size.
         """
         image, labels = self._read_pair(self.records[index])
-        return image, Annotation.of(torch.from_numpy(labels))
+        return image, _annotation(labels)
 
-    def _read_pair(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
-        """Picture and label map."""
-        labels = self._labels(record)  # first, as reading one takes several times its memory
+    def _read_pair(self, record: Record) -> tuple[np.ndarray, Instances]:
+        """Picture and labels."""
+        found = self._labels(record)  # first, as reading one takes several times its memory
+        labels = found.labels
         image = read_image(record.image, self.reading.brightness, page=record.page, max_pixels=None)
         if image.shape[:2] != labels.shape:
             raise DataError(
                 f"mask {record.mask} is {labels.shape[1]}x{labels.shape[0]} but its image is "
                 f"{image.shape[1]}x{image.shape[0]}; masks must match. 'sam-adapter check' lists all such files."
             )
-        return image, labels
+        return image, found
 
-    def _labels(self, record: Record) -> np.ndarray:
-        return read_labels(record, self.reading, max_pixels=None)
+    def _labels(self, record: Record) -> Instances:
+        """The label map: of objects where they are told apart, else of foreground or classes."""
+        if self.reading.objects is not None:
+            return read_instances(record, self.reading)
+        return Instances(read_labels(record, self.reading, max_pixels=None), {})
 
     def __getitem__(self, key: int | tuple[int, int, float]) -> Sample:
         """Read, augment and preprocess one pair, and make its prompts."""
@@ -108,19 +115,20 @@ class PairDataset(Dataset[Sample]):
             return self._sample(index, self._labels(record), rng, encoded=encoded)
         image, labels = self._read_pair(record)
         if self.augmentation is not None:
-            image, labels = self.augmentation(image, labels, seed=augmentation_seed)
+            image, changed = self.augmentation(image, labels.labels, seed=augmentation_seed)
+            labels = replace(labels, labels=changed)
         return self._sample(index, labels, rng, pixel_values=self.preprocessing.pixel_values(image))
 
     def _sample(
         self,
         index: int,
-        labels: np.ndarray,
+        labels: Instances,
         rng: np.random.Generator,
         *,
         pixel_values: Tensor | None = None,
         encoded: EncodedImage | None = None,
     ) -> Sample:
-        annotation = Annotation.of(torch.from_numpy(labels))
+        annotation = _annotation(labels)
         ask = self.task.training_queries if self.training else self.task.evaluation_queries
         return Sample(
             index=index,
@@ -128,9 +136,22 @@ class PairDataset(Dataset[Sample]):
             pixel_values=pixel_values,
             annotation=annotation,
             queries=ask(annotation, rng),
-            original_size=(labels.shape[0], labels.shape[1]),
+            original_size=(annotation.labels.shape[0], annotation.labels.shape[1]),
             encoded=encoded,
         )
+
+
+def _annotation(found: Instances) -> Annotation:
+    """A label map, with the inner parts of its objects where they are told apart."""
+    labels = torch.from_numpy(found.labels)
+    if labels.dtype == torch.uint8:
+        return Annotation.of(labels)
+    return Annotation.of(
+        labels,
+        cores=torch.from_numpy(core_map(found.labels)),
+        class_labels=torch.from_numpy(found.class_labels()) if found.classes else None,
+        object_classes=found.classes,
+    )
 
 
 class PictureDataset(Dataset[Sample | DataError]):

@@ -17,6 +17,7 @@ from ..errors import DataError
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
+from ..tasks.object_prediction import ObjectPrediction
 from ..tasks.prediction import ClassPrediction, Prediction
 from .prompt_files import make_prompts
 
@@ -61,7 +62,7 @@ class Predictor:
             self._encoded = self.segmenter.encode(pixel_values)
 
     @torch.inference_mode()
-    def predict_all(self, *, threshold: float | None = None) -> Prediction | ClassPrediction:
+    def predict_all(self, *, threshold: float | None = None) -> Prediction | ClassPrediction | ObjectPrediction:
         """All that the adapter's task asks about a picture by itself: the class of each pixel, or the prompt-free mask.
 
         Args:

@@ -18,7 +18,11 @@ from ..config.commands import PredictConfig
 from ..report.drawing import overlay
 from ..report.legend import with_legend
 from ..system.writing import written_beside
+from ..tasks.object_prediction import ObjectPrediction
 from ..tasks.prediction import ClassPrediction, Prediction
+from .objects import ObjectTables
+
+AnyPrediction = Prediction | ClassPrediction | ObjectPrediction
 
 WRITERS = 4
 """Threads that write results; compressing the overlay of a photograph takes longer than a GPU takes to encode it."""
@@ -54,17 +58,24 @@ class Writers:
         self._most_waiting = config.batch_size + WRITERS
         self._waiting: deque[Future[Path]] = deque()
         self._pool = ThreadPoolExecutor(WRITERS)
+        self._objects = ObjectTables(config.output)
 
-    def write(self, prediction: Prediction | ClassPrediction, picture: Picture) -> None:
+    def write(self, prediction: AnyPrediction, picture: Picture) -> None:
         """Have a result on the CPU written, after waiting until not too many are in memory."""
         self._collect(self._most_waiting - 1)
-        self._waiting.append(self._pool.submit(_write, prediction, picture, self._config, self._brightness))
+        self._waiting.append(self._pool.submit(self._write, prediction, picture))
 
     def _collect(self, most: int) -> None:
         while self._waiting and (len(self._waiting) > most or self._waiting[0].done()):
             self.written.append(self._waiting.popleft().result())
             if self._progress is not None:
                 self._progress(len(self.written), self._total)
+
+    def _write(self, prediction: AnyPrediction, picture: Picture) -> Path:
+        if isinstance(prediction, ObjectPrediction):
+            image = read_image(picture.path, self._brightness, page=picture.page, max_pixels=None)
+            self._objects.add(picture.name, picture.path.name, prediction, image)
+        return _write(prediction, picture, self._config, self._brightness)
 
     def __enter__(self) -> Self:
         return self
@@ -73,27 +84,32 @@ class Writers:
         try:
             if kind is None:
                 self._collect(0)
+                self._objects.write()
         finally:
             self._pool.shutdown(cancel_futures=True)
 
 
 def _write(
-    prediction: Prediction | ClassPrediction, picture: Picture, config: PredictConfig, brightness: Brightness | None
+    prediction: AnyPrediction, picture: Picture, config: PredictConfig, brightness: Brightness | None
 ) -> Path:
     files = []
     for kind in config.saved:
         made = _made(kind, prediction, picture, brightness)
         for suffix, image in zip(file_names(made), made.values(), strict=True):
             name = f"{picture.name}/{suffix}" if suffix else picture.name
-            file = config.output / kind / f"{name}.png"
+            wide = image.mode == "I"  # more objects than 16 bits hold
+            file = config.output / kind / f"{name}.{'tif' if wide else 'png'}"
             with written_beside(file) as partial:
-                image.save(partial, format="PNG", compress_level=PNG_LEVELS[kind])
+                if wide:
+                    image.save(partial, format="TIFF", compression="tiff_deflate")
+                else:
+                    image.save(partial, format="PNG", compress_level=PNG_LEVELS[kind])
             files.append(file)
     return files[0]
 
 
 def _made(
-    kind: str, prediction: Prediction | ClassPrediction, picture: Picture, brightness: Brightness | None
+    kind: str, prediction: AnyPrediction, picture: Picture, brightness: Brightness | None
 ) -> dict[str, Image.Image]:
     """What one kind of result shows, by name; the name is empty where there is one picture."""
     if kind == "probabilities":

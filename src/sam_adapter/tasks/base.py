@@ -17,6 +17,7 @@ from ..config.choices import AskedKind
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
 from .metrics import OverlapMetrics
+from .object_prediction import ObjectPrediction
 from .prediction import ClassPrediction, Prediction
 
 
@@ -65,7 +66,7 @@ class Task(ABC):
     @abstractmethod
     def predictions(
         self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
-    ) -> Sequence[Prediction | ClassPrediction]:
+    ) -> Sequence[Prediction | ClassPrediction | ObjectPrediction]:
         """The prediction for each image of a batch, in their order.
 
         Args:

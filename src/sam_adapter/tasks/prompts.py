@@ -1,6 +1,6 @@
 """Prompts made from a ground-truth mask: its box, points, none, or a mixture of the three."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,13 +27,20 @@ def box_from_mask(mask: np.ndarray, *, scale: float = 1.0) -> np.ndarray:
     """
     if not mask.any():
         raise DataError("an empty mask has no box; images without foreground take the prompt 'none'.")
+    return _scaled(_tight_box(mask), scale, mask.shape)
+
+
+def _tight_box(mask: np.ndarray) -> np.ndarray:
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8) if mask.dtype == bool else mask.astype(np.uint8))
-    box = np.array([x, y, x + width, y + height], dtype=np.float32)
+    return np.array([x, y, x + width, y + height], dtype=np.float32)
+
+
+def _scaled(box: np.ndarray, scale: float, size: tuple[int, ...]) -> np.ndarray:
+    """A box enlarged about its centre, inside a picture of a size ``(H, W)``."""
     if scale != 1.0:
-        centre = np.array([x + width / 2, y + height / 2])
-        half = np.array([width, height]) * scale / 2
+        centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) * scale / 2
         box = np.concatenate([centre - half, centre + half]).astype(np.float32)
-    return _inside(box, mask.shape)
+    return _inside(box, size)
 
 
 def jitter_box(box: np.ndarray, amount: float, size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -126,6 +133,40 @@ class PromptMaker:
         """
         kinds = asked_kinds(self.kind) if mask.any() else ("none",)
         return [self._prompt(kind, mask, counted, rng, exact=True) for kind in kinds]
+
+    def of_part(
+        self,
+        kind: AskedKind,
+        mask: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        place: tuple[int, int],
+        size: tuple[int, int],
+        counted: np.ndarray | None = None,
+        exact: bool = False,
+    ) -> Prompt:
+        """A prompt for an object from the part of a picture around it.
+
+        Args:
+            kind: box or points.
+            mask: ``(h, w)`` bool, the object.
+            rng: Source of randomness.
+            place: Left and top pixel of the part in the picture.
+            size: ``(H, W)`` of the picture.
+            counted: ``(h, w)`` bool, False where the ground truth says nothing.
+            exact: As for evaluation; see `exact`.
+
+        Returns:
+            In pixels of the picture.
+        """
+        if kind == "box":
+            box = _scaled(_tight_box(mask) + np.array([*place, *place], np.float32), self.box_scale, size)
+            if self.box_jitter and not exact:
+                box = jitter_box(box, self.box_jitter, size, rng)
+            return Prompt(box=torch.from_numpy(box))
+        prompt = self._prompt("points", mask, counted, rng, exact=exact)
+        assert prompt.points is not None
+        return replace(prompt, points=prompt.points + torch.tensor(place))
 
     def _prompt(
         self, kind: AskedKind, mask: np.ndarray, counted: np.ndarray | None, rng: np.random.Generator, *, exact: bool

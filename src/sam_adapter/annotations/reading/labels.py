@@ -61,7 +61,7 @@ def labels_of_objects(record: Record, size: tuple[int, int], rules: ReadingRules
     """
     labels = np.zeros(size, np.uint8)
     for one in record.objects or ():
-        label = VOID if one.void else _label(one, record, rules)
+        label = VOID if one.void else class_label(one, record, rules)
         if one.file is None:
             window, inside = one.region(size)
             labels[window][inside] = label
@@ -76,7 +76,12 @@ def labels_of_objects(record: Record, size: tuple[int, int], rules: ReadingRules
     return labels
 
 
-def _label(one: AnnotatedObject, record: Record, rules: ReadingRules) -> int:
+def class_label(one: AnnotatedObject, record: Record, rules: ReadingRules) -> int:
+    """The label of an annotated object's class.
+
+    Raises:
+        UnknownClassError: If the set does not have the class.
+    """
     if rules.classes is None:
         return FOREGROUND
     label = rules.classes.label_of(one.class_name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -10,7 +10,7 @@ from ...config.choices import Pages
 from ..listing import Record
 from .brightness import Brightness
 from .classes import Classes
-from .values import MaskTable
+from .values import MaskTable, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,10 @@ class ReadingRules:
         masks: What mask values mean; None where no masks were looked at.
         brightness: Scale of pictures of more than 8 bits; None if the set has none.
         pages: Pages of a file with several that are read.
-        classes: The classes, of a set whose pixels have classes; None if they are foreground and background alone.
+        classes: The classes, of a set whose pixels or objects have classes; None if there are none.
+        objects: Of a set with objects, what mask files say of them: a number each, or foreground or classes whose
+            connected parts are the objects; or annotations outline them. None if objects are not told apart.
+        void_numbers: Of mask files that number objects, the values that say nothing.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -30,10 +33,14 @@ class ReadingRules:
     brightness: Brightness | None = None
     pages: Pages = "first"
     classes: Classes | None = None
+    objects: Literal["numbers", "parts", "outlines"] | None = None
+    void_numbers: tuple[Value, ...] = ()
 
     def known_for(self, record: Record) -> bool:
         """Whether all is decided that an annotation is read by."""
         if record.objects is None:
+            if self.objects == "numbers":
+                return True
             return self.classes is not None or (self.masks is not None and bool(self.masks.tables))
         return not record.mask_files or (self.masks is not None and bool(self.masks.tables))
 

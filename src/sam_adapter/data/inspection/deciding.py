@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ...annotations.class_file import ClassFile, read_class_file
 from ...annotations.listing import Listing
+from ...annotations.mask_layouts import OBJECT_CLASS
 from ...annotations.reading.class_values import decide_classes
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.cures import decide_with_cures
@@ -44,7 +46,10 @@ def decide_rules(
         )
     rules = ReadingRules(pages=options.pages)
     outlined = any(record.objects is not None for record in listing.records)
-    if not outlined and TASKS[task].classes:
+    if TASKS[task].objects:
+        rules = replace(rules, objects="outlines" if outlined else "parts")
+    by_class = TASKS[task].classes or (TASKS[task].objects and given is not None)
+    if not outlined and by_class:
         if known is not None:
             given = given if given is not None and given.values else _file_of(known)
         classes, troubles = decide_classes(values, given, options.void_values)
@@ -56,11 +61,41 @@ def decide_rules(
                 )
             classes = replace(classes, colours=known.colours, has_background=known.has_background)
         return replace(rules, classes=classes), troubles
-    decision = decide_with_cures(values, rule=options.mask_rule, ignore=options.void_values, invert=options.mask_invert)
+    numbered = replace(rules, objects="numbers", void_numbers=options.void_values)
+    if rules.objects == "parts" and options.mask_rule == "numbers":
+        return numbered, []
+    rule: Any = "auto" if options.mask_rule == "numbers" else options.mask_rule
+    decision = decide_with_cures(values, rule=rule, ignore=options.void_values, invert=options.mask_invert)
+    if rules.objects == "parts" and options.mask_rule == "auto" and decision.troubles:
+        if _number_objects(values, options.void_values, decision.troubles):
+            return numbered, []
+        troubles = [replace(one, cure=_OBJECTS) if one.kind == "class_indices" else one for one in decision.troubles]
+        return replace(rules, masks=decision.table), troubles
     rules = replace(rules, masks=decision.table)
-    if TASKS[task].classes:
+    named = given or known or set(listing.class_names) - {OBJECT_CLASS}
+    if TASKS[task].classes or (outlined and rules.objects and named):
         rules = replace(rules, classes=_classes_of_objects(listing, given, known))
     return rules, decision.troubles
+
+
+_OBJECTS = (
+    "name the classes with '--classes FILE' if the values are classes, whose connected parts are then the objects, or "
+    "give '--mask-rule numbers' if each value is an object"
+)
+
+
+def _number_objects(
+    values: Sequence[MaskValues], void: Sequence[tuple[float, ...]], troubles: Sequence[Trouble]
+) -> bool:
+    """Whether each mask file numbers its objects: by the look of the set, or from 1 without a gap in every file."""
+    kinds = {trouble.kind for trouble in troubles}
+    if kinds == {"label_map"}:
+        return True
+    if not kinds <= {"class_indices", "label_map"} or any(one.values.shape[1] != 1 for one in values):
+        return False
+    apart = {value[0] for value in void if len(value) == 1} | {0.0}
+    own = [sorted(set(one.values[:, 0].tolist()) - apart) for one in values]
+    return all(one == [*range(1, len(one) + 1)] for one in own) and len({len(one) for one in own}) > 1
 
 
 def _classes_of_objects(listing: Listing, given: ClassFile | None, known: Classes | None) -> Classes:

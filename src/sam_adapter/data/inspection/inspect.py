@@ -14,6 +14,7 @@ from ...annotations.reading.brightness import Depth, depth_of, scale_of
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.decoding import Header, decode, read_header, require_size
 from ...annotations.reading.files import rgb
+from ...annotations.reading.instances import instances_of_objects, instances_of_raster
 from ...annotations.reading.labels import UnknownClassError, labels_of_objects, labels_of_raster
 from ...annotations.reading.mask_values import MaskValues, counted
 from ...annotations.reading.pictures import page_name
@@ -29,6 +30,7 @@ from .copies import fingerprint
 from .deciding import decide_rules
 from .findings import Fault, Inspection, PairLook
 from .looking import look_at
+from .objects import Objects, objects_of_instances
 from .reading_remarks import Seen, remarks_of
 from .remarks import object_remarks, orientation_remarks
 
@@ -129,7 +131,7 @@ def _summary(listing: Listing, pairs: list[_Pair], rules: ReadingRules, options:
     seen = [Seen(pair.record, pair.look, pair.headers, pair.values, pair.depth) for pair in good if pair.look]
     found.remarks = remarks_of(seen, rules, options, listing.loops)
     pairs_and_looks = [(one.record, one.look) for one in seen]
-    if rules.classes is None:  # a box is around the objects of one class, and a picture may be labelled everywhere
+    if rules.classes is None and rules.objects is None:  # a box is around the objects of one class, and a picture may be labelled everywhere
         found.remarks += object_remarks(pairs_and_looks)
     found.remarks += orientation_remarks(pairs_and_looks)
     found.remarks += [*class_remarks(pairs_and_looks, rules.classes), *listing_remarks(listing)]
@@ -229,10 +231,7 @@ def _take_numbers(pair: _Pair, rules: ReadingRules, *, turned: int) -> None:
     if pair.faults or not rules.known_for(record):  # without rules the set's trouble says all
         return
     try:
-        if record.objects is None:
-            labels = labels_of_raster(record, decode(record.mask, record.page, max_pixels=None), rules)
-        else:
-            labels = labels_of_objects(record, raster.values.shape[:2], rules)
+        labels, objects = _labels_of(record, raster.values.shape[:2], rules)
     except UnknownClassError as error:
         text = "the annotations have a class that is not among those that are known"
         cure = "name the class in the file of --classes, or leave its objects out of the annotations"
@@ -247,7 +246,18 @@ def _take_numbers(pair: _Pair, rules: ReadingRules, *, turned: int) -> None:
     pair.depth = depth_of(raster.values, raster.no_data)
     picture = rgb(raster.reduced())
     pair.fingerprint = fingerprint(picture)
-    pair.look = look_at(record, picture, labels, rules.classes, turned=turned)
+    pair.look = look_at(record, picture, labels, rules.classes, turned=turned, objects=objects)
+
+
+def _labels_of(record: Record, size: tuple[int, int], rules: ReadingRules) -> tuple[np.ndarray, Objects | None]:
+    """The label map of foreground or classes ``(H, W)`` uint8, and the objects where they are told apart."""
+    mask = None if record.objects is not None else decode(record.mask, record.page, max_pixels=None)
+    if rules.objects is None:
+        if mask is None:
+            return labels_of_objects(record, size, rules), None
+        return labels_of_raster(record, mask, rules), None
+    found = instances_of_objects(record, size, rules) if mask is None else instances_of_raster(record, mask, rules)
+    return found.class_labels(), objects_of_instances(found.labels)
 
 
 def _unreadable(kind: str, path: Path, error: DataError) -> Fault:

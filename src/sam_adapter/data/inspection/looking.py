@@ -12,7 +12,15 @@ from .objects import ClassLook, Objects, objects_in
 from .orientation import fit_of_raster
 
 
-def look_at(record: Record, image: np.ndarray, labels: np.ndarray, classes: Classes | None, *, turned: int) -> PairLook:
+def look_at(
+    record: Record,
+    image: np.ndarray,
+    labels: np.ndarray,
+    classes: Classes | None,
+    *,
+    turned: int,
+    objects: Objects | None = None,
+) -> PairLook:
     """Numbers of a good pair.
 
     Args:
@@ -21,6 +29,7 @@ def look_at(record: Record, image: np.ndarray, labels: np.ndarray, classes: Clas
         labels: ``(H, W)`` uint8 label map.
         classes: Of the set, if its pixels have classes.
         turned: EXIF orientation of the image that the mask lacks; 1 if there is none.
+        objects: Those that the annotation tells apart; None takes the connected parts of the foreground.
     """
     void = int(np.count_nonzero(labels == VOID))
     mask = (labels != 0) & (labels != VOID)
@@ -33,12 +42,16 @@ def look_at(record: Record, image: np.ndarray, labels: np.ndarray, classes: Clas
         void=void / labels.size,
         border=float(np.concatenate(edges).mean()),
         sides=sum(bool(edge.any()) for edge in edges),
-        objects=Objects() if foreground == 0 else objects_in(mask),
+        objects=_objects(mask, objects) if foreground else Objects(),
         raster_fit=fit_of_raster(image, mask, turned) if turned > 1 else None,
         classes=() if classes is None else _classes(record, labels, classes),
         annotated=annotated,
         overlap=0.0 if annotated is None else _overlap(record, foreground, (labels.shape[0], labels.shape[1])),
     )
+
+
+def _objects(mask: np.ndarray, told_apart: Objects | None) -> Objects:
+    return objects_in(mask) if told_apart is None else told_apart
 
 
 def _classes(record: Record, labels: np.ndarray, classes: Classes) -> tuple[ClassLook, ...]:

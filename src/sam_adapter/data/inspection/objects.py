@@ -7,6 +7,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ...config.labels import VOID
+
 MOST_PIXELS = 4_000_000
 """Larger masks are joined into blocks before their parts are found; parts less than a block apart become one."""
 SPECK = 0.05
@@ -82,6 +84,15 @@ def objects_in(mask: np.ndarray) -> Objects:
     count = int((areas >= SPECK * areas[-1]).sum())
     fill = float(np.count_nonzero(inside)) / inside.size
     return Objects(len(areas), count, fill, tuple(int(area) for area in areas[:_MOST_AREAS]))
+
+
+def objects_of_instances(labels: np.ndarray) -> Objects:
+    """The objects of a label map ``(H, W)`` int32, in which each has a number."""
+    areas = np.bincount(labels[(labels != 0) & (labels != VOID)].ravel())
+    areas = np.sort(areas[areas > 0])
+    if not len(areas):
+        return Objects()
+    return Objects(len(areas), len(areas), 1.0, tuple(int(area) for area in areas[:_MOST_AREAS]))
 
 
 def _areas(mask: np.ndarray) -> np.ndarray:

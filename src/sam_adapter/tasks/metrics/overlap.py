@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from ...batch import FOREGROUND, Batch
+from ...batch import FOREGROUND, Batch, Query
 from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.registry import METRICS, look_up
 from ...preprocessing import Preprocessing
@@ -102,6 +102,8 @@ class OverlapMetrics(Metric):
         rows, levels = scores_of(sums[0]), list(sums[1:])
         ious = level_ious(levels.pop(0)) if self.search else None
         for at, (query, image) in enumerate(zip(batch.queries, batch.image_index, strict=True)):
+            if not self.has_row(query):
+                continue
             kind = query.prompt.kind
             self.update(
                 batch.indices[image],
@@ -113,6 +115,10 @@ class OverlapMetrics(Metric):
             )
             if self.curves is not None:
                 self.curves.setdefault(kind, ThresholdCurve()).add(levels[-1][at])
+
+    def has_row(self, query: Query) -> bool:
+        """Whether the answer to a query is scored by itself."""
+        return True
 
     def collect_whole(self, batch: Batch, mask_logits: Tensor, preprocessing: Preprocessing) -> None:
         """Add scores that are not of single answers; there are none here.

@@ -1,0 +1,154 @@
+"""The objects of an image as a label map, from whichever kind of file holds them.
+
+Mask files have the number of an object in each pixel, with gaps and in any depth, or a colour an object; or they have
+foreground alone, or classes, whose connected parts are the objects.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ...config.labels import FOREGROUND, VOID
+from ...errors import DataError
+from ..listing import Record
+from .decoding import decode, read_header
+from .files import read_mask, split_mask
+from .labels import class_label
+from .raster import Raster
+from .rules import ReadingRules
+from .values import Value, row_blocks
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """The objects of one image.
+
+    Attributes:
+        labels: ``(H, W)`` int32: 0 is background, `VOID` says nothing, every other number is an object.
+        classes: Number of each object to the label of its class; empty where objects have none.
+    """
+
+    labels: np.ndarray
+    classes: dict[int, int]
+
+    def class_labels(self) -> np.ndarray:
+        """The class, or `FOREGROUND`, of each pixel: ``(H, W)`` uint8 with `VOID`."""
+        meant = np.full(max(int(self.labels.max(initial=0)), VOID) + 1, FOREGROUND, np.uint8)
+        meant[0], meant[VOID] = 0, VOID
+        for number, label in self.classes.items():
+            if number < len(meant):
+                meant[number] = label
+        return meant[self.labels]
+
+
+def read_instances(record: Record, rules: ReadingRules, *, max_pixels: int | None = None) -> Instances:
+    """Read the objects of an image.
+
+    Args:
+        record: Which one.
+        rules: With ``objects``.
+        max_pixels: Larger masks are refused; None takes any.
+
+    Returns:
+        Objects numbered from 1, without the number `VOID`.
+
+    Raises:
+        DataError: If a file cannot be read, or an object has another size than the image, or an unknown class.
+    """
+    if record.objects is not None:
+        return instances_of_objects(record, read_header(record.image).size, rules)
+    return instances_of_raster(record, decode(record.mask, record.page, max_pixels=max_pixels), rules)
+
+
+def instances_of_raster(record: Record, raster: Raster, rules: ReadingRules) -> Instances:
+    """The objects of a mask that was decoded; see `read_instances`."""
+    if rules.objects == "numbers":
+        return Instances(_numbered(_numbers(raster), rules.void_numbers), {})
+    if rules.classes is not None:
+        labels = rules.classes.of_raster(record.mask, raster)
+        return _parts_of_classes(labels, len(rules.classes.names))
+    if rules.masks is None:
+        foreground, valid = read_mask(record.mask, page=record.page, max_pixels=None)
+    else:
+        foreground, valid = split_mask(record.mask, raster, rules.masks)
+    labels = number_parts(foreground)
+    if valid is not None:
+        labels[~valid] = VOID
+    return Instances(labels, {})
+
+
+def instances_of_objects(record: Record, size: tuple[int, int], rules: ReadingRules) -> Instances:
+    """Paint the objects of an image one over another, in their order; see `read_instances`."""
+    labels = np.zeros(size, np.int32)
+    classes: dict[int, int] = {}
+    number = 0
+    for one in record.objects or ():
+        if not one.void:
+            number = following(number)
+        value = VOID if one.void else number
+        if not one.void and rules.classes is not None:
+            classes[number] = class_label(one, record, rules)
+        if one.file is None:
+            window, inside = one.region(size)
+            labels[window][inside] = value
+            continue
+        foreground, valid = read_mask(one.file, rules.masks, max_pixels=None)
+        if foreground.shape != size:
+            had, wanted = (f"{shape[1]}x{shape[0]}" for shape in (foreground.shape, size))
+            raise DataError(f"{one.file}: mask is {had} but its image {record.image} is {wanted}; masks must match.")
+        if valid is not None:
+            labels[~valid & (labels == 0)] = VOID
+        labels[foreground] = value
+    return Instances(labels, classes)
+
+
+def following(number: int) -> int:
+    """The number after an object's."""
+    return number + 1 + (number + 1 == VOID)
+
+
+def number_parts(mask: np.ndarray) -> np.ndarray:
+    """The connected parts of a mask ``(H, W)`` bool, over corners too, as ``(H, W)`` int32 numbers."""
+    labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]
+    labels[labels >= VOID] += 1
+    return labels
+
+
+def _parts_of_classes(labels: np.ndarray, classes: int) -> Instances:
+    """The connected parts of each class of a label map ``(H, W)`` uint8."""
+    numbered = np.zeros(labels.shape, np.int32)
+    numbered[labels == VOID] = VOID
+    kinds: dict[int, int] = {}
+    last = 0
+    for label in range(1, classes + 1):
+        count, parts = cv2.connectedComponents((labels == label).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+        for part in range(1, count):
+            last = following(last)
+            kinds[last] = label
+        numbers = np.array([0, *list(kinds)[len(kinds) - count + 1 :]], np.int32)
+        numbered[parts > 0] = numbers[parts[parts > 0]]
+    return Instances(numbered, kinds)
+
+
+def _numbers(raster: Raster) -> np.ndarray:
+    """The number in each pixel ``(H, W)`` int64: a palette's index, a grey, or the three bytes of a colour."""
+    values = raster.values
+    if values.ndim == 3:
+        return values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    return values.astype(np.int64)
+
+
+def _numbered(numbers: np.ndarray, void: tuple[Value, ...]) -> np.ndarray:
+    """Numbers with gaps as numbers from 1, 0 and `VOID`."""
+    own = np.unique(np.concatenate([np.unique(numbers[rows]) for rows in row_blocks(numbers)]))
+    unknown = {int(value[0]) if len(value) == 1 else int(np.dot(value, [1 << 16, 1 << 8, 1])) for value in void}
+    meant = np.zeros(len(own), np.int32)
+    last = 0
+    for at, number in enumerate(own.tolist()):
+        if number in unknown or number < 0:
+            meant[at] = VOID
+        elif number:
+            last = following(last)
+            meant[at] = last
+    return meant[np.searchsorted(own, numbers)]

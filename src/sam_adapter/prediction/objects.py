@@ -1,0 +1,156 @@
+"""What is known of each object that was found: a row of a table, and an entry of a COCO file."""
+
+import csv
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..annotations.run_lengths import run_lengths_of
+from ..system.writing import written_beside
+from ..tasks.object_prediction import ObjectPrediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectRow:
+    """One object; lengths are in pixels of the picture.
+
+    Attributes:
+        picture: Name of the picture, as its results are named.
+        id: Value in the label map.
+        class_name: ``object`` where there are no classes.
+        score: From 0 to 1; ranks the objects.
+        area: Pixels.
+        left, top, width, height: Of the box around it.
+        centre_x, centre_y: Of its area.
+        diameter: Of the circle of the same area.
+        brightness: Mean grey of the picture inside it, from 0 to 255.
+    """
+
+    picture: str
+    id: int
+    class_name: str
+    score: float
+    area: int
+    left: int
+    top: int
+    width: int
+    height: int
+    centre_x: float
+    centre_y: float
+    diameter: float
+    brightness: float
+
+
+def object_rows(name: str, prediction: ObjectPrediction, image: np.ndarray) -> list[ObjectRow]:
+    """The objects of a picture that have a pixel.
+
+    Args:
+        name: Of the picture.
+        prediction: What was found.
+        image: ``(H, W, 3)`` uint8.
+    """
+    from scipy.ndimage import find_objects
+
+    labels, scores = prediction.objects.labels, prediction.objects.scores
+    flat = labels.ravel()
+    size = len(scores) + 1
+    areas = np.bincount(flat, minlength=size)
+    grey = np.bincount(flat, weights=image.mean(2, dtype=np.float32).ravel(), minlength=size)
+    inside = np.flatnonzero(flat)
+    rows, columns = np.divmod(inside, labels.shape[1])
+    down = np.bincount(flat[inside], weights=rows, minlength=size)
+    right = np.bincount(flat[inside], weights=columns, minlength=size)
+    names = prediction.class_names
+    found = []
+    for number, box in enumerate(find_objects(labels), start=1):
+        if box is None:
+            continue
+        area = int(areas[number])
+        found.append(
+            ObjectRow(
+                picture=name,
+                id=number,
+                class_name=names[number - 1],
+                score=round(float(scores[number - 1]), 4),
+                area=area,
+                left=box[1].start,
+                top=box[0].start,
+                width=box[1].stop - box[1].start,
+                height=box[0].stop - box[0].start,
+                centre_x=round(right[number] / area, 2),
+                centre_y=round(down[number] / area, 2),
+                diameter=round(2 * float(np.sqrt(area / np.pi)), 2),
+                brightness=round(grey[number] / area, 2),
+            )
+        )
+    return found
+
+
+class ObjectTables:
+    """Collects the objects of a folder's pictures from several threads, and writes ``objects.csv`` and ``objects.json``.
+
+    Args:
+        folder: Where they are written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._pictures: dict[str, tuple[dict[str, Any], list[ObjectRow], dict[int, dict[str, Any]]]] = {}
+        self._classes: tuple[str, ...] = ("object",)
+
+    def add(self, name: str, file_name: str, prediction: ObjectPrediction, image: np.ndarray) -> None:
+        """Take up the objects of one picture."""
+        rows = object_rows(name, prediction, image)
+        outlines = run_lengths_of(prediction.objects.labels)
+        height, width = prediction.original_size
+        entry = {"file_name": file_name, "height": height, "width": width}
+        with self._lock:
+            self._pictures[name] = (entry, rows, outlines)
+            if prediction.classes is not None:
+                self._classes = prediction.classes.names
+
+    def write(self) -> None:
+        """Write both files, pictures in the order of their names; nothing if no picture was taken up."""
+        if not self._pictures:
+            return
+        pictures = [self._pictures[name] for name in sorted(self._pictures)]
+        _write_csv(self.folder / "objects.csv", [row for _, rows, _ in pictures for row in rows])
+        with written_beside(self.folder / "objects.json") as partial:
+            partial.write_text(json.dumps(self._coco(pictures), ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _coco(
+        self, pictures: Sequence[tuple[dict[str, Any], list[ObjectRow], dict[int, dict[str, Any]]]]
+    ) -> dict[str, Any]:
+        numbers = {name: number for number, name in enumerate(self._classes, start=1)}
+        images, annotations = [], []
+        for image_id, (entry, rows, outlines) in enumerate(pictures, start=1):
+            images.append({"id": image_id, **entry})
+            for row in rows:
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": image_id,
+                        "category_id": numbers[row.class_name],
+                        "score": row.score,
+                        "area": row.area,
+                        "bbox": [row.left, row.top, row.width, row.height],
+                        "iscrowd": 0,
+                        "segmentation": outlines[row.id],
+                    }
+                )
+        categories = [{"id": number, "name": name, "supercategory": ""} for name, number in numbers.items()]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _write_csv(path: Path, rows: Sequence[ObjectRow]) -> None:
+    names = [field.name for field in fields(ObjectRow)]
+    with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class" if name == "class_name" else name for name in names])
+        writer.writerows([getattr(row, name) for name in names] for row in rows)

@@ -1,0 +1,178 @@
+"""Instance segmentation: a mask for each object, asked for by its own prompt, or all objects without any.
+
+Without prompts two learned prompts ask for maps of the whole picture: the foreground of all objects, and their cores,
+which keep those apart that touch. The objects are then split by a watershed, as the best tools for cells do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from torch import Tensor
+
+from ..annotations.reading.classes import Classes
+from ..batch import Annotation, Batch, Output, Prompt, Query
+from ..config.choices import AskedKind, asked_kinds
+from ..config.labels import ALL_OBJECTS, CORES, FOREGROUND, VOID, objects_of_class
+from ..config.options import PromptOptions
+from ..preprocessing import Preprocessing
+from .base import Task
+from .metrics.answers import ObjectAnswers
+from .object_prediction import ObjectPrediction
+from .prediction import Prediction
+from .prompts import PromptMaker, maker_of
+
+MAPS = (ALL_OBJECTS, CORES)
+"""What is asked about a whole picture, in the order of the task's questions."""
+MARGIN = 8
+"""Pixels around an object in which points outside of it are drawn."""
+
+
+Box = tuple[slice, slice]
+"""Rows and columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceTask(Task):
+    """A query an object, and queries for maps of the whole picture.
+
+    Training asks for some objects of a picture, drawn evenly by size, with prompts drawn at random; evaluation asks for
+    all of them with each kind of prompt. The kind 'none' stands for the learned prompts.
+
+    Attributes:
+        prompts: How prompts are made from the mask of an object.
+        classes: Of the objects; None if they have none.
+        objects_per_image: That are asked for in a step of training.
+    """
+
+    prompts: PromptMaker
+    classes: Classes | None = None
+    objects_per_image: int = 8
+    name = "instance"
+
+    @classmethod
+    def from_options(cls, options: PromptOptions, classes: Classes | None = None) -> Self:
+        """See `Task.from_options`."""
+        return cls(prompts=maker_of(options), classes=classes, objects_per_image=options.objects_per_image)
+
+    def training_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
+        """See `Task.training_queries`."""
+        if _says_nothing(annotation):
+            return []
+        kinds = [kind for kind in asked_kinds(self.prompts.kind) if kind != "none"]
+        queries: list[Query] = []
+        boxes = object_boxes(annotation)
+        for number in _drawn(annotation, list(boxes), self.objects_per_image, rng) if kinds else ():
+            kind = kinds[int(rng.integers(len(kinds)))]
+            queries.append(self._about(annotation, number, boxes[number], kind, rng))
+        if "none" in asked_kinds(self.prompts.kind):
+            maps = self._maps()
+            share = max(len(queries), 1) / len(maps)  # all maps together count as much as all objects
+            queries += [replace(query, share=share) for query in maps]
+        return queries
+
+    def evaluation_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
+        """See `Task.evaluation_queries`."""
+        if _says_nothing(annotation):
+            return []
+        kinds = asked_kinds(self.prompts.kind)
+        queries: list[Query] = []
+        for number, box in object_boxes(annotation).items():
+            about = [kind for kind in kinds if kind != "none"]
+            queries += [self._about(annotation, number, box, kind, rng, exact=True) for kind in about]
+        return [*queries, *(self._maps() if "none" in kinds or not queries else ())]
+
+    def _about(
+        self,
+        annotation: Annotation,
+        number: int,
+        box: Box,
+        kind: AskedKind,
+        rng: np.random.Generator,
+        *,
+        exact: bool = False,
+    ) -> Query:
+        """A query for one object, from the part of the picture around it."""
+        height, width = annotation.labels.shape
+        rows = slice(max(box[0].start - MARGIN, 0), min(box[0].stop + MARGIN, height))
+        columns = slice(max(box[1].start - MARGIN, 0), min(box[1].stop + MARGIN, width))
+        part = annotation.labels[rows, columns].numpy()
+        prompt = self.prompts.of_part(
+            kind,
+            part == number,
+            rng,
+            place=(columns.start, rows.start),
+            size=(height, width),
+            counted=part != VOID,
+            exact=exact,
+        )
+        return Query(prompt=prompt, label=number)
+
+    def prediction_queries(self, prompts: list[Prompt], labels: list[int] | None = None) -> list[Query]:
+        """See `Task.prediction_queries`; without prompts the maps are asked for, and split into objects."""
+        if prompts:
+            given = labels or [FOREGROUND] * len(prompts)
+            return [Query(prompt=prompt, label=label) for prompt, label in zip(prompts, given, strict=True)]
+        return self._maps()
+
+    def _maps(self) -> list[Query]:
+        """The queries for the maps, and for those of the classes where there are several."""
+        names = () if self.classes is None else self.classes.names
+        labels = [*MAPS, *(objects_of_class(at) for at in range(1, len(names) + 1) if len(names) > 1)]
+        return [Query(label=label, learned=at) for at, label in enumerate(labels)]
+
+    def metrics(
+        self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
+    ) -> ObjectAnswers:
+        """See `Task.metrics`."""
+        names = () if self.classes is None else self.classes.names
+        return ObjectAnswers(thresholds, names=names, search=search, curves=curves)
+
+    def mask_logits(self, output: Output) -> Tensor:
+        """See `Task.mask_logits`."""
+        return output.mask_logits[:, 0]
+
+    def predictions(
+        self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
+    ) -> Sequence[Prediction | ObjectPrediction]:
+        """See `Task.predictions`."""
+        logits, scores = output.mask_logits[:, 0].float().cpu(), output.iou_scores[:, 0].float().cpu()
+        found: list[ObjectPrediction] = []
+        for at, size in enumerate(batch.original_sizes):
+            about = batch.queries_about(at)
+            found.append(
+                ObjectPrediction(
+                    mask_logits=logits[about],
+                    iou_scores=scores[about],
+                    labels=tuple(batch.queries[query].label for query in about),
+                    original_size=size,
+                    preprocessing=preprocessing,
+                    threshold=thresholds[batch.queries[about[0]].prompt.kind] if about else 0.5,
+                    classes=self.classes,
+                )
+            )
+        return found
+
+
+def object_boxes(annotation: Annotation) -> dict[int, Box]:
+    """Rows and columns around each object, by number."""
+    from scipy.ndimage import find_objects
+
+    found = find_objects(annotation.labels.numpy())
+    return {number: box for number, box in enumerate(found, start=1) if box is not None and number != VOID}
+
+
+def _says_nothing(annotation: Annotation) -> bool:
+    counted = annotation.counted_array()
+    return counted is not None and not counted.any()
+
+
+def _drawn(annotation: Annotation, numbers: list[int], count: int, rng: np.random.Generator) -> list[int]:
+    """Some objects: as many of each third by area, so that large ones are not drowned by small ones."""
+    if len(numbers) <= count:
+        return numbers
+    areas = np.bincount(annotation.labels.ravel().numpy(), minlength=max(numbers) + 1)[numbers]
+    thirds = np.array_split(np.asarray(numbers)[np.argsort(areas, kind="stable")], 3)
+    drawn = [rng.permutation(third)[: -(-count // 3)] for third in thirds]
+    return rng.permutation(np.concatenate(drawn))[:count].tolist()

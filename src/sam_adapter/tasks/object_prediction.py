@@ -1,0 +1,158 @@
+"""The objects of one image, found without prompts or asked for one by one, at the image's original size."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..annotations.reading.classes import COLOURS, Classes
+from ..batch import Size
+from ..config.labels import ALL_OBJECTS, CORES, objects_of_class
+from ..preprocessing import Preprocessing
+from .prediction import Layer, PngValues
+from .splitting import FoundObjects, split_objects
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectPrediction:
+    """Answers about one image, on the CPU, as objects; nothing is brought to original size before it is asked for.
+
+    Attributes:
+        mask_logits: ``(Q, h, w)`` float32 low-resolution logits.
+        iou_scores: ``(Q,)`` predicted quality of each answer.
+        labels: Of the answers: `ALL_OBJECTS`, `CORES` and `objects_of_class`, whose maps are split into objects; or
+            that of the class of each object that was asked for.
+        original_size: ``(H, W)``.
+        preprocessing: How logits come to original size.
+        threshold: Probability above which a pixel is foreground.
+        classes: Of the objects; None if they have none.
+    """
+
+    mask_logits: Tensor
+    iou_scores: Tensor
+    labels: tuple[int, ...]
+    original_size: Size
+    preprocessing: Preprocessing
+    threshold: float
+    classes: Classes | None = None
+
+    def __len__(self) -> int:
+        return len(self.objects.scores)
+
+    def _probability(self, at: int) -> np.ndarray:
+        """Probabilities of one answer, ``(H, W)`` float32."""
+        logits = self.mask_logits[at : at + 1]
+        return self.preprocessing.to_original_size(logits, self.original_size)[0].sigmoid_().numpy()
+
+    def _map(self, label: int) -> np.ndarray | None:
+        return self._probability(self.labels.index(label)) if label in self.labels else None
+
+    @cached_property
+    def objects(self) -> FoundObjects:
+        """The objects: label map ``(H, W)`` int32, numbered from 1, and a score each."""
+        foreground = self._map(ALL_OBJECTS)
+        if foreground is not None:
+            return split_objects(foreground, self._map(CORES), threshold=self.threshold)
+        labels = np.zeros(self.original_size, np.int32)
+        scores = self.iou_scores.numpy().clip(0, 1)
+        for at in np.argsort(scores, kind="stable"):  # the best one last, over all others
+            labels[self._probability(int(at)) > self.threshold] = at + 1
+        return FoundObjects(labels, scores)
+
+    @cached_property
+    def object_labels(self) -> tuple[int, ...]:
+        """The label of each object's class: the class whose learned prompt answers most inside it; 1 without classes."""
+        if ALL_OBJECTS not in self.labels:
+            return self.labels
+        return class_of_objects(self.objects, [self._map(label) for label in self._class_maps])
+
+    @property
+    def _class_maps(self) -> list[int]:
+        names = () if self.classes is None else self.classes.names
+        return [label for at in range(1, len(names) + 1) if (label := objects_of_class(at)) in self.labels]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each object's class."""
+        names = ("object",) if self.classes is None else self.classes.names
+        return tuple(names[label - 1] for label in self.object_labels)
+
+    def values(self) -> PngValues:
+        """The label map as a picture of values, 0 where there is no object."""
+        labels = self.objects.labels
+        few = len(self) <= np.iinfo(np.uint16).max
+        return PngValues(labels.astype(np.uint16) if few else labels)
+
+    def layers(self) -> list[Layer]:
+        """What is drawn on the picture: objects in a few colours, those that touch in different ones where possible."""
+        labels = self.objects.labels
+        if self.classes is not None and len(self.classes.names) > 1:
+            return self._layers_of_classes()
+        colours = np.concatenate([[0], 1 + colours_apart(labels, len(COLOURS))])[: len(self) + 1]
+        drawn = colours[labels]
+        return [
+            Layer(mask=torch.from_numpy(drawn == at), colour=colour)
+            for at, colour in enumerate(COLOURS, start=1)
+            if (colours == at).any()
+        ]
+
+    def _layers_of_classes(self) -> list[Layer]:
+        assert self.classes is not None
+        kinds = np.concatenate([[0], self.object_labels])[self.objects.labels]
+        return [
+            Layer(mask=torch.from_numpy(kinds == label), name=name, colour=colour)
+            for label, (name, colour) in enumerate(zip(self.classes.names, self.classes.colours, strict=True), start=1)
+            if (kinds == label).any()
+        ]
+
+    def probability_maps(self) -> dict[str, Tensor]:
+        """Probabilities ``(H, W)`` of the maps by name, or of each object that was asked for by its number."""
+        names = {ALL_OBJECTS: "foreground", CORES: "cores"}
+        if self.classes is not None:
+            names |= {objects_of_class(at): name for at, name in enumerate(self.classes.names, start=1)}
+        return {
+            names.get(label, str(at + 1)): torch.from_numpy(self._probability(at))
+            for at, label in enumerate(self.labels)
+        }
+
+
+def class_of_objects(objects: FoundObjects, maps: list[np.ndarray | None]) -> tuple[int, ...]:
+    """The label of each object's class from maps of the classes ``(H, W)``; 1 if there are none."""
+    count = len(objects.scores)
+    known = [one for one in maps if one is not None]
+    if not known or not count:
+        return (1,) * count
+    flat = objects.labels.ravel()
+    sums = [np.bincount(flat, weights=one.ravel(), minlength=count + 1)[1:] for one in known]
+    return tuple((1 + np.argmax(sums, axis=0)).tolist())
+
+
+def colours_apart(labels: np.ndarray, count: int) -> np.ndarray:
+    """A colour from 0 for each object, so that neighbours differ while there are colours left.
+
+    Args:
+        labels: ``(H, W)`` int32, objects numbered from 1.
+        count: Colours that there are.
+
+    Returns:
+        ``(N,)`` int64.
+    """
+    most = int(labels.max(initial=0))
+    wide = cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
+    touching = (wide != labels) & (labels > 0)
+    pairs = np.unique(np.stack([labels[touching], wide[touching]], 1), axis=0) if touching.any() else np.zeros((0, 2))
+    neighbours: dict[int, set[int]] = {}
+    for one, other in pairs.astype(int).tolist():
+        neighbours.setdefault(one, set()).add(other)
+        neighbours.setdefault(other, set()).add(one)
+    colours = np.zeros(most, np.int64)
+    given: dict[int, int] = {}
+    for number in range(1, most + 1):
+        taken = {given[other] for other in neighbours.get(number, ()) if other in given}
+        free = [colour for colour in range(count) if colour not in taken]
+        given[number] = free[number % len(free)] if free else number % count
+        colours[number - 1] = given[number]
+    return colours
