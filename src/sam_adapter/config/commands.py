@@ -14,7 +14,7 @@ from .choices import (
     Threshold,
 )
 from .folders import among_data, given_twice
-from .options import DataOptions, GroupOptions, MachineOptions, PromptOptions
+from .options import DataOptions, GroupOptions, MachineOptions, ScoreOptions
 from .training import TrainConfig
 
 
@@ -53,7 +53,7 @@ class ModelChoice(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(MachineOptions, PromptOptions, DataOptions, ModelChoice):
+class EvaluateConfig(MachineOptions, ScoreOptions, DataOptions, ModelChoice):
     """Score an adapter, or a SAM as it is, on a folder of images and masks."""
 
     output: Path

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..errors import ConfigError
 from .base import Config
-from .choices import ASKED_KINDS, AttentionKind, MaskRule, Pages, PromptKind
+from .choices import ASKED_KINDS, AttentionKind, MaskRule, Pages, PromptKind, asked_kinds, parse_metrics
+from .ranges import range_problem, shortened
+from .registry import MORE_METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,56 @@ class PromptOptions(Config):
         if self.prompts_per_image is not None:
             return self.prompts_per_image
         return len(ASKED_KINDS) if self.prompt == "mixed" else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(PromptOptions):
+    """Scores of what is answered to the prompts."""
+
+    metrics: str = ""
+    """Scores beside iou, dice, mae and ber, separated by commas; docs/binary.md says what each is."""
+    spacing: float | str = 1.0
+    """Distance between the middles of neighbouring pixels in mm, for hd95: a number, or 'DOWN,ACROSS' where rows and
+    columns lie differently far apart. With 1, distances are in pixels."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        problems: list[str | None] = [*super().problems(), *self._spacing_problems()]
+        try:
+            added = parse_metrics(self.metrics)
+        except ConfigError as error:
+            return [*problems, *error.problems]
+        asked = asked_kinds(self.prompt)
+        return problems + [
+            f"metrics: '{name}' needs pictures with and without foreground asked alike, and those without can only be "
+            f"asked without a prompt; with prompt {self.prompt} leave it out, or take prompt none or mixed."
+            for name in added
+            if not set(MORE_METRICS[name].kinds) & set(asked)
+        ]
+
+    def _spacing_problems(self) -> list[str | None]:
+        if not isinstance(self.spacing, str):
+            return []  # the table of ranges has it
+        try:
+            values = [float(part) for part in self.spacing.split(",")]
+        except ValueError:
+            values = []
+        if len(values) != 2:
+            return [f"spacing: expected a number of mm, or two as '0.5,0.7', got {shortened(self.spacing)}."]
+        return [range_problem("spacing", value) for value in values]
+
+    @property
+    def added_metrics(self) -> tuple[str, ...]:
+        """The scores to add, in the order of columns."""
+        return parse_metrics(self.metrics)
+
+    @property
+    def pixel_spacing(self) -> tuple[float, float]:
+        """From row to row and from column to column, in mm."""
+        if isinstance(self.spacing, str):
+            down, across = (float(part) for part in self.spacing.split(","))
+            return down, across
+        return self.spacing, self.spacing
 
 
 @dataclass(frozen=True, kw_only=True)

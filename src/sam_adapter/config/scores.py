@@ -1,22 +1,54 @@
 """The scores of a data set by name: means of those in the registry, and the balanced error rate of all pixels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from .registry import METRICS
+from .registry import METRICS, MORE_METRICS
 
 HEADINGS: Mapping[str, str] = {name: entry.heading for name, entry in METRICS.items()} | {"ber": "BER"}
-"""Name of each score to its name in words, in the order of columns."""
-DETAILED: tuple[str, ...] = tuple(name for name, entry in METRICS.items() if entry.detailed)
+"""Name of each score that every run has to its name in words, in the order of columns."""
+KNOWN = {**METRICS, **MORE_METRICS}
+DETAILED: tuple[str, ...] = tuple(name for name, entry in KNOWN.items() if entry.detailed)
 """Scores that are shown with their interval, and for each kind of prompt."""
-LOWER_IS_BETTER: tuple[str, ...] = (*(name for name, entry in METRICS.items() if entry.lower_is_better), "ber", "loss")
+LOWER_IS_BETTER: tuple[str, ...] = (*(name for name, entry in KNOWN.items() if entry.lower_is_better), "ber", "loss")
 """Scores, and the loss, of which less is better."""
 
 
-def with_kinds(kinds: Iterable[str]) -> list[str]:
+DISTANCES: tuple[str, ...] = tuple(name for name, entry in KNOWN.items() if entry.distance)
+"""Scores that are distances."""
+
+
+def unit_sentence(added: Iterable[str], spacing: Sequence[float]) -> str:
+    """In which unit added distances are; nothing if there are none.
+
+    Args:
+        added: Names in `MORE_METRICS`.
+        spacing: From row to row and from column to column, in mm.
+    """
+    unit = "pixels" if tuple(spacing) == (1, 1) else "mm"
+    shown = [MORE_METRICS[name].heading for name in added if name in DISTANCES]
+    return f"{' and '.join(shown)} in {unit}." if shown else ""
+
+
+def headings(added: Iterable[str] = ()) -> dict[str, str]:
+    """Name of each score of a run to its name in words, in the order of columns.
+
+    Args:
+        added: Names in `MORE_METRICS`.
+    """
+    return {**HEADINGS, **{name: MORE_METRICS[name].heading for name in added}}
+
+
+def with_kinds(kinds: Iterable[str], added: Iterable[str] = ()) -> list[str]:
     """Names of the means over the kinds of prompt, each followed by those of single kinds if it is detailed.
 
     Args:
         kinds: Of prompt.
+        added: Names in `MORE_METRICS`.
     """
     asked = list(kinds)
-    return [one for name in HEADINGS for one in (name, *(f"{name}_{kind}" for kind in asked if name in DETAILED))]
+    names = []
+    for name in headings(added):
+        own = KNOWN[name].kinds if name in KNOWN else asked
+        some = [kind for kind in asked if kind in own]
+        names += [name, *(f"{name}_{kind}" for kind in some if name in DETAILED)] if some else []
+    return names

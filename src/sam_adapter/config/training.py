@@ -15,12 +15,12 @@ from .choices import (
     possible_monitors,
 )
 from .folders import among_data
-from .options import AdapterOptions, DataOptions, GroupOptions, MachineOptions, PromptOptions
-from .registry import METHODS, Part
+from .options import AdapterOptions, DataOptions, GroupOptions, MachineOptions, ScoreOptions
+from .registry import METHODS, MORE_METRICS, Part
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, DataOptions):
+class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, GroupOptions, DataOptions):
     """Train an adapter for a SAM on a folder of images and masks."""
 
     model: str
@@ -78,8 +78,8 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
     gradient_checkpointing: bool = False
     """Recompute each encoder block in the backward pass: far less memory, about a third more time."""
     monitor: Monitor = "iou"
-    """Validation score by which the best adapter is kept. 'iou' and 'dice' are means over the kinds of prompt that the
-    run trains, 'iou_box' and so on are of one kind."""
+    """Validation score by which the best adapter is kept, one of those that --metrics adds too. 'iou' and 'dice' are
+    means over the kinds of prompt that the run trains, 'iou_box' and so on are of one kind."""
     ema: float = 0.0
     """Keep a moving average of the trained weights with this decay, for example 0.99, and validate and write that; 0
     takes the weights as they are."""
@@ -113,7 +113,6 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
         except ConfigError as error:
             loss_problem = str(error)
         both = (self.val_images is None) == (self.val_masks is None)
-        monitors = possible_monitors(self.prompt)
         return [
             *super().problems(),
             *among_data(
@@ -133,11 +132,22 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             if self.embedding_cache and self.augment not in ("default", "none")
             else None,
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
-            None
-            if self.monitor in monitors
-            else f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are "
-            f"{', '.join(monitors)}.",
+            self._monitor_problem(),
         ]
+
+    def _monitor_problem(self) -> str | None:
+        """What is wrong with the score that chooses the best adapter; nothing while ``metrics`` cannot be read."""
+        try:
+            added = self.added_metrics
+        except ConfigError:
+            return None
+        monitors = possible_monitors(self.prompt, added)
+        if self.monitor in monitors:
+            return None
+        for name in MORE_METRICS:
+            if self.monitor in possible_monitors(self.prompt, [*added, name]):
+                return f"monitor: the run has no '{self.monitor}'; add it with '--metrics {','.join([*added, name])}'."
+        return f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are {', '.join(monitors)}."
 
     def _method_problems(self) -> list[str | None]:
         """What is wrong with the options for the method, by what the registry says of it."""

@@ -30,9 +30,6 @@ from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records
 
 log = logging.getLogger(__name__)
 
-COLUMNS: tuple[str, ...] = ("name", "model", "prompt", *HEADINGS, "tp", "fp", "fn", "tn")
-"""Of per_image.csv."""
-
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[str, Any]:
     """Evaluate as configured and write metrics.json, per_image.csv, prompts.json and, if asked for, report.html.
@@ -62,7 +59,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     machine.prepare_process()
     log.info("Computing on %s", machine)
     scorings, pairs = _score_all(config, records, found.rules, machine, progress)
-    baselines = score_baselines(pairs, scorings[0].queries) if config.with_frozen else {}
+    added = scorings[0].metrics.added
+    baselines = score_baselines(pairs, scorings[0].queries, added) if config.with_frozen else {}
     result = _result(config, scorings, baselines)
     result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
     result["skipped_void"] = len(found.records) - len(records)
@@ -112,6 +110,8 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     first = scorings[0]
     result: dict[str, Any] = {"prompt": config.prompt, "model": first.base, "method": first.method}
     result |= {**_scores(first), "image_size": first.image_size}
+    if config.added_metrics:
+        result |= {"metrics": list(config.added_metrics), "spacing": list(config.pixel_spacing)}
     if config.with_frozen:
         result["frozen"] = _scores(scorings[1])
         result["baselines"] = {name: metrics.compute() for name, metrics in baselines.items()}
@@ -234,14 +234,16 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_per_image(path: Path, records: Sequence[Record], models: Mapping[str, OverlapMetrics]) -> None:
-    """A line for each image, model and kind of prompt; images without foreground have counts alone."""
+    """A line for each image, model and kind of prompt; images without foreground have no scores of a mask."""
+    added = next(iter(models.values())).added
+    columns = ("name", "model", "prompt", *HEADINGS, *added.columns, "tp", "fp", "fn", "tn")
     with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS, extrasaction="ignore")
+        writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
         writer.writeheader()
         for model, metrics in models.items():
             for (index, kind), scores in metrics.per_prompt().items():
                 row: dict[str, Any] = {"name": records[index].name, "model": model, "prompt": kind, **scores}
                 row |= {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
                 if is_empty(scores):
-                    row |= dict.fromkeys(HEADINGS, "")
+                    row |= dict.fromkeys((*HEADINGS, *added.means), "")
                 writer.writerow(row)

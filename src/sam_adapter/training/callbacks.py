@@ -3,7 +3,7 @@
 import csv
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from ..config.choices import ASKED_KINDS
-from ..config.scores import HEADINGS, with_kinds
+from ..config.scores import headings, with_kinds
 from ..system.writing import written_beside
 from .lightning_module import TrainingModule
 from .run_folder import read_metrics
@@ -26,13 +26,15 @@ class MetricsTable(Callback):
 
     Args:
         path: The file.
+        added: Scores that ``--metrics`` adds.
     """
 
     TRAINING = ("step", "lr", "train_loss", "train_iou")
-    VALIDATION = tuple(f"val_{name}" for name in ("loss", *with_kinds(ASKED_KINDS), "empty_correct"))
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, added: Sequence[str] = ()) -> None:
         self.path = path
+        self.shown = tuple(headings(added))
+        self.validation = [f"val_{name}" for name in ("loss", *with_kinds(ASKED_KINDS, added), "empty_correct")]
         self._began = 0.0
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -44,7 +46,7 @@ class MetricsTable(Callback):
         assert isinstance(pl_module, TrainingModule)
         if trainer.is_global_zero:
             row = self._add(0, {"step": 0}, pl_module.frozen_scores)
-            log.info("frozen base: %s (%.1f s)", _shown(row), row["seconds"])
+            log.info("frozen base: %s (%.1f s)", _shown(row, self.shown), row["seconds"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run that goes on in the middle of an epoch has no other start."""
@@ -59,10 +61,12 @@ class MetricsTable(Callback):
         training = {f"train_{name}": value for name, value in means.items()}
         training |= {"step": trainer.global_step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         row = self._add(trainer.current_epoch + 1, training, pl_module.val_scores)
-        log.info("epoch %d of %d: %s (%.1f s)", row["epoch"], trainer.max_epochs, _shown(row), row["seconds"])
+        log.info(
+            "epoch %d of %d: %s (%.1f s)", row["epoch"], trainer.max_epochs, _shown(row, self.shown), row["seconds"]
+        )
 
     def _add(self, epoch: int, training: Mapping[str, float], scores: Mapping[str, float]) -> dict[str, Any]:
-        columns = ["epoch", *self.TRAINING, *self.VALIDATION, "seconds"]
+        columns = ["epoch", *self.TRAINING, *self.validation, "seconds"]
         values = {**training, **{f"val_{name}": value for name, value in scores.items()}, "epoch": epoch}
         row: dict[str, Any] = {name: values.get(name, "") for name in columns}
         now = time.perf_counter()
@@ -75,11 +79,11 @@ class MetricsTable(Callback):
         return row
 
 
-def _shown(row: Mapping[str, Any]) -> str:
+def _shown(row: Mapping[str, Any], scores: Sequence[str]) -> str:
     """The scores of a row for people, IoU by kind of prompt; where one kind is scored, it is not said twice."""
     kinds = [kind for kind in ASKED_KINDS if row[f"val_iou_{kind}"] != ""]
     names = ["train_loss", "train_iou", "val_loss"]
-    for name in HEADINGS:
+    for name in scores:
         names.append(f"val_{name}")
         names += [f"val_iou_{kind}" for kind in kinds if name == "iou" and len(kinds) > 1]
     names.append("val_empty_correct")
