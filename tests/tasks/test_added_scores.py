@@ -1,5 +1,7 @@
 """Scores that `--metrics` adds: those of counts, AUROC, and how they are collected beside the others."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,18 @@ def test_the_score_of_a_picture_is_its_highest_probability():
     assert highest_probability(Answer(logits=logits, target=target, counted=~counted & counted)) == 0
     assert highest_probability(Answer.of_mask(target, target)) == 0
     assert highest_probability(Answer.of_mask(~target, target)) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, entry in MORE_METRICS.items() if entry.of == "answer"])
+def test_what_is_not_a_number_marks_nothing(name: str):
+    logits, target = torch.randn(12, 15, generator=torch.Generator().manual_seed(4)), np.zeros((12, 15), bool)
+    target[3:9, 4:9] = True
+    broken, nothing = logits.clone(), logits.clone()
+    broken[2:5, 3:8], nothing[2:5, 3:8] = torch.nan, -torch.inf
+    score = look_up(MORE_METRICS, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert score(Answer(logits=broken, target=target)) == score(Answer(logits=nothing, target=target))
 
 
 def asked(*pictures: tuple[Size, list[Prompt], float]) -> Batch:

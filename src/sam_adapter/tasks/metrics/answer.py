@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -34,8 +35,8 @@ class Answer:
 
     @cached_property
     def probability(self) -> np.ndarray:
-        """``(H, W)`` float32 from 0 to 1, also at void pixels."""
-        return self.logits.sigmoid().numpy()
+        """``(H, W)`` float32 from 0 to 1, also at void pixels; 0 where it is not a number, as that marks nothing."""
+        return self.logits.sigmoid().nan_to_num(0).numpy()
 
     @cached_property
     def mask(self) -> np.ndarray:
@@ -51,7 +52,7 @@ class Answer:
         counted: np.ndarray | None = None,
         *,
         spacing: tuple[float, float] = (1.0, 1.0),
-    ) -> "Answer":
+    ) -> Self:
         """The answer that is 1 in a mask ``(H, W)`` bool and 0 elsewhere."""
         logits = torch.where(torch.from_numpy(mask), torch.inf, -torch.inf)
         return cls(logits=logits, target=target, counted=counted, spacing=spacing)

@@ -12,7 +12,8 @@ def highest_probability(answer: Answer) -> float:
     In float64, where probabilities that are all 1 in float32 still differ.
     """
     logits = answer.logits if answer.counted is None else answer.logits[torch.from_numpy(answer.counted)]
-    return float(logits.max().double().sigmoid()) if logits.numel() else 0.0
+    known = logits.nan_to_num(-torch.inf, torch.inf, -torch.inf)  # nothing is marked where it is not a number
+    return float(known.max().double().sigmoid()) if known.numel() else 0.0
 
 
 def auroc(values: np.ndarray, present: np.ndarray, weights: np.ndarray) -> np.ndarray:
