@@ -18,6 +18,7 @@ from ..config.labels import ALL_OBJECTS, CORES, FOREGROUND, VOID, objects_of_cla
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
 from .base import Task
+from .metrics import AddedScores
 from .metrics.answers import ObjectAnswers
 from .object_prediction import ObjectPrediction
 from .prediction import Prediction
@@ -123,11 +124,16 @@ class InstanceTask(Task):
         return [Query(label=label, learned=at) for at, label in enumerate(labels)]
 
     def metrics(
-        self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
+        self,
+        thresholds: Mapping[AskedKind, float],
+        *,
+        search: bool = False,
+        curves: bool = False,
+        added: AddedScores | None = None,
     ) -> ObjectAnswers:
         """See `Task.metrics`."""
         names = () if self.classes is None else self.classes.names
-        return ObjectAnswers(thresholds, names=names, search=search, curves=curves)
+        return ObjectAnswers(thresholds, names=names, search=search, curves=curves, added=added)
 
     def mask_logits(self, output: Output) -> Tensor:
         """See `Task.mask_logits`."""
