@@ -57,6 +57,7 @@ class TaskEntry(Entry):
     Attributes:
         classes: Whether pixels have classes; else they are foreground or background.
         objects: Whether objects are told apart; they may have classes.
+        score_kinds: Kinds of prompt whose answers have these scores.
         questions: What it asks about a whole picture by learned prompts of its own, before those of the classes.
         scores: Names of the scores that answers about one image have together, beside `METRICS`, and their headings.
         monitor: Validation score by which the best adapter is kept, unless ``--monitor`` says otherwise.
@@ -64,6 +65,7 @@ class TaskEntry(Entry):
 
     classes: bool = False
     objects: bool = False
+    score_kinds: tuple[str, ...] = ("box", "points", "none")
     questions: tuple[str, ...] = ()
     monitor: str = "iou"
     scores: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +95,7 @@ TASKS: Mapping[str, TaskEntry] = {
         "a mask for each object",
         objects=True,
         questions=("foreground", "cores"),
+        score_kinds=("none",),
         scores={
             "ap": "AP",
             "ap50": "AP50",

@@ -53,7 +53,8 @@ def with_kinds(kinds: Iterable[str], task: str = DEFAULT_TASK, added: Iterable[s
     """
     asked, own = list(kinds), TASKS[task].scores
     names = []
+    together = [kind for kind in asked if kind in TASKS[task].score_kinds]
     for name in (*own, *headings(added)):
-        some = [kind for kind in asked if name not in KNOWN or kind in KNOWN[name].kinds]
+        some = together if name in own else [kind for kind in asked if name not in KNOWN or kind in KNOWN[name].kinds]
         names += [name, *(f"{name}_{kind}" for kind in some if name in own or name in DETAILED)] if some else []
     return names

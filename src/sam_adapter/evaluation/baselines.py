@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..batch import Query, Size
+from ..config.labels import ALL_OBJECTS
 from ..data.dataset import PairDataset
 from ..tasks.metrics import AddedScores, FullSizeAnswer, OverlapMetrics, count_pixels, scores_of
 from ..tasks.pixels import whole_target
@@ -38,7 +39,7 @@ def score_baselines(
         image, annotation = dataset.pair(index)
         for query in asked:
             prompt = query.prompt
-            if query.learned is not None:  # a class is asked for, and they know of none
+            if query.learned is not None and query.label != ALL_OBJECTS:  # they know of no classes, and no cores
                 continue
             if prompt.box is not None:
                 name, answer = "fill_box", filled_box(prompt.box.tolist(), image.shape)
@@ -50,8 +51,10 @@ def score_baselines(
             valid = None if counted is None else torch.from_numpy(counted)
             counts = count_pixels(torch.from_numpy(answer).float(), torch.from_numpy(target), valid=valid)
             more = added.of(counts[None], [FullSizeAnswer.of_mask(answer, target, counted, spacing=added.spacing)])
-            metrics = scores.setdefault(name, OverlapMetrics(added=added))
+            metrics = scores.setdefault(name, dataset.task.plain_metrics(added))
             metrics.update(index, scores_of(counts), kind=prompt.kind, label=query.label, added=more[0])
+            if query.label == ALL_OBJECTS:
+                metrics.collect_mask(index, annotation, answer)
     return scores
 
 

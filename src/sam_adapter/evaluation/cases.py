@@ -9,7 +9,7 @@ from ..report.drawing import error_map, overlay, with_prompt
 from ..report.figures import Picture, mask_picture
 from ..report.page import Case, error_legend
 from ..tasks.metrics import Answer, is_empty
-from .scoring import Scoring, telling_images
+from .scoring import Scoring, telling_images, telling_queries
 
 WITH: dict[AskedKind, str] = {"box": "with box", "points": "with points", "none": "no prompt"}
 OUTLINES = 150
@@ -25,19 +25,10 @@ def telling_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Cas
     """
     found = telling_images(scorings[0].metrics)
     scores = [one.metrics.per_prompt() for one in scorings]
-    classes = dataset.reading.classes
-    names = () if classes is None else classes.names
+    shown = telling_queries(scorings[0], dataset.task)
     return [
-        _case(dataset, scorings, scores, index, rank, query, names)
-        for index, rank in found.items()
-        for query in scorings[0].queries[index]
-        if not names or _tells(scores[0][Answer(index, query.prompt.kind, query.label)])
+        _case(dataset, scorings, scores, index, rank, query) for index, rank in found.items() for query in shown[index]
     ]
-
-
-def _tells(row: dict[str, float]) -> bool:
-    """Whether an answer about one of several classes is worth a picture: the class is there, or was marked."""
-    return bool(row["tp"] + row["fn"] + row["fp"])
 
 
 def case_legend(dataset: PairDataset, scorings: Sequence[Scoring]) -> str:
@@ -53,7 +44,6 @@ def _case(
     index: int,
     rank: str,
     query: Query,
-    names: Sequence[str],
 ) -> Case:
     first, name, prompt = scorings[0], dataset.records[index].name, query.prompt
     key = Answer(index, prompt.kind, query.label)
@@ -70,7 +60,8 @@ def _case(
         alt = f"Errors of {one.name} on {name}: {row['fp']:.0f} pixels wrongly marked, {row['fn']:.0f} missed"
         drawn = error_map(image, one.masks[key], target, counted)
         pictures.append(Picture(drawn, f"errors of {one.name}, {_result(row)}", alt, exact=True))
-    words = f", {names[query.label - 1]}" if names else ""
+    task = dataset.task
+    words = f", {task.asked_for} {task.asked_name(query.label)}" if task.asked_for else ""
     words += "" if len(first.queries[index]) == 1 else f", {WITH[prompt.kind]}"
     return Case(f"{rank}: {name}{words}, {_result(scores[0][key])}", pictures)
 

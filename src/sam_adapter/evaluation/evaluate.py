@@ -27,7 +27,7 @@ from ..system.writing import remove_leftovers, require_writable, written_beside
 from ..tasks.base import Task
 from ..tasks.metrics import OverlapMetrics, is_empty
 from .baselines import BASELINES, score_baselines
-from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_images
+from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_queries
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     _write_json(config.output / "metrics.json", result)
     asked = (
         prompts_as_json(pairs.records, scorings[0].prompts, config)
-        if pairs.reading.classes is None
-        else asked_classes_as_json(pairs, scorings[0].queries)
+        if pairs.task.asked_for is None
+        else asked_labels_as_json(pairs, scorings[0].queries)
     )
     _write_json(config.output / "prompts.json", asked)
     per_model = {one.name: one.metrics for one in scorings} | baselines
@@ -92,7 +92,7 @@ def _score_all(
     """Scores of all models, the first one's as `_contenders` gives them, and its data set."""
     scorings: list[Scoring] = []
     datasets: list[PairDataset] = []
-    shown: list[int] = []
+    shown: Mapping[int, Sequence[Query]] = {}
     with embedding_folder(config) as kept:
         for name, segmenter in _contenders(config):
             segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
@@ -105,7 +105,7 @@ def _score_all(
                 segmenter, dataset, config, machine, name=name, thresholds=thresholds, progress=progress
             )
             if config.report and not scorings:
-                shown = list(telling_images(scoring.metrics))
+                shown = telling_queries(scoring, dataset.task)
             scoring.masks.update(predict_masks(segmenter, dataset, shown, machine, thresholds=thresholds))
             scorings.append(scoring)
             datasets.append(dataset)
@@ -147,15 +147,17 @@ def run_names(adapters: list[Path]) -> list[str]:
     return names
 
 
-def asked_classes_as_json(
-    pairs: PairDataset, queries: Mapping[int, Sequence[Query]]
-) -> dict[str, list[dict[str, Any]]]:
-    """What was asked about each image of a set with classes: image to a list of prompts, each with its class."""
-    assert pairs.reading.classes is not None
-    names = pairs.reading.classes.names
+def asked_labels_as_json(pairs: PairDataset, queries: Mapping[int, Sequence[Query]]) -> dict[str, list[dict[str, Any]]]:
+    """What was asked about each image: image to a list of prompts, each with its class or object."""
+    task = pairs.task
+    assert task.asked_for is not None
     return {
         f"{pairs.records[index].name}{pairs.records[index].image.suffix}": [
-            {"class": names[query.label - 1], "learned": query.learned is not None, **_prompt_as_json(query.prompt)}
+            {
+                task.asked_for: task.asked_name(query.label),
+                "learned": query.learned is not None,
+                **_prompt_as_json(query.prompt),
+            }
             for query in asked
         ]
         for index, asked in sorted(queries.items())
@@ -280,8 +282,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _write_per_image(path: Path, pairs: PairDataset, models: Mapping[str, OverlapMetrics]) -> None:
     """A line for each image, model, kind of prompt and class; what is not there has counts and no scores of a mask."""
-    classes, added = pairs.reading.classes, next(iter(models.values())).added
-    head = ("name", "model", "prompt", *([] if classes is None else ["class"]))
+    task, added = pairs.task, next(iter(models.values())).added
+    head = ("name", "model", "prompt", *([task.asked_for] if task.asked_for else []))
     columns = (*head, *HEADINGS, *added.columns, "tp", "fp", "fn", "tn")
     with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
@@ -290,7 +292,7 @@ def _write_per_image(path: Path, pairs: PairDataset, models: Mapping[str, Overla
             for answer, scores in metrics.per_prompt().items():
                 name = pairs.records[answer.index].name
                 row: dict[str, Any] = {"name": name, "model": model, "prompt": answer.kind, **scores}
-                row["class"] = "" if classes is None else classes.names[answer.label - 1]
+                row |= {task.asked_for: task.asked_name(answer.label)} if task.asked_for else {}
                 row |= {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
                 if is_empty(scores):
                     row |= dict.fromkeys((*HEADINGS, *added.means), "")

@@ -263,12 +263,12 @@ def _every_image(dataset: PairDataset, scorings: Sequence[Scoring], kinds: Seque
     headers += [headings(added.names).get(name, name.replace("_", " ")) for name in added.columns]
     headers += ["wrongly marked, px", "missed, px", *(f"IoU of {one.name}" for one in scorings[1:])]
     rows: list[list[Cell]] = []
-    classes = dataset.reading.classes
-    headers[1:1] = [] if classes is None else ["class"]
+    task = dataset.task
+    headers[1:1] = [task.asked_for] if task.asked_for else []
     for answer, row in list(first.items())[:MOST_ROWS]:
         empty = is_empty(row)
         cells: list[Cell] = [dataset.records[answer.index].name]
-        cells += [] if classes is None else [classes.names[answer.label - 1]]
+        cells += [task.asked_name(answer.label)] if task.asked_for else []
         cells += [IN_WORDS[answer.kind]] if len(kinds) > 1 else []
         cells += [
             None if empty and name in (*METRICS, *added.means) else row[name] for name in (*METRICS, *added.columns)

@@ -1,6 +1,6 @@
 """What one model got on a data set: its answers to every prompt, scored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..data.dataset import PairDataset
 from ..data.loading import scoring_loader, worker_count
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
+from ..tasks.base import Task
 from ..tasks.metrics import AddedScores, Answer, OverlapMetrics, is_empty
 from ..tasks.pixels import sum_over_pixels
 
@@ -111,12 +112,20 @@ def score_records(
 
 @torch.inference_mode()
 def predict_masks(
-    segmenter: SamSegmenter, dataset: PairDataset, indices: list[int], machine: Machine, *, thresholds: Thresholds
+    segmenter: SamSegmenter,
+    dataset: PairDataset,
+    shown: Mapping[int, Sequence[Query]],
+    machine: Machine,
+    *,
+    thresholds: Thresholds,
 ) -> dict[Answer, np.ndarray]:
-    """Masks ``(H, W)`` of the answers about some images of a data set."""
+    """Masks ``(H, W)`` of the answers to some queries, by image."""
     masks = {}
-    for index in indices:
-        batch = Batch.collate([dataset[index]]).to(machine.device)
+    for index, queries in shown.items():
+        wanted = {(query.prompt.kind, query.label) for query in queries}
+        sample = dataset[index]
+        kept = [query for query in sample.queries if (query.prompt.kind, query.label) in wanted]
+        batch = Batch.collate([sample._replace(queries=kept)]).to(machine.device)
         with machine.autocast():
             logits = dataset.task.mask_logits(segmenter(batch)) if batch.queries else None
         for at, query in enumerate(batch.queries):
@@ -125,6 +134,20 @@ def predict_masks(
             kind = query.prompt.kind
             masks[Answer(index, kind, query.label)] = (full.sigmoid() > thresholds[kind]).cpu().numpy()
     return masks
+
+
+def telling_queries(scoring: Scoring, task: Task) -> dict[int, list[Query]]:
+    """Of `telling_images` the queries whose answers are worth a picture."""
+    rows = scoring.metrics.per_prompt()
+    shown: dict[int, list[Query]] = {}
+    for index in telling_images(scoring.metrics):
+
+        def scores(query: Query, index: int = index) -> Mapping[str, float]:
+            return rows[Answer(index, query.prompt.kind, query.label)]
+
+        asked = [query for query in scoring.queries[index] if scoring.metrics.has_row(query)]
+        shown[index] = task.telling_queries(asked, scores)
+    return shown
 
 
 def telling_images(metrics: OverlapMetrics, count: int = 3) -> dict[int, str]:

@@ -92,7 +92,7 @@ def object_rows(name: str, prediction: ObjectPrediction, image: np.ndarray) -> l
 
 
 class ObjectTables:
-    """Collects the objects of a folder's pictures from several threads, and writes ``objects.csv`` and ``objects.json``.
+    """Collects the objects of a folder's pictures from several threads; writes ``objects.csv`` and ``objects.json``.
 
     Args:
         folder: Where they are written.

@@ -89,9 +89,7 @@ class Writers:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _write(
-    prediction: AnyPrediction, picture: Picture, config: PredictConfig, brightness: Brightness | None
-) -> Path:
+def _write(prediction: AnyPrediction, picture: Picture, config: PredictConfig, brightness: Brightness | None) -> Path:
     files = []
     for kind in config.saved:
         made = _made(kind, prediction, picture, brightness)

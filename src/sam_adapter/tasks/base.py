@@ -5,7 +5,7 @@ prediction and reports ask the task, and know none by name.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -25,6 +25,23 @@ class Task(ABC):
     """What is asked of pictures."""
 
     name: ClassVar[str]
+    asked_for: ClassVar[str | None] = None
+    """What tables call that which an answer is about; None if there is nothing to tell apart."""
+
+    def asked_name(self, label: int) -> str:
+        """What tables call the label of a query."""
+        return str(label)
+
+    def telling_queries(self, asked: Sequence[Query], scores: Callable[[Query], Mapping[str, float]]) -> list[Query]:
+        """Those queries about an image whose answers are worth a picture in a report.
+
+        Args:
+            asked: All about one image that have scores.
+            scores: Of the answer to a query.
+        """
+        if self.asked_for is None:
+            return list(asked)
+        return [query for query in asked if (row := scores(query))["tp"] + row["fn"] + row["fp"]]
 
     @classmethod
     @abstractmethod
@@ -63,6 +80,10 @@ class Task(ABC):
         added: AddedScores | None = None,
     ) -> OverlapMetrics:
         """What collects the scores of answers; for the arguments see `OverlapMetrics`."""
+
+    def plain_metrics(self, added: AddedScores) -> OverlapMetrics:
+        """What collects the scores of answers that know of no classes and are one mask each."""
+        return OverlapMetrics(added=added)
 
     @abstractmethod
     def mask_logits(self, output: Output) -> Tensor:

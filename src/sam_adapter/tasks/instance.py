@@ -4,7 +4,7 @@ Without prompts two learned prompts ask for maps of the whole picture: the foreg
 which keep those apart that touch. The objects are then split by a watershed, as the best tools for cells do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -51,6 +51,20 @@ class InstanceTask(Task):
     classes: Classes | None = None
     objects_per_image: int = 8
     name = "instance"
+    asked_for = "object"
+
+    def asked_name(self, label: int) -> str:
+        """See `Task.asked_name`."""
+        return "all" if label == ALL_OBJECTS else str(label)
+
+    def telling_queries(self, asked: Sequence[Query], scores: Callable[[Query], Mapping[str, float]]) -> list[Query]:
+        """See `Task.telling_queries`: all objects together, and of each kind of prompt the worst object."""
+        together = [query for query in asked if query.label == ALL_OBJECTS]
+        kinds = {query.prompt.kind for query in asked if query.label != ALL_OBJECTS}
+        for kind in sorted(kinds):
+            own = [query for query in asked if query.prompt.kind == kind and query.label != ALL_OBJECTS]
+            together.append(min(own, key=lambda query: scores(query)["iou"]))
+        return together
 
     @classmethod
     def from_options(cls, options: PromptOptions, classes: Classes | None = None) -> Self:
@@ -134,6 +148,10 @@ class InstanceTask(Task):
         """See `Task.metrics`."""
         names = () if self.classes is None else self.classes.names
         return ObjectAnswers(thresholds, names=names, search=search, curves=curves, added=added)
+
+    def plain_metrics(self, added: AddedScores) -> ObjectAnswers:
+        """See `Task.plain_metrics`."""
+        return ObjectAnswers(added=added)
 
     def mask_logits(self, output: Output) -> Tensor:
         """See `Task.mask_logits`."""

@@ -42,6 +42,11 @@ class SemanticTask(Task):
     prompts_per_image: int = 1
     with_class: str = "auto"
     name = "semantic"
+    asked_for = "class"
+
+    def asked_name(self, label: int) -> str:
+        """See `Task.asked_name`."""
+        return self.classes.names[label - 1]
 
     @classmethod
     def from_options(cls, options: PromptOptions, classes: Classes | None = None) -> Self:

@@ -70,9 +70,7 @@ def split_objects(
         ValueError: If the maps differ in shape.
     """
     if core is not None and core.shape != foreground.shape:
-        raise ValueError(
-            f"'core' and 'foreground' must have the same shape, got {core.shape} and {foreground.shape}."
-        )
+        raise ValueError(f"'core' and 'foreground' must have the same shape, got {core.shape} and {foreground.shape}.")
     parts = _large_parts(number_parts(foreground > threshold), least_area)
     if core is None:
         height = cv2.GaussianBlur(_distance_to_zero(parts), (0, 0), PEAK_SMOOTHING)

@@ -123,10 +123,10 @@ def _parts_of_classes(labels: np.ndarray, classes: int) -> Instances:
     last = 0
     for label in range(1, classes + 1):
         count, parts = cv2.connectedComponents((labels == label).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+        numbers = np.zeros(count, np.int32)
         for part in range(1, count):
-            last = following(last)
+            numbers[part] = last = following(last)
             kinds[last] = label
-        numbers = np.array([0, *list(kinds)[len(kinds) - count + 1 :]], np.int32)
         numbered[parts > 0] = numbers[parts[parts > 0]]
     return Instances(numbered, kinds)
 

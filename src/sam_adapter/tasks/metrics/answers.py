@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...batch import Batch, Query
+from ...batch import Annotation, Batch, Query
 from ...config.choices import ASKED_KINDS
 from ...config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ...preprocessing import Preprocessing
@@ -60,6 +60,11 @@ class ObjectAnswers(ObjectMetrics):
                 found_classes=kinds,
             )
 
+    def collect_mask(self, index: int, annotation: Annotation, mask: np.ndarray) -> None:
+        """Split a mask ``(H, W)`` bool by its shape alone, and compare the objects with the true ones."""
+        found = split_objects(mask.astype(np.float32), None)
+        self.add_objects(index, annotation.labels.cpu().numpy(), found)
+
     def compute(self) -> dict[str, float]:
         """Besides what `ObjectMetrics.compute` gives, for box and points the mean IoU over all objects of the set.
 
@@ -73,7 +78,9 @@ class ObjectAnswers(ObjectMetrics):
         rows = self.per_prompt()
         result: dict[str, float] = {}
         for kind in ASKED_KINDS:
-            own = [one for answer, one in rows.items() if answer.kind == kind and answer.label > 0 and not is_empty(one)]
+            own = [
+                one for answer, one in rows.items() if answer.kind == kind and answer.label > 0 and not is_empty(one)
+            ]
             if not own:
                 continue
             result[f"object_iou_{kind}"] = _mean([one["iou"] for one in own])

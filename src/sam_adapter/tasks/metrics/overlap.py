@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from ...batch import FOREGROUND, Batch, Query
+from ...batch import FOREGROUND, Annotation, Batch, Query
 from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.registry import METRICS, look_up
 from ...preprocessing import Preprocessing
@@ -144,6 +144,9 @@ class OverlapMetrics(Metric):
             mask_logits: ``(Q, h, w)``.
             preprocessing: How logits come to original size.
         """
+
+    def collect_mask(self, index: int, annotation: Annotation, mask: np.ndarray) -> None:
+        """Add scores of what a whole mask ``(H, W)`` bool of an image is split into; there are none here."""
 
     def details(self) -> dict[str, Any]:
         """What else is known of the set, for metrics.json."""
