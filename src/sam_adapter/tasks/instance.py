@@ -75,7 +75,7 @@ class InstanceTask(Task):
         """See `Task.training_queries`."""
         if _says_nothing(annotation):
             return []
-        kinds = [kind for kind in asked_kinds(self.prompts.kind) if kind != "none"]
+        kinds: list[AskedKind] = [kind for kind in asked_kinds(self.prompts.kind) if kind != "none"]
         queries: list[Query] = []
         boxes = object_boxes(annotation)
         for number in _drawn(annotation, list(boxes), self.objects_per_image, rng) if kinds else ():
@@ -94,7 +94,7 @@ class InstanceTask(Task):
         kinds = asked_kinds(self.prompts.kind)
         queries: list[Query] = []
         for number, box in object_boxes(annotation).items():
-            about = [kind for kind in kinds if kind != "none"]
+            about: list[AskedKind] = [kind for kind in kinds if kind != "none"]
             queries += [self._about(annotation, number, box, kind, rng, exact=True) for kind in about]
         return [*queries, *(self._maps() if "none" in kinds or not queries else ())]
 

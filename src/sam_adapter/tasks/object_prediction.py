@@ -64,7 +64,7 @@ class ObjectPrediction:
 
     @cached_property
     def object_labels(self) -> tuple[int, ...]:
-        """The label of each object's class: the class whose learned prompt answers most inside it; 1 without classes."""
+        """The label of each object's class: the one whose learned prompt answers most inside it; 1 without classes."""
         if ALL_OBJECTS not in self.labels:
             return self.labels
         return class_of_objects(self.objects, [self._map(label) for label in self._class_maps])

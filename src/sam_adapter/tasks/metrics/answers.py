@@ -1,4 +1,4 @@
-"""Scores of an instance task: of the answers about single objects, and of the objects that are found without prompts."""
+"""Scores of an instance task: of answers about single objects, and of objects that are found without prompts."""
 
 from collections.abc import Mapping, Sequence
 
