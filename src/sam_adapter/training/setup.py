@@ -53,7 +53,8 @@ def _warnings(config: TrainConfig, data: PairDataModule) -> list[str]:
     """What a user of the adapter should know of the masks that it is trained on."""
     counts = [data.looks[record].objects.count for record in data.train_records]
     middle = median([count for count in counts if count] or [0])
-    if "box" not in asked_kinds(config.prompt) or middle <= 1 or data.reading.classes is not None:
+    told_apart = data.reading.classes is not None or data.reading.objects is not None
+    if "box" not in asked_kinds(config.prompt) or middle <= 1 or told_apart:
         return []
     told = f"Trained on boxes around all objects of a picture (median {middle:g} objects)"
     return [f"{told}: a box no longer means one object."]
