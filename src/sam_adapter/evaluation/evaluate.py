@@ -31,9 +31,6 @@ from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records
 
 log = logging.getLogger(__name__)
 
-COLUMNS: tuple[str, ...] = ("name", "model", "prompt", *HEADINGS, "tp", "fp", "fn", "tn")
-"""Of per_image.csv; with classes there is one for them behind the prompt."""
-
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[str, Any]:
     """Evaluate as configured and write metrics.json, per_image.csv, prompts.json and, if asked for, report.html.
@@ -64,7 +61,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     machine.prepare_process()
     log.info("Computing on %s", machine)
     scorings, pairs = _score_all(config, records, found.rules, machine, progress)
-    baselines = score_baselines(pairs, scorings[0].queries) if config.with_frozen else {}
+    added = scorings[0].metrics.added
+    baselines = score_baselines(pairs, scorings[0].queries, added) if config.with_frozen else {}
     result = _result(config, scorings, baselines)
     result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
     result["skipped_void"] = len(found.records) - len(records)
@@ -119,6 +117,8 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     first = scorings[0]
     result: dict[str, Any] = {"task": first.task, "prompt": config.prompt, "model": first.base, "method": first.method}
     result |= {**_scores(first), "image_size": first.image_size}
+    if config.added_metrics:
+        result |= {"metrics": list(config.added_metrics), "spacing": list(config.pixel_spacing)}
     if config.with_frozen:
         result["frozen"] = _scores(scorings[1])
         result["baselines"] = {name: metrics.compute() for name, metrics in baselines.items()}
@@ -247,6 +247,7 @@ def _require_comparable(config: EvaluateConfig) -> Description | None:
         if missing := [kind for kind in asked_kinds(config.prompt) if kind not in known]:
             kinds = " and ".join(missing)
             problems.append(f"threshold: '{adapter}' has no best threshold for {kinds} {known_thresholds(known)}")
+    problems += [] if config.task else config.task_problems(own)
     if problems:
         raise ConfigError(*problems)
     return first
@@ -278,9 +279,10 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_per_image(path: Path, pairs: PairDataset, models: Mapping[str, OverlapMetrics]) -> None:
-    """A line for each image, model, kind of prompt and class; answers about what is not there have counts alone."""
-    classes = pairs.reading.classes
-    columns = list(COLUMNS) if classes is None else [*COLUMNS[:3], "class", *COLUMNS[3:]]
+    """A line for each image, model, kind of prompt and class; what is not there has counts and no scores of a mask."""
+    classes, added = pairs.reading.classes, next(iter(models.values())).added
+    head = ("name", "model", "prompt", *([] if classes is None else ["class"]))
+    columns = (*head, *HEADINGS, *added.columns, "tp", "fp", "fn", "tn")
     with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
         writer.writeheader()
@@ -291,5 +293,5 @@ def _write_per_image(path: Path, pairs: PairDataset, models: Mapping[str, Overla
                 row["class"] = "" if classes is None else classes.names[answer.label - 1]
                 row |= {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
                 if is_empty(scores):
-                    row |= dict.fromkeys(HEADINGS, "")
+                    row |= dict.fromkeys((*HEADINGS, *added.means), "")
                 writer.writerow(row)

@@ -13,6 +13,7 @@ from ..config.choices import AskedKind, asked_kinds
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
 from .base import Task
+from .metrics import AddedScores
 from .metrics.classes import ClassMetrics
 from .prediction import ClassPrediction, Prediction
 from .prompts import PromptMaker, maker_of
@@ -92,11 +93,18 @@ class SemanticTask(Task):
         return [_query(prompt, label, told=told) for prompt, label in zip(prompts, labels, strict=True)]
 
     def metrics(
-        self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
+        self,
+        thresholds: Mapping[AskedKind, float],
+        *,
+        search: bool = False,
+        curves: bool = False,
+        added: AddedScores | None = None,
     ) -> ClassMetrics:
         """See `Task.metrics`."""
         names, background = self.classes.names, self.classes.has_background
-        return ClassMetrics(thresholds, names=names, has_background=background, search=search, curves=curves)
+        return ClassMetrics(
+            thresholds, names=names, has_background=background, search=search, curves=curves, added=added
+        )
 
     def mask_logits(self, output: Output) -> Tensor:
         """See `Task.mask_logits`."""
