@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from dataclasses import dataclass
 from queue import Empty
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,12 +121,12 @@ class ScenePool:
         self.put(arrays, self.next_index)
 
     def put(self, arrays: Arrays, first: int) -> None:
-        """Take in some scenes; the oldest make room."""
+        """Take in some scenes; the oldest make room. From page-locked memory this returns before it is done."""
         count = len(arrays[0])
         start = self.received % self.capacity
         stop = min(start + count, self.capacity)
         for kept, new in zip(self.scenes.fields, arrays, strict=True):
-            kept[start:stop].copy_(torch.from_numpy(new[: stop - start]))
+            kept[start:stop].copy_(torch.from_numpy(new[: stop - start]), non_blocking=True)
         self.received += stop - start
         self.next_index = max(self.next_index, first + count)
 
@@ -156,6 +157,9 @@ class Feeder:
         context = multiprocessing.get_context("fork")
         self.buffers = [mmap.mmap(-1, CHUNK * scene_bytes()) for _ in range(3 * workers)]
         self.slots = [empty_arrays(CHUNK, buffer) for buffer in self.buffers]
+        self.locked = False
+        self.copying: list[tuple[torch.cuda.Event, int]] = []
+        """Slots that the GPU still reads."""
         self.free, self.ready = context.Queue(), context.Queue()
         for slot in range(len(self.slots)):
             self.free.put(slot)
@@ -180,21 +184,40 @@ class Feeder:
             self.ready.put((slot, first))
             first += workers * CHUNK
 
+    def lock_pages(self) -> None:
+        """Let the GPU read the shared memory by itself, so that nothing waits for it."""
+        for slot in self.slots:
+            start, length = slot[0].ctypes.data, CHUNK * scene_bytes()
+            runtime: Any = torch.cuda.cudart()
+            if int(runtime.cudaHostRegister(start, length, 0)):
+                return
+        self.locked = True
+
     def pump(self, pool: ScenePool, most: int) -> None:
         """Hand over what is ready, at most so many chunks, without waiting."""
+        while self.copying and self.copying[0][0].query():
+            self.free.put(self.copying.pop(0)[1])
         for _ in range(most):
             try:
-                slot, first = self.ready.get_nowait()
+                self._hand_over(pool, *self.ready.get_nowait())
             except Empty:
                 return
-            pool.put(self.slots[slot], first)
-            self.free.put(slot)
 
     def fill(self, pool: ScenePool, count: int) -> None:
         """Wait until the pool has received this many scenes."""
         while pool.received < count:
-            slot, first = self.ready.get(timeout=120)
-            pool.put(self.slots[slot], first)
+            self._hand_over(pool, *self.ready.get(timeout=120))
+            self.pump(pool, most=0)
+
+    def _hand_over(self, pool: ScenePool, slot: int, first: int) -> None:
+        pool.put(self.slots[slot], first)
+        if self.locked:
+            copied = torch.cuda.Event()
+            copied.record()
+            self.copying.append((copied, slot))
+        else:
+            if pool.device.type == "cuda":
+                torch.cuda.synchronize()
             self.free.put(slot)
 
     def stop(self) -> None:

@@ -38,7 +38,7 @@ def maps_of(scenes: Scenes) -> Maps:
 
 
 def choose(scenes: Scenes, maps: Maps, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Objects to ask for ``(B, count)``, small and large ones equally often; the first of a plain scene is its target."""
+    """Objects to ask for ``(B, count)``, small and large ones equally often; the first of a plain scene is 1."""
     flat = maps.inner.flatten(1)
     device = flat.device
     parents = scenes.parents.long()
@@ -109,7 +109,9 @@ def point_sets(maps: Maps, asked: Tensor, masks: Tensor, count: int) -> tuple[Te
     Returns:
         Places ``(B, N, count, 2)`` and signs ``(B, N, count)``.
     """
-    others = ~masks * (1.0 + (maps.inner[:, None] > 0) * (torch.rand(masks.shape[:2], device=masks.device) < 0.5)[..., None, None])
+    others = ~masks * (
+        1.0 + (maps.inner[:, None] > 0) * (torch.rand(masks.shape[:2], device=masks.device) < 0.5)[..., None, None]
+    )
     own = (maps.inner[:, None] == asked[:, :, None, None]).float()
     places, signs = [points_in(own)], [torch.ones_like(asked)]
     for _ in range(count - 1):
@@ -144,4 +146,5 @@ def everything(maps: Maps, side: int) -> Tensor:
     high = F.max_pool2d(whole, 5, stride=1, padding=2)
     low = -F.max_pool2d(-whole, 5, stride=1, padding=2)
     border = (high != low).float()
-    return F.adaptive_avg_pool2d(torch.cat([foreground, border, foreground * (1 - border)], dim=1), side)
+    answers = torch.cat([foreground, border, foreground * (1 - border)], dim=1)
+    return F.avg_pool2d(answers, answers.shape[-1] // side)
