@@ -222,5 +222,6 @@ class Feeder:
 
     def stop(self) -> None:
         """End the workers."""
+        self.free.cancel_join_thread()
         for worker in self.workers:
             worker.terminate()

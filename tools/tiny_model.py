@@ -84,6 +84,10 @@ def _read_places(places: Tensor, _query: int, _key: int, table: Tensor) -> Tenso
     return table.index_select(0, places.flatten()).view(*places.shape, -1)
 
 
+def _repeated(maps: Tensor, times: int) -> Tensor:
+    return maps[:, None].expand(-1, times, -1, -1, -1).flatten(0, 1)
+
+
 class Learner(nn.Module):
     """Everything that learns: the SAM, the helper head and the tokens of questions about the whole picture."""
 
@@ -142,8 +146,8 @@ class Learner(nn.Module):
             position = self.sam.get_image_wide_positional_embeddings().expand(size, -1, -1, -1)
         given, image = decoder.transformer(
             point_embeddings=output if tokens is None else torch.cat([output, tokens], dim=2),
-            image_embeddings=(embeddings + dense).repeat_interleave(prompts, 0),
-            image_positional_embeddings=position.repeat_interleave(prompts, 0),
+            image_embeddings=_repeated(embeddings + dense, prompts),
+            image_positional_embeddings=_repeated(position, prompts),
             attention_similarity=None,
         )
         image = image.transpose(2, 3).reshape(size * prompts, -1, height, width)

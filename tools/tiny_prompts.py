@@ -47,12 +47,12 @@ def choose(scenes: Scenes, maps: Maps, count: int, generator: torch.Generator | 
     areas = own + held
     present = (areas >= LEAST_PIXELS) & (own > 0)
     present[:, 0] = False
-    size = torch.where(present, areas.clamp_min(1).log2().floor(), -1.0)  # half octaves of the side
+    size = areas.clamp_min(1).log2().floor().masked_fill(~present, -1)  # half octaves of the side
     like = (size[:, :, None] == size[:, None, :]).sum(dim=2)
-    weights = torch.where(present, 1 / like, 0.0)
+    weights = present / like
     uniform = torch.rand(len(flat), count, LABELS, generator=generator, device=device).clamp(1e-9, 1 - 1e-7)
     chosen = (weights.clamp_min(1e-30).log()[:, None] - (-uniform.log()).log()).argmax(dim=2)
-    chosen[:, 0] = torch.where(scenes.crowded > 0, chosen[:, 0], 1)
+    chosen[:, 0].masked_fill_(scenes.crowded == 0, 1)
     return chosen
 
 

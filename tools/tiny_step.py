@@ -46,7 +46,7 @@ def training_loss(learner: Learner, scenes: Scenes, *, correct: bool) -> Tensor:
     """
     maps = maps_of(scenes)
     asked = choose(scenes, maps, BOXES + POINTS)  # boxes first
-    asked[:, BOXES] = torch.where(scenes.crowded > 0, asked[:, BOXES], 1)
+    asked[:, BOXES].masked_fill_(scenes.crowded == 0, 1)
     masks = object_masks(maps, asked)
     boxes = boxes_of(masks[:, :BOXES], jitter=0.05)
     own = (maps.inner[:, None] == asked[:, BOXES:, None, None]).float()

@@ -171,7 +171,7 @@ def ground_of(rng: np.random.Generator, look: Look, size: int) -> Picture:
         picture = painted(look.ground, field, np.float32(rng.uniform(0.005, 0.05)) * tint(rng))
         streaks = cut(pick(rng, "brushed", "fractal", "fractal", "veins", "cloud", "leaves"), rng, shape)
         pink = np.array([0.02, 0.08, 0.04], dtype=np.float32) * np.float32(rng.uniform(0, 1))
-        return picture - np.clip(streaks, 0, 2) * planar(pink)
+        return (picture - np.clip(streaks, 0, 2) * planar(pink)).astype(np.float32, copy=False)
     if look.kind == "cells":
         field = cut(pick(rng, *COARSE), rng, shape)
         return painted(look.ground, field, np.float32(rng.uniform(0.005, 0.04)) * tint(rng))
