@@ -76,10 +76,10 @@ def body(rng: np.random.Generator, form: Form, radius: float, *, offset: tuple[f
     x = np.arange(-half, half, dtype=np.float32)[None, :] - np.float32(offset[0])
     y = np.arange(-half, half, dtype=np.float32)[:, None] - np.float32(offset[1])
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    u = (cosine * x + sine * y) / np.float32(along)
-    v = (cosine * y - sine * x) / np.float32(across)
+    u: FloatMap = ((cosine * x + sine * y) / np.float32(along)).astype(np.float32, copy=False)
+    v: FloatMap = ((cosine * y - sine * x) / np.float32(across)).astype(np.float32, copy=False)
     if form.family == "bean":
-        v = v + np.float32(rng.uniform(0.2, 0.6)) * (u * u - np.float32(0.4))
+        v += np.float32(rng.uniform(0.2, 0.6)) * (u * u - np.float32(0.4))
     outline = _outline(rng, form, u, v)
     reach = (np.abs(u) ** form.power + np.abs(v) ** form.power) ** np.float32(1 / form.power)
     ratio = reach / outline
