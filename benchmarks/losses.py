@@ -136,7 +136,7 @@ def main() -> None:
     lines += [f"Settings: {settings}; seeds {seeds}. Means over the scored pictures with foreground.", ""]
     for data in arguments.sets:
         lines += table_of(arguments.work, data, arguments.losses, arguments.seeds, arguments.epochs)
-    arguments.output.write_text("\n".join([*lines, described("cpu")]) + "\n")
+    arguments.output.write_text("\n".join([*lines, described("cuda" if torch.cuda.is_available() else "cpu")]) + "\n")
 
 
 if __name__ == "__main__":

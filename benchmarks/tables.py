@@ -72,13 +72,36 @@ def ladder() -> str:
     return markdown("size|model|variant|step s|images an hour|peak GB", lines)
 
 
+def variants_gpu() -> str:
+    """Every variant on a GPU, beside the eager one in the same precision."""
+    rows = rows_of("variants_gpu")
+    eager = {row["model"]: row for row in rows if row["variant"] == "eager-bfloat16"}
+    lines = []
+    for row in rows:
+        peer = eager[row["model"]]
+        step, peak = float(row["step_s"]), float(row["peak_gb"])
+        case = [row["model"], row["variant"], f"{1000 * float(row['forward_s']):.0f}", f"{1000 * step:.0f}"]
+        share = f"{peak / float(peer['peak_gb']):.2f}"
+        lines.append([*case, f"{float(peer['step_s']) / step:.2f}x", f"{peak:.1f}", share])
+    return markdown("model|variant|forward ms|step ms|against eager-bfloat16|peak GB|of eager-bfloat16", lines)
+
+
 def attention() -> str:
-    """The forms alone."""
-    lines = [
-        [row["block"], row["dtype"], row["form"], *(f"{float(row[one]):.3f}" for one in ("forward_s", "backward_s"))]
-        for row in rows_of("attention")
-    ]
-    return markdown("block|precision|form|forward s|backward s", lines)
+    """The forms alone, on a CPU."""
+    lines = []
+    for row in rows_of("attention"):
+        times = [f"{1000 * float(row[one]):.0f}" for one in ("forward_s", "backward_s")]
+        lines.append([row["block"], row["dtype"], row["form"], row["error"], *times])
+    return markdown("block|precision|form|error|forward ms|backward ms", lines)
+
+
+def attention_gpu() -> str:
+    """The forms alone, on a GPU."""
+    lines = []
+    for row in rows_of("attention_gpu"):
+        times = [f"{1000 * float(row[one]):.2f}" for one in ("forward_s", "backward_s")]
+        lines.append([row["block"], row["dtype"], row["form"], row["error"], *times, f"{float(row['peak_gb']):.2f}"])
+    return markdown("block|precision|form|error|forward ms|backward ms|peak GB", lines)
 
 
 def cache() -> str:
@@ -100,7 +123,17 @@ def predict() -> str:
     return markdown("model|size|pictures|encoder s|predict s|ratio", [[row[one] for one in columns] for row in found])
 
 
-TABLES: tuple[Callable[[], str], ...] = (variants, sizes, batches, ladder, attention, cache, predict)
+TABLES: tuple[Callable[[], str], ...] = (
+    variants,
+    variants_gpu,
+    sizes,
+    batches,
+    ladder,
+    attention,
+    attention_gpu,
+    cache,
+    predict,
+)
 
 
 def main() -> None:

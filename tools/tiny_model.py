@@ -2,11 +2,15 @@
 
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import SamConfig, SamModel
+
+from tiny_losses import GroupingHead
 
 IMAGE_SIZE = 256
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -63,11 +67,95 @@ def tie_position_encoding(model: SamModel) -> None:
     model.prompt_encoder.shared_embedding.positional_embedding = shared
 
 
-def normalised(images: Tensor) -> Tensor:
-    """``(B, H, W, 3)`` uint8 to ``pixel_values`` ``(B, 3, H, W)``."""
-    mean = torch.tensor(PIXEL_MEAN, device=images.device)
-    std = torch.tensor(PIXEL_STD, device=images.device)
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+def without_copies(model: SamModel) -> None:
+    """Keep the places that the encoder's position tables are read at on the device; the numbers stay the same.
+
+    As it is, every block copies them from the host, which makes a GPU wait.
+    """
+    for layer in model.vision_encoder.layers:
+        attention: Any = layer.attn
+        side = (len(attention.rel_pos_h) + 1) // 2
+        steps = torch.arange(side, device=attention.rel_pos_h.device)
+        places = steps[:, None] - steps[None, :] + side - 1
+        attention.get_rel_pos = partial(_read_places, places)
+
+
+def _read_places(places: Tensor, _query: int, _key: int, table: Tensor) -> Tensor:
+    return table.index_select(0, places.flatten()).view(*places.shape, -1)
+
+
+def _repeated(maps: Tensor, times: int) -> Tensor:
+    return maps[:, None].expand(-1, times, -1, -1, -1).flatten(0, 1)
+
+
+class Learner(nn.Module):
+    """Everything that learns: the SAM, the helper head and the tokens of questions about the whole picture."""
+
+    def __init__(self, *, questions: int = 3, tokens: int = 4) -> None:
+        super().__init__()
+        self.sam = build_tiny()
+        self.helper = GroupingHead(CHANNELS)
+        self.questions = nn.Parameter(torch.randn(questions, tokens, CHANNELS))
+        self.levels = nn.Buffer(torch.tensor([PIXEL_MEAN, PIXEL_STD]), persistent=False)
+
+    def ready(self, device: torch.device) -> "Learner":
+        """On the device, without copies from the host."""
+        self.to(device)
+        tie_position_encoding(self.sam)
+        without_copies(self.sam)
+        return self
+
+    def encode(self, images: Tensor) -> Tensor:
+        """``(B, H, W, 3)`` uint8 to image embeddings."""
+        pixels = ((images.float() - self.levels[0]) / self.levels[1]).permute(0, 3, 1, 2).contiguous()
+        return self.sam.vision_encoder(pixels).last_hidden_state
+
+    def box_tokens(self, boxes: Tensor) -> Tensor:
+        """``(B, N, 4)`` to ``(B, N, 2, D)``."""
+        with torch.autocast(boxes.device.type, enabled=False):  # half a pixel matters
+            return self.sam.prompt_encoder._embed_boxes(boxes)
+
+    def point_tokens(self, places: Tensor, signs: Tensor, *, alone: bool = True) -> Tensor:
+        """``(B, N, P, 2)`` and ``(B, N, P)`` to ``(B, N, P + 1, D)``, or ``P`` tokens if a box follows."""
+        with torch.autocast(places.device.type, enabled=False):
+            return self.sam.prompt_encoder._embed_points(places, signs, pad=alone)
+
+    def question_tokens(self, batch_size: int) -> Tensor:
+        """``(B, K, n, D)``."""
+        return self.questions.expand(batch_size, *self.questions.shape)
+
+    def decode(self, embeddings: Tensor, tokens: Tensor | None, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """All four masks of the decoder for each prompt, as `SamMaskDecoder.forward` finds them.
+
+        Args:
+            embeddings: ``(B, C, h, w)``.
+            tokens: Of N prompts, ``(B, N, n, D)``; one without any where there are none.
+            masks: Earlier answers, ``(B, 1, 4h, 4w)``.
+
+        Returns:
+            Logits ``(B, N, 4, 4h, 4w)`` and predicted quality ``(B, N, 4)``.
+        """
+        decoder = self.sam.mask_decoder
+        size, (height, width) = len(embeddings), embeddings.shape[-2:]
+        encoder = self.sam.prompt_encoder
+        dense = encoder.no_mask_embed.weight[:, :, None, None] if masks is None else encoder.mask_embed(masks)
+        output = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        prompts = 1 if tokens is None else tokens.shape[1]
+        output = output.expand(size, prompts, *output.shape)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            position = self.sam.get_image_wide_positional_embeddings().expand(size, -1, -1, -1)
+        given, image = decoder.transformer(
+            point_embeddings=output if tokens is None else torch.cat([output, tokens], dim=2),
+            image_embeddings=_repeated(embeddings + dense, prompts),
+            image_positional_embeddings=_repeated(position, prompts),
+            attention_similarity=None,
+        )
+        image = image.transpose(2, 3).reshape(size * prompts, -1, height, width)
+        image = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(image)))
+        image = decoder.activation(decoder.upscale_conv2(image))
+        mixing = [mlp(given[:, :, 1 + mask]) for mask, mlp in enumerate(decoder.output_hypernetworks_mlps)]
+        mixed = torch.stack(mixing, dim=2) @ image.view(size, prompts, image.shape[1], -1)
+        return mixed.unflatten(-1, image.shape[-2:]), decoder.iou_prediction_head(given[:, :, 0])
 
 
 def export(model: SamModel, folder: Path) -> None:

@@ -57,7 +57,7 @@ class Machine:
         Args:
             accelerator: ``auto``, ``cpu`` or ``gpu``.
             precision: ``auto`` is bfloat16 where the hardware has instructions for it, float32 elsewhere.
-            attention: ``auto`` is the fastest that is exact on the device.
+            attention: ``auto``, or one of the forms by name; see `choose_attention`.
             compiled: Whether to compile the encoder's blocks.
             device: A device by name, instead of an accelerator.
 
@@ -153,6 +153,9 @@ def _good_at_bfloat16(device: torch.device) -> bool:
 
 def choose_attention(kind: str, device_type: str) -> str:
     """The form that is meant: ``auto`` is folded on CUDA, whose kernels are fused, and blocked elsewhere.
+
+    On an H100 folded is the fastest in half precision; in float32 it is up to a third slower than plain, with .4 of the
+    memory.
 
     Returns:
         A key of `sam_adapter.kernels.attention.ATTENTION`.
