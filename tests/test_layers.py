@@ -44,6 +44,8 @@ ROOMS = {
     "matplotlib": {"training"},
     "jsonargparse": {"cli", "config"},
     "pycocotools": {"annotations", "tasks"},
+    "skimage": {"tasks"},
+    "scipy": {"tasks"},
     "datasets": {"annotations"},
 }
 
