@@ -46,6 +46,8 @@ ROOMS = {
     "scipy": {"tasks"},
     "jsonargparse": {"cli", "config"},
     "pycocotools": {"annotations", "tasks"},
+    "skimage": {"tasks"},
+    "scipy": {"tasks"},
     "datasets": {"annotations"},
 }
 

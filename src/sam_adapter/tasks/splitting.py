@@ -1,0 +1,238 @@
+"""Two probability maps, foreground and objects' cores → separate objects with scores, and the target of the cores.
+
+Seeds and a flooding from them, as Beucher and Meyer, *The morphological approach to segmentation: the watershed
+transformation*, 1993; seeds that a model predicts, as Graham et al., *HoVer-Net*, Medical Image Analysis 2019. Without
+predicted cores the seeds are the h-maxima of the distance transform (Soille, *Morphological image analysis*, 2003).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..config.labels import VOID
+
+LEAST_AREA = 16
+"""Pixels: one value of SAM's mask, in a picture as large as SAM's input."""
+CORE_SHARE = 4
+"""Area of a round object over that of its core."""
+PEAK_HEIGHT = 1.0
+"""Pixels by which a peak of the distance transform rises above the pass to a higher one."""
+PEAK_SMOOTHING = 2.0
+"""Standard deviation in pixels of the blur of the distance transform: a rough edge makes no peaks."""
+DISTANCE_WEIGHT = 0.05
+"""By which each pixel of distance to the nearest seed lowers the surface: it decides where probabilities are flat."""
+_BAND_PIXELS = 1 << 22
+_NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundObjects:
+    """Separate objects of one image.
+
+    Attributes:
+        labels: ``(H, W)`` int32, 0 is background and 1..N are the objects.
+        scores: ``(N,)`` float32 from 0 to 1 that rank them.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def split_objects(
+    foreground: np.ndarray,
+    core: np.ndarray | None,
+    *,
+    threshold: float = 0.5,
+    core_threshold: float = 0.5,
+    least_area: int = LEAST_AREA,
+) -> FoundObjects:
+    """Split a foreground into objects: the watershed that is flooded from their cores.
+
+    The surface is the sum of the two probabilities, less a little for each pixel of distance to a seed. A connected
+    part of the foreground without a core is one object. A part of the core of less than a quarter of ``least_area`` is
+    no core.
+
+    Args:
+        foreground: ``(H, W)`` float32, the probability of any object.
+        core: ``(H, W)`` float32, the probability of `core_map`; None takes the peaks of the smoothed distance to the
+            background, which splits round objects alone.
+        threshold: Probability above which a pixel is foreground.
+        core_threshold: Probability above which a pixel is core.
+        least_area: Pixels of the smallest object; smaller ones are left out.
+
+    Returns:
+        Objects with scores, see `_scores`.
+
+    Raises:
+        ValueError: If the maps differ in shape.
+    """
+    if core is not None and core.shape != foreground.shape:
+        raise ValueError(f"'core' and 'foreground' must have the same shape, got {core.shape} and {foreground.shape}.")
+    parts = _large_parts(number_parts(foreground > threshold), least_area)
+    if core is None:
+        height = cv2.GaussianBlur(_distance_to_zero(parts), (0, 0), PEAK_SMOOTHING)
+        seeds = _peaks(height)
+    else:
+        height = foreground + core
+        seeds = _large_parts(number_parts((core > core_threshold) & (parts > 0)), -(-least_area // CORE_SHARE))
+    labels = _large_parts(_flooded(parts, seeds, height), least_area)
+    return FoundObjects(labels, _scores(labels, foreground, core))
+
+
+def core_map(labels: np.ndarray) -> np.ndarray:
+    """The core of each object: where the distance to its edge is more than half of the largest distance in it.
+
+    The border of the picture is no edge. Every object has a core; one that is nowhere wider than two pixels is all
+    core. Cores of other objects that touch are two or more pixels apart.
+
+    Args:
+        labels: ``(H, W)`` int32 numbers of separate objects, 0 is background; `VOID` is void and no object.
+
+    Returns:
+        ``(H, W)`` bool.
+    """
+    inner = np.ones(labels.shape, dtype=bool)
+    for here, there in (
+        ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
+        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
+    ):
+        same = labels[here] == labels[there]
+        inner[here] &= same
+        inner[there] &= same
+    depth = _distance_to_zero(inner)  # 0 in pixels along an edge
+    depth += 1
+    deepest = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.float32)
+    for band in _bands(labels.shape):
+        np.maximum.at(deepest, labels[band].ravel(), depth[band].ravel())
+    deepest[[0, *([VOID] if len(deepest) > VOID else [])]] = np.inf
+    core = np.empty(labels.shape, dtype=bool)
+    for band in _bands(labels.shape):
+        core[band] = 2 * depth[band] > deepest[labels[band]]
+    return core
+
+
+def number_parts(mask: np.ndarray) -> np.ndarray:
+    """Number the connected parts of a mask, over corners too.
+
+    Args:
+        mask: ``(H, W)`` bool.
+
+    Returns:
+        ``(H, W)`` int32, 0 outside the mask and 1..N inside.
+    """
+    return cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]
+
+
+def _large_parts(labels: np.ndarray, least_area: int) -> np.ndarray:
+    """Leave out small parts and number the others from 1 without gaps, ``(H, W)`` int32."""
+    areas = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)
+    for band in _bands(labels.shape):
+        areas += np.bincount(labels[band].ravel(), minlength=len(areas))
+    large = areas >= max(least_area, 1)
+    large[0] = False
+    return np.where(large, np.cumsum(large, dtype=np.int32), np.int32(0))[labels]
+
+
+def _peaks(height: np.ndarray) -> np.ndarray:
+    """Number the h-maxima of a surface: what of a peak lies less than `PEAK_HEIGHT` under its top.
+
+    The reconstruction by dilation is iterated until nothing changes, which takes as many steps as a flat top is wide:
+    twenty times faster than the one of scikit-image that sorts all pixels.
+
+    Args:
+        height: ``(H, W)`` float32.
+
+    Returns:
+        ``(H, W)`` int32, 0 outside of peaks; the numbers have gaps.
+    """
+    filled, before = height - np.float32(PEAK_HEIGHT), None
+    while before is None or not np.array_equal(filled, before):
+        before = filled
+        for _ in range(8):
+            filled = cv2.min(cv2.dilate(filled, _NEIGHBOURS), height)
+    rise = height - filled
+    domes = number_parts(rise > 0)
+    tall = np.zeros(int(domes.max(initial=0)) + 1, dtype=bool)
+    tall[domes[rise > 0.999 * PEAK_HEIGHT]] = True
+    domes[~tall[domes]] = 0
+    return domes
+
+
+def _flooded(parts: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """The watershed of a surface in each part that has several seeds; each other part is one object.
+
+    Args:
+        parts: ``(H, W)`` int32 numbers of separate parts.
+        seeds: ``(H, W)`` int32 numbers of seeds, none of them in two parts.
+        height: ``(H, W)`` float32, flooded from high to low.
+
+    Returns:
+        ``(H, W)`` int32, 0 outside of the parts; the numbers have gaps.
+    """
+    from scipy.ndimage import find_objects
+
+    seeded = (seeds > 0) & (parts > 0)
+    part_of = np.zeros(int(seeds.max(initial=0)) + 1, dtype=np.int64)
+    part_of[seeds[seeded]] = parts[seeded]
+    shared = np.bincount(part_of[1:], minlength=int(parts.max(initial=0)) + 1) > 1
+    shared[0] = False
+    labels = parts + np.int32(len(part_of))
+    labels[parts == 0] = 0
+    if shared.any():
+        for number, box in enumerate(find_objects(np.where(shared[parts], parts, 0)), start=1):
+            if box is not None:
+                inside = parts[box] == number
+                flooded = _watershed(inside, np.where(inside, seeds[box], 0), height[box])
+                labels[box][inside] = flooded[inside]
+    return labels
+
+
+def _watershed(inside: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Flood one part from its seeds; all are ``(h, w)`` of its box."""
+    from skimage.segmentation import watershed
+
+    surface = DISTANCE_WEIGHT * _distance_to_zero(seeds == 0) - height
+    innermost = cv2.erode((seeds > 0).view(np.uint8), _NEIGHBOURS).view(bool)  # floods nothing, and costs time
+    flooded = watershed(surface, seeds, mask=inside & ~innermost, connectivity=2)
+    return np.where(innermost, seeds, flooded)
+
+
+def _scores(labels: np.ndarray, foreground: np.ndarray, core: np.ndarray | None) -> np.ndarray:
+    """Scores that rank objects, ``(N,)`` float32.
+
+    The mean foreground inside says whether something is there. Times the mean probability of a core where the found
+    object has its own (`core_map`), it says too whether its outline is that of one object: objects cut in the wrong
+    place have their cores elsewhere. On synthetic answers with noise AP is 1 to 2 points higher than with the mean
+    foreground alone, or with the core's mean over all of the object or over its seed.
+    """
+    number = int(labels.max(initial=0))
+    scores = _means(labels, foreground, number)
+    if core is not None:
+        scores = scores * _means(np.where(core_map(labels), labels, 0), core, number)
+    return scores.clip(0, 1).astype(np.float32)
+
+
+def _means(labels: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
+    """Mean of values over each of some objects, ``(N,)`` float64."""
+    sums, areas = np.zeros(number + 1), np.zeros(number + 1)
+    for band in _bands(labels.shape):
+        some = labels[band] > 0
+        at = labels[band][some]
+        sums += np.bincount(at, weights=values[band][some], minlength=number + 1)
+        areas += np.bincount(at, minlength=number + 1)
+    return sums[1:] / np.maximum(areas[1:], 1)
+
+
+def _distance_to_zero(values: np.ndarray) -> np.ndarray:
+    """Euclidean distance in pixels to the nearest zero, ``(H, W)`` float32; the same everywhere if there is none."""
+    return cv2.distanceTransform((values != 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _bands(shape: tuple[int, ...]) -> list[slice]:
+    """Rows of one band after another, so that no array of 64-bit numbers is made of a whole large picture."""
+    rows = max(_BAND_PIXELS // max(shape[1], 1), 1)
+    return [slice(top, top + rows) for top in range(0, shape[0], rows)]

@@ -1,0 +1,237 @@
+"""Scores of objects over a set: average precision beside that of plain pycocotools, sums and means over images."""
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from sam_adapter.batch import VOID
+from sam_adapter.tasks.metrics import score
+from sam_adapter.tasks.metrics.average_precision import average_precision
+from sam_adapter.tasks.metrics.matching import find_overlaps
+from sam_adapter.tasks.metrics.objects import ObjectMetrics
+from sam_adapter.tasks.splitting import FoundObjects
+
+Image = tuple[np.ndarray, FoundObjects, dict[int, int], list[int], list[int]]
+"""Truth, answer, true classes by number, found classes, crowds."""
+
+
+def cells(rng: np.random.Generator, count: int, size: int = 200) -> np.ndarray:
+    """Numbers of touching cells, of which some are background."""
+    seeds = np.ones((size, size), dtype=np.uint8)
+    seeds.ravel()[rng.choice(size * size, count, replace=False)] = 0
+    labels = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
+    labels[labels == VOID] = labels.max() + 1
+    labels[labels % 10 == 0] = 0
+    return labels.astype(np.int32)
+
+
+def image(seed: int, count: int, *, classes: int = 1, crowds: int = 0) -> Image:
+    """Cells, and an answer where some are shifted, some joined with their neighbour, some missing; scores have ties."""
+    rng = np.random.default_rng(seed)
+    truth = cells(rng, count)
+    names = np.arange(truth.max() + 1)
+    joined = rng.choice(names[1:], count // 10, replace=False)
+    names[joined] = joined - 1
+    names[rng.choice(names[1:], count // 10, replace=False)] = 0
+    found = np.roll(names[truth], rng.integers(-1, 2, 2), (0, 1))
+    shown, present = np.unique(found, return_inverse=True)
+    present = present.reshape(found.shape).astype(np.int32)
+    crowd = rng.choice(np.unique(truth)[1:], crowds, replace=False).tolist()
+    true_classes = {one: int(rng.integers(1, classes + 1)) for one in range(truth.max() + 1)}
+    found_classes = [true_classes[one] if rng.random() < 0.9 else 1 for one in shown[1:].tolist()]
+    scores = rng.integers(1, 6, len(found_classes)).astype(np.float32) / 5
+    return truth, FoundObjects(present, scores), true_classes, found_classes, crowd
+
+
+def empty_image() -> Image:
+    nothing = np.zeros((200, 200), dtype=np.int32)
+    return nothing, FoundObjects(nothing, np.zeros(0, np.float32)), {}, [], []
+
+
+def plain(images: Sequence[Image], classes: int) -> np.ndarray:
+    """AP, AP50 and AP75 by pycocotools from the masks, with no limit to the number of objects."""
+    truths: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
+    for at, (truth, found, true_classes, found_classes, crowd) in enumerate(images, start=1):
+        for number in np.unique(truth[truth > 0]).tolist():
+            one = entry(truth == number, at, true_classes[number], len(truths) + 1)
+            truths.append(one | {"iscrowd": int(number in crowd)})
+        for number in range(1, len(found) + 1):
+            one = entry(found.labels == number, at, found_classes[number - 1], len(answers) + 1)
+            answers.append(one | {"score": float(found.scores[number - 1])})
+    ids: Any = [{"id": at, "height": 200, "width": 200} for at in range(1, len(images) + 1)]
+    with redirect_stdout(io.StringIO()):
+        sets = []
+        for annotations in (truths, answers):
+            one: Any = COCO()
+            one.dataset = {"images": ids, "categories": [{"id": at + 1} for at in range(classes)]}
+            one.dataset["annotations"] = annotations
+            one.createIndex()
+            sets.append(one)
+        evaluation = COCOeval(sets[0], sets[1], "segm")
+        evaluation.params.maxDets = [10_000]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, 0]
+    return np.array([some[some > -1].mean() for some in (precision, precision[0], precision[5])])
+
+
+def entry(mask: np.ndarray, image_id: int, category: int, number: int) -> dict[str, Any]:
+    runs: Any = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    area = int(mask.sum())
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category,
+        "segmentation": runs,
+        "area": area,
+        "iscrowd": 0,
+    }
+
+
+def metrics_of(images: Mapping[int, Image], names: Sequence[str] = ()) -> ObjectMetrics:
+    metrics = ObjectMetrics(names=names)
+    for index, (truth, found, true_classes, found_classes, crowd) in images.items():
+        metrics.add_objects(index, truth, found, true_classes=true_classes, found_classes=found_classes, crowd=crowd)
+    return metrics
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("crowds", [0, 3])
+def test_average_precision_is_that_of_pycocotools(classes: int, crowds: int, capsys: pytest.CaptureFixture[str]):
+    """With more objects than its usual 100, with ties, and with an image that has none."""
+    images = [image(seed, 170, classes=classes, crowds=crowds) for seed in range(3)]
+    assert min(len(one[1]) for one in images) > 120
+    images.insert(1, empty_image())
+    only_found = image(9, 20, classes=classes)
+    images.append((empty_image()[0], only_found[1], {}, only_found[3], []))
+    expected = plain(images, classes)
+    assert 0.1 < expected[0] < expected[2] < expected[1] < 0.95
+    names = [f"class {at}" for at in range(classes)] if classes > 1 else []
+    capsys.readouterr()
+    scores = metrics_of(dict(enumerate(images)), names).compute()
+    assert [scores["ap"], scores["ap50"], scores["ap75"]] == pytest.approx(expected.tolist(), abs=1e-9)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_class_without_objects_is_left_out_of_means():
+    images = {0: image(0, 40), 1: image(1, 40)}
+    alone, among = metrics_of(images).compute(), metrics_of(images, ["cell", "other"]).compute()
+    for name in ("ap", "ap50", "pq", "f1", "aji", "count_error"):
+        assert among[name] == pytest.approx(alone[name])
+    assert among["ap[cell]"] == pytest.approx(alone["ap"])
+    assert among["f1[cell]"] == pytest.approx(alone["f1"])
+    assert "ap[other]" not in among
+    assert "pq[other]" not in among
+    assert "ap[cell]" not in alone
+
+
+def squares(*columns: int, size: int = 10) -> np.ndarray:
+    labels = np.zeros((20, 200), dtype=np.int32)
+    for number, column in enumerate(columns, start=1):
+        labels[5:15, column : column + size] = number
+    return labels
+
+
+def found_at(*columns: int, size: int = 10, scores: Sequence[float] = ()) -> FoundObjects:
+    return FoundObjects(squares(*columns, size=size), np.array(scores or [1.0] * len(columns), np.float32))
+
+
+def test_scores_over_the_set_and_over_images():
+    """Three of four; one of two with an IoU of 0.8, and one too many; an image without objects."""
+    metrics = ObjectMetrics()
+    metrics.add_objects(4, squares(0, 20, 40, 60), found_at(0, 20, 40))
+    small = squares(0, 50)
+    small[:, 8:10] = 0
+    metrics.add_objects(7, squares(0, 100), FoundObjects(small, np.ones(2, np.float32)))
+    metrics.add_objects(9, squares(), found_at(30))
+    scores = metrics.compute()
+    assert scores["f1"] == pytest.approx(2 * 4 / (6 + 6))
+    assert scores["precision_objects"] == pytest.approx(4 / 6)
+    assert scores["recall_objects"] == pytest.approx(4 / 6)
+    assert scores["matched_iou"] == pytest.approx(3.8 / 4)
+    assert scores["pq"] == pytest.approx(3.8 / (4 + 1 + 1))
+    assert scores["aji"] == pytest.approx(380 / (400 + 300 + 100))
+    assert scores["f1_images"] == pytest.approx((6 / 7 + 2 / 4) / 2)
+    assert scores["pq_images"] == pytest.approx((3 / 3.5 + 0.8 / 2) / 2)
+    assert scores["aji_images"] == pytest.approx((300 / 400 + 80 / 300) / 2)
+    assert scores["count_error"] == pytest.approx((1 + 0 + 1) / 3)
+    assert scores["count_bias"] == pytest.approx((-1 + 0 + 1) / 3)
+    assert scores["f1_low"] < scores["f1"] < scores["f1_high"]
+    assert metrics.per_image_objects()[7] == pytest.approx(
+        {"true": 2, "found": 2, "matched": 1, "missed": 1, "extra": 1, "merged": 0, "split": 0, "count_error": 0}
+        | {"f1": 0.5, "pq": 0.4, "aji": 80 / 300}
+    )
+    assert metrics.per_image_objects()[9]["extra"] == 1
+
+
+def test_scores_of_classes_are_never_matched_across():
+    metrics = ObjectMetrics(names=["a", "b"])
+    classes = {1: 1, 2: 1, 3: 2}
+    metrics.add_objects(0, squares(0, 20, 40), found_at(0, 20, 40), true_classes=classes, found_classes=[1, 2, 2])
+    scores = metrics.compute()
+    assert scores["f1"] == pytest.approx(4 / 6)
+    assert scores["f1[a]"] == pytest.approx(2 / 3)
+    assert scores["pq"] == pytest.approx((scores["pq[a]"] + scores["pq[b]"]) / 2)
+    assert scores["ap"] == pytest.approx((scores["ap[a]"] + scores["ap[b]"]) / 2)
+    assert metrics.per_image_objects()[0]["matched"] == 2
+
+
+def test_merged_and_split_objects_are_told():
+    metrics = ObjectMetrics()
+    one = np.zeros((20, 200), dtype=np.int32)
+    one[5:15, :30] = 1
+    metrics.add_objects(0, squares(0, 10, 20), FoundObjects(one, np.ones(1, np.float32)))
+    metrics.add_objects(1, one, found_at(0, 10, 20))
+    told = metrics.per_image_objects()
+    assert (told[0]["merged"], told[0]["split"], told[0]["missed"]) == (1, 0, 3)
+    assert (told[1]["merged"], told[1]["split"], told[1]["extra"]) == (0, 1, 3)
+
+
+def test_two_processes_are_one():
+    """Their states are put together one after another, and both saw the first image."""
+    images = {index: image(index, 40, classes=2) for index in range(5)} | {7: empty_image()}
+    names = ["a", "b"]
+    whole = metrics_of(images, names)
+    parts = [metrics_of({at: images[at] for at in some}, names) for some in ([7, 0, 2, 4], [1, 3, 0])]
+    parts[1].collect_nothing()
+    both = ObjectMetrics(names=names)
+    for state in ("object_images", "true_objects", "found_objects", "found_scores", "object_pairs"):
+        assert len({tuple(one.shape[1:]) for part in parts for one in getattr(part, state)}) == 1
+        setattr(both, state, torch.cat([torch.cat(getattr(part, state)) for part in parts]))
+    both._update_count = 1
+    assert both.compute() == whole.compute()
+    for index, scores in whole.per_image_objects().items():
+        assert both.per_image_objects()[index] == pytest.approx(scores, nan_ok=True)
+    parts[0].reset()
+    assert parts[0].by_image() == {}
+
+
+def test_single_answers_are_scored_beside():
+    metrics = ObjectMetrics()
+    metrics._update_count = 1
+    with pytest.raises(ValueError, match="no image was scored"):
+        metrics.compute()
+    metrics.add_objects(0, squares(0), found_at(0))
+    assert metrics.compute()["f1"] == 1
+    metrics.add_objects(1, squares(0), found_at(50))
+    assert metrics.compute()["f1"] == 0.5
+    assert "iou" not in metrics.compute()
+    metrics.update(0, score(torch.tensor([[0.9, 0.9]]), torch.tensor([[1.0, 0.0]])), kind="box")
+    assert metrics.compute()["iou"] == pytest.approx(0.5, abs=0.01)
+    assert metrics.compute()["f1"] == 0.5
+
+
+def test_thousands_of_objects_take_seconds():
+    truth = cells(np.random.default_rng(0), 3000, 600)
+    one = find_overlaps(truth, np.roll(truth, 1, 0))
+    assert average_precision([one], [1])[0, 0] > 0.5
