@@ -9,6 +9,7 @@ from torch import Tensor
 from ...batch import Annotation, Batch, Query
 from ...config.choices import ASKED_KINDS
 from ...config.labels import ALL_OBJECTS, CORES, objects_of_class
+from ...config.registry import TASKS
 from ...preprocessing import Preprocessing
 from ..object_prediction import class_of_objects
 from ..splitting import split_objects
@@ -21,6 +22,10 @@ SIZES: Mapping[str, tuple[float, float]] = {
     "large": (96**2, float("inf")),
 }
 """Areas in pixels of the picture, from and below, as COCO has them."""
+
+
+ENDS = ("", "_low", "_high")
+"""Of a score's name, and of those of its interval."""
 
 
 class ObjectAnswers(ObjectMetrics):
@@ -56,8 +61,8 @@ class ObjectAnswers(ObjectMetrics):
                 index,
                 annotation.labels.cpu().numpy(),
                 found,
-                true_classes=annotation.object_classes,
-                found_classes=kinds,
+                true_classes=annotation.object_classes if self.names else None,
+                found_classes=kinds if self.names else None,
             )
 
     def collect_mask(self, index: int, annotation: Annotation, mask: np.ndarray) -> None:
@@ -72,7 +77,10 @@ class ObjectAnswers(ObjectMetrics):
             ``object_iou_box``, ``object_iou_box_small`` and so on by COCO's sizes, absent where there are no such
             objects.
         """
-        return {**super().compute(), **self._means_over_objects()}
+        result = super().compute()
+        for name in TASKS["instance"].scores:  # found without prompts
+            result |= {f"{name}_none{end}": result[f"{name}{end}"] for end in ENDS if f"{name}{end}" in result}
+        return {**result, **self._means_over_objects()}
 
     def _means_over_objects(self) -> dict[str, float]:
         rows = self.per_prompt()
