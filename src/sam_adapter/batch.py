@@ -178,6 +178,7 @@ class Sample(NamedTuple):
         encoded: What the encoder gave earlier, without the dimension of images, or None.
         weight: How much it counts in the loss, shared among its queries; 0 if it only fills up a process.
         window: The part of the picture that this is; None for all of it.
+        picture: ``(H, W, 3)`` uint8 in place of the input, where it is to be seen tile by tile.
     """
 
     index: int
@@ -189,6 +190,7 @@ class Sample(NamedTuple):
     encoded: EncodedImage | None = None
     weight: float = 1.0
     window: Window | None = None
+    picture: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -198,13 +200,14 @@ class Batch:
     Attributes:
         indices: Of the samples.
         names: Of the samples.
-        pixel_values: ``(B, 3, S, S)``, or None when ``encoded`` is given.
+        pixel_values: ``(B, 3, S, S)``, or None when ``encoded`` or ``pictures`` are given.
         annotations: Of the samples; None where there is no ground truth.
         queries: Those of all images one after another; Q in all, of any number for each image.
         original_sizes: Of the samples.
         encoded: The images as the encoder gave them earlier, or None.
         image_index: For each query the position of its image in the batch. Left out: one query an image, in order.
         weight: How much each query counts in the loss; those of an image sum to 1, or to 0. Left out: 1 each.
+        pictures: ``(H, W, 3)`` uint8 of each sample on the CPU, to be seen tile by tile; empty otherwise.
     """
 
     indices: list[int]
@@ -216,6 +219,7 @@ class Batch:
     encoded: EncodedImage | None = None
     image_index: list[int] = field(default_factory=list)
     weight: list[float] = field(default_factory=list)
+    pictures: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_index", self.image_index or list(range(len(self.queries))))
@@ -252,6 +256,22 @@ class Batch:
             encoded=EncodedImage.stack(encoded) if encoded else None,
             image_index=[at for at, sample in enumerate(samples) for _ in sample.queries],
             weight=[sample.weight / len(sample.queries) for sample in samples for _ in sample.queries],
+            pictures=[sample.picture for sample in samples if sample.picture is not None],
+        )
+
+    def of_picture(self, image: int) -> Self:
+        """The image at a position alone, with the queries about it; of pictures that are seen tile by tile."""
+        about = self.queries_about(image)
+        return replace(
+            self,
+            indices=[self.indices[image]],
+            names=[self.names[image]],
+            annotations=[self.annotations[image]],
+            queries=[self.queries[query] for query in about],
+            original_sizes=[self.original_sizes[image]],
+            image_index=[0] * len(about),
+            weight=[self.weight[query] for query in about],
+            pictures=[self.pictures[image]],
         )
 
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:

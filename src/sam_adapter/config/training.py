@@ -16,10 +16,11 @@ from .choices import (
 from .folders import among_data
 from .options import SOURCES, AdapterOptions, DataOptions, GroupOptions, MachineOptions, PromptOptions
 from .registry import METHODS, TASKS, Part
+from .tiles import TrainingTileOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, DataOptions):
+class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, TrainingTileOptions, GroupOptions, DataOptions):
     """Train an adapter for a SAM on a folder of images and masks."""
 
     model: str
@@ -140,6 +141,10 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, GroupOptions, D
             *self._method_problems(),
             f"embedding_cache: kept embeddings are of unchanged images; leave '--augment {self.augment}' out."
             if self.embedding_cache and self.augment not in ("default", "none")
+            else None,
+            "embedding_cache: embeddings are kept of whole pictures, and tiles are drawn anew in each epoch; leave one "
+            "of the two out."
+            if self.embedding_cache and self.tile
             else None,
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
             None

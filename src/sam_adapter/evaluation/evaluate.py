@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..checkpoints.adapter import described_classes, known_classes, load, read_a
 from ..checkpoints.description import Description
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
 from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
-from ..config.commands import EvaluateConfig
+from ..config.commands import NO_CACHE, EvaluateConfig
 from ..config.registry import DEFAULT_TASK, TASKS, look_up
 from ..config.scores import HEADINGS
 from ..data.dataset import PairDataset
@@ -26,6 +27,7 @@ from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable, written_beside
 from ..tasks.base import Task
 from ..tasks.metrics import OverlapMetrics, is_empty
+from ..tiling.grid import Tiling
 from .baselines import BASELINES, score_baselines
 from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_images
 
@@ -99,6 +101,7 @@ def _score_all(
         for name, segmenter in _contenders(config):
             segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
             segmenter.reading = reading.with_brightness_of(segmenter.reading)
+            segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
             dataset = _dataset(segmenter, records, config)
             if kept is not None and segmenter.leaves_encoder:
                 dataset.embeddings = shared_embeddings(kept, records, segmenter, config, machine, progress)
@@ -119,6 +122,8 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     first = scorings[0]
     result: dict[str, Any] = {"task": first.task, "prompt": config.prompt, "model": first.base, "method": first.method}
     result |= {**_scores(first), "image_size": first.image_size}
+    if first.tiling is not None:
+        result |= asdict(first.tiling)
     if config.with_frozen:
         result["frozen"] = _scores(scorings[1])
         result["baselines"] = {name: metrics.compute() for name, metrics in baselines.items()}
@@ -205,6 +210,7 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
             config.model or base, preprocessing=preprocessing, task=segmenter.task, class_names=segmenter.class_names
         )
         frozen.reading = reading
+        frozen.tiling = segmenter.tiling
         yield "frozen", frozen
     for name, adapter in zip(names[1:], config.compare, strict=True):
         yield name, load(adapter, model=config.model)
@@ -213,7 +219,14 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
 def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:
     assert segmenter.reading is not None
     task: Task = look_up(TASKS, segmenter.task).from_options(config, segmenter.reading.classes)
-    return PairDataset(records, segmenter.preprocessing, task, reading=segmenter.reading, seed=config.seed)
+    return PairDataset(
+        records,
+        segmenter.preprocessing,
+        task,
+        reading=segmenter.reading,
+        seed=config.seed,
+        tiled=segmenter.tiling is not None,
+    )
 
 
 def _require_comparable(config: EvaluateConfig) -> Description | None:
@@ -223,6 +236,7 @@ def _require_comparable(config: EvaluateConfig) -> Description | None:
         What the first adapter says about itself; None if there is none.
     """
     if config.adapter is None:
+        Tiling.asked(config.tile, config.overlap, None)
         return None
     described = {adapter: read_adapter_config(adapter) for adapter in (config.adapter, *config.compare)}
     first = described[config.adapter]
@@ -242,6 +256,9 @@ def _require_comparable(config: EvaluateConfig) -> Description | None:
         problems.append(
             f"task: the adapter '{config.adapter}' has the task '{own}', got '{config.task}'; leave it out."
         )
+    tilings = [Tiling.asked(config.tile, config.overlap, one.tiling) for one in described.values()]
+    if config.embedding_cache is not None and any(tilings):
+        problems.append(NO_CACHE)
     for adapter, one in described.items() if config.threshold == "best" else ():
         known = one.best_thresholds
         if missing := [kind for kind in asked_kinds(config.prompt) if kind not in known]:

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from ...batch import FOREGROUND, Batch
 from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.registry import METRICS, look_up
-from ...preprocessing import Preprocessing
+from ...preprocessing import MaskLogits, Preprocessing
 from ...system.float64 import device_with_float64, with_float64
 from ..pixels import Reduce
 from .counts import Counts, count_pixels
@@ -56,6 +56,8 @@ class OverlapMetrics(Metric):
     """
 
     full_state_update = False
+    needs_whole = False
+    """Whether scores need the answer about all of a picture at once: sums over its rows are not enough."""
     keys: list[Tensor]
     rows: list[Tensor]
     ious: list[Tensor]
@@ -114,14 +116,31 @@ class OverlapMetrics(Metric):
             if self.curves is not None:
                 self.curves.setdefault(kind, ThresholdCurve()).add(levels[-1][at])
 
-    def collect_whole(self, batch: Batch, mask_logits: Tensor, preprocessing: Preprocessing) -> None:
-        """Add scores that are not of single answers; there are none here.
+    def collect_whole(self, batch: Batch, mask_logits: MaskLogits, preprocessing: Preprocessing) -> None:
+        """Add scores that are not of single answers.
 
         Args:
             batch: What was asked.
             mask_logits: ``(Q, h, w)``.
             preprocessing: How logits come to original size.
         """
+        self.collect_whole_sums(batch, self.whole_sums(batch, mask_logits, preprocessing))
+
+    def whole_sums(
+        self, batch: Batch, mask_logits: MaskLogits, preprocessing: Preprocessing, within: slice | None = None
+    ) -> list[Tensor]:
+        """What scores that are not of single answers are made of; there are none here.
+
+        Args:
+            batch: What was asked.
+            mask_logits: ``(Q, h, w)``.
+            preprocessing: How logits come to original size.
+            within: Rows of the images; None takes all. Sums over some rows and over the others add up.
+        """
+        return []
+
+    def collect_whole_sums(self, batch: Batch, sums: Sequence[Tensor]) -> None:
+        """Add scores that are not of single answers, from `whole_sums` of all rows."""
 
     def details(self) -> dict[str, Any]:
         """What else is known of the set, for metrics.json."""
