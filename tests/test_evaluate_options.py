@@ -45,6 +45,8 @@ EVALUATE = {
     "prompts_per_image": NO_SCORE,
     "positive_points": SCORES,
     "negative_points": SCORES,
+    "metrics": HeldBy("test_added_metrics.py", "test_only_what_is_asked_for_is_added_and_nothing_else_changes"),
+    "spacing": HeldBy("test_added_metrics.py", "test_spacing_changes_distances"),
     "precision": HeldBy(SCORED, "test_precision_is_what_is_computed_in"),
     "attention": HeldBy(HERE, "test_how_blocks_are_computed"),
     "compile": HeldBy(HERE, "test_how_blocks_are_computed"),

@@ -43,6 +43,8 @@ ROOMS = {
     "albumentations": {"data"},
     "wandb": {"training"},
     "matplotlib": {"training"},
+    "py_sod_metrics": {"tasks"},
+    "scipy": {"tasks"},
     "jsonargparse": {"cli", "config"},
     "pycocotools": {"annotations", "tasks"},
     "datasets": {"annotations"},

@@ -4,7 +4,7 @@ Everything between the files and the scores is a list of queries: one question a
 any number of them, so a batch holds its queries one after another, with the position of each one's image.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -259,21 +259,6 @@ class Batch:
             pictures=[sample.picture for sample in samples if sample.picture is not None],
         )
 
-    def of_picture(self, image: int) -> Self:
-        """The image at a position alone, with the queries about it; of pictures that are seen tile by tile."""
-        about = self.queries_about(image)
-        return replace(
-            self,
-            indices=[self.indices[image]],
-            names=[self.names[image]],
-            annotations=[self.annotations[image]],
-            queries=[self.queries[query] for query in about],
-            original_sizes=[self.original_sizes[image]],
-            image_index=[0] * len(about),
-            weight=[self.weight[query] for query in about],
-            pictures=[self.pictures[image]],
-        )
-
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """A copy with every tensor changed, but for the prompts'."""
         return replace(
@@ -292,23 +277,6 @@ class Batch:
     def pin_memory(self) -> Self:
         """A copy in page-locked memory, but for the small prompts; PyTorch's loaders ask for it by this name."""
         return self.with_each(Tensor.pin_memory)
-
-
-def by_group(keys: Iterable[Hashable], compute: Callable[[list[int]], Iterable[T]]) -> list[T]:
-    """Compute what has equal keys side by side.
-
-    Args:
-        keys: One for each thing.
-        compute: Gets the positions of things with one key, and gives a result for each.
-
-    Returns:
-        The results in the order of the keys.
-    """
-    groups: dict[Hashable, list[int]] = {}
-    for position, key in enumerate(keys):
-        groups.setdefault(key, []).append(position)
-    results = {at: value for group in groups.values() for at, value in zip(group, compute(group), strict=True)}
-    return [results[at] for at in range(len(results))]
 
 
 class Output(NamedTuple):

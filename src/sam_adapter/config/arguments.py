@@ -14,9 +14,14 @@ from ..errors import ConfigError
 from .base import Config, shown_type
 from .commands import COMMANDS, EvaluateConfig
 from .ranges import shortened
-from .registry import LOSSES, METHODS, TASKS, Entry
+from .registry import LOSSES, METHODS, MORE_METRICS, TASKS, Entry
 
-NAMED: Mapping[str, Mapping[str, Any]] = {"loss": LOSSES, "method": METHODS, "task": TASKS}
+NAMED: Mapping[str, Mapping[str, Any]] = {
+    "loss": LOSSES,
+    "method": METHODS,
+    "metrics": MORE_METRICS,
+    "task": TASKS,
+}
 """Options that take names of a registry."""
 
 

@@ -1,11 +1,12 @@
 """What options can be chosen from, and what the choices mean."""
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
-from .registry import DEFAULT_TASK, LOSSES, METHODS, TASKS
-from .scores import LOWER_IS_BETTER, with_kinds
+from .registry import DEFAULT_TASK, LOSSES, METHODS, MORE_METRICS, TASKS
+from .scores import HEADINGS, LOWER_IS_BETTER, addable, with_kinds
 
 AskedKind = Literal["box", "points", "none"]
 PromptKind = Literal["box", "points", "none", "mixed"]
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 else:
     MethodName = Literal[tuple(METHODS)]
     TaskName = Literal[tuple(TASKS)]
-    Monitor = Literal[(*dict.fromkeys(one for name in TASKS for one in with_kinds(ASKED_KINDS, name)), "loss")]
+    Monitor = Literal[
+        (*dict.fromkeys(one for task in TASKS for one in with_kinds(ASKED_KINDS, task, addable(task))), "loss")
+    ]
 
 
 def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
@@ -32,15 +35,44 @@ def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
     return ASKED_KINDS if prompt == "mixed" else (prompt,)
 
 
-def possible_monitors(prompt: PromptKind, task: str = DEFAULT_TASK) -> list[str]:
-    """The validation scores that a run with these prompts has, of those that can choose the best adapter."""
-    return [*with_kinds(asked_kinds(prompt), task), "loss"]
+def possible_monitors(prompt: PromptKind, task: str = DEFAULT_TASK, added: Iterable[str] = ()) -> list[str]:
+    """The validation scores that a run with these prompts has, of those that can choose the best adapter.
+
+    Args:
+        prompt: What it asks with.
+        task: Which may have scores of its own.
+        added: Scores that ``--metrics`` adds.
+    """
+    return [*with_kinds(asked_kinds(prompt), task, added), "loss"]
 
 
 def monitor_mode(monitor: str) -> Literal["min", "max"]:
     """Whether the best adapter has the lowest or the highest value of a validation score."""
     lower = [one for name in LOWER_IS_BETTER for one in (name, *(f"{name}_{kind}" for kind in ASKED_KINDS))]
     return "min" if monitor in lower else "max"
+
+
+def parse_metrics(text: str) -> tuple[str, ...]:
+    """Read names of scores.
+
+    Args:
+        text: Names between commas, or plus signs, for example ``"s_measure,hd95"``. Those that every run has may be
+            among them.
+
+    Returns:
+        Those that not every run has, each once, in the order of columns.
+
+    Raises:
+        ConfigError: If a name is not known.
+    """
+    names = [name.strip() for name in re.split("[,+]", text) if name.strip()]
+    for name in names:
+        if name not in MORE_METRICS and name not in HEADINGS:
+            raise ConfigError(
+                f"metrics: '{name}' is not a score. {', '.join(HEADINGS)} are always there; name some of "
+                f"{', '.join(MORE_METRICS)}, separated by commas."
+            )
+    return tuple(name for name in MORE_METRICS if name in names)
 
 
 def parse_loss(text: str) -> dict[str, float]:

@@ -15,7 +15,9 @@ from .choices import (
     Threshold,
 )
 from .folders import among_data, given_twice
-from .options import DataOptions, GroupOptions, MachineOptions, PromptOptions
+from .options import DataOptions, GroupOptions, MachineOptions
+from .registry import DEFAULT_TASK
+from .score_options import ScoreOptions
 from .tiles import ChosenTileOptions, KnownTileOptions
 from .training import TrainConfig
 
@@ -57,7 +59,7 @@ class ModelChoice(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(MachineOptions, PromptOptions, KnownTileOptions, DataOptions, ModelChoice):
+class EvaluateConfig(MachineOptions, ScoreOptions, KnownTileOptions, DataOptions, ModelChoice):
     """Score an adapter, or a SAM as it is, on a folder of images and masks."""
 
     task: TaskName | None = None
@@ -90,6 +92,8 @@ class EvaluateConfig(MachineOptions, PromptOptions, KnownTileOptions, DataOption
             "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
             NO_CACHE if self.embedding_cache and self.tile else None,
             "compare: needs an adapter." if self.compare and self.adapter is None else None,
+            # What the task of an adapter is, 'evaluate' finds in its folder.
+            *(self.task_problems(self.task or DEFAULT_TASK) if self.task or self.adapter is None else []),
             *given_twice("adapter", [*([self.adapter] if self.adapter else []), *self.compare]),
         ]
 

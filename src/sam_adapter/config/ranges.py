@@ -28,6 +28,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "prompts_per_image": (1, 100),
     "scenes": (1, 100_000),
     "seed": (0, 2**32 - 1),
+    "spacing": (1e-9, 1e9),
     "test_scenes": (1, 100_000),
     "threshold": (0, 1),
     "tile": (0, 65_536),

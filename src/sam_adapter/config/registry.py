@@ -102,17 +102,31 @@ class MetricEntry:
     """A score of a mask, and how it is shown.
 
     Attributes:
-        place: Of the function of `Counts`.
+        place: Of the function of what ``of`` says.
         heading: Above its column in tables.
         lower_is_better: Whether a lower mean is a better one.
         detailed: Whether tables have its interval, and metrics.csv and ``--monitor`` each kind of prompt beside the
             mean over the kinds.
+        of: Whether it follows from the `Counts` of an answer, or needs a `FullSizeAnswer`; the former costs
+            nothing.
+        over_set: Place of the function that makes the score from the values of all answers, those about pictures
+            without foreground too; without it the score is the mean over the pictures with foreground.
+        column: With ``over_set``, the name of an answer's value in per_image.csv.
+        kinds: Kinds of prompt that it is taken of.
+        distance: Whether it is one, in mm or, with a spacing of 1, in pixels.
+        one_mask: Whether it is defined for one foreground mask a picture, and not for each of several classes.
     """
 
     place: str
     heading: str
     lower_is_better: bool = False
     detailed: bool = True
+    of: Literal["counts", "answer"] = "counts"
+    over_set: str = ""
+    column: str = ""
+    kinds: tuple[str, ...] = ("box", "points", "none")
+    distance: bool = False
+    one_mask: bool = False
 
 
 METRICS: Mapping[str, MetricEntry] = {
@@ -120,12 +134,49 @@ METRICS: Mapping[str, MetricEntry] = {
     "dice": MetricEntry(place="tasks.metrics.counts:dice", heading="Dice"),
     "mae": MetricEntry(place="tasks.metrics.counts:mae", heading="MAE", lower_is_better=True, detailed=False),
 }
-"""Scores of a mask that follow from its `Counts`, in the order of columns; `sam_adapter.config.scores` derives from it
+"""Scores that every run has: of a mask's `Counts`, in the order of columns; `sam_adapter.config.scores` derives from it
 what each command says of them."""
+
+MORE_METRICS: Mapping[str, MetricEntry] = {
+    "s_measure": MetricEntry(place="tasks.metrics.saliency:s_measure", heading="S-measure", of="answer", one_mask=True),
+    "e_measure": MetricEntry(place="tasks.metrics.saliency:e_measure", heading="E-measure", of="answer", one_mask=True),
+    "weighted_f": MetricEntry(
+        place="tasks.metrics.saliency:weighted_f", heading="weighted F", of="answer", one_mask=True
+    ),
+    "stretched_mae": MetricEntry(
+        place="tasks.metrics.saliency:stretched_mae",
+        heading="stretched MAE",
+        lower_is_better=True,
+        of="answer",
+        one_mask=True,
+    ),
+    "boundary_iou": MetricEntry(place="tasks.metrics.boundaries:boundary_iou", heading="boundary IoU", of="answer"),
+    "hd95": MetricEntry(
+        place="tasks.metrics.boundaries:hd95", heading="HD95", lower_is_better=True, of="answer", distance=True
+    ),
+    "precision": MetricEntry(place="tasks.metrics.counts:precision", heading="precision"),
+    "recall": MetricEntry(place="tasks.metrics.counts:recall", heading="recall"),
+    "specificity": MetricEntry(place="tasks.metrics.counts:specificity", heading="specificity"),
+    "auroc": MetricEntry(
+        place="tasks.metrics.detection:highest_probability",
+        heading="AUROC",
+        of="answer",
+        over_set="tasks.metrics.detection:auroc",
+        column="highest_probability",
+        kinds=("none",),
+        one_mask=True,
+    ),
+}
+"""Scores that ``--metrics`` adds, in the order of columns."""
 
 
 def look_up(registry: Mapping[str, Any], name: str) -> Any:
     """What a name in one of the registries means."""
     entry = registry[name]
-    module, _, attribute = (entry if isinstance(entry, str) else entry.place).partition(":")
+    return imported(entry if isinstance(entry, str) else entry.place)
+
+
+def imported(place: str) -> Any:
+    """What lies in a place, ``module:name`` below ``sam_adapter``."""
+    module, _, attribute = place.partition(":")
     return getattr(import_module(f"sam_adapter.{module}"), attribute)

@@ -14,13 +14,15 @@ from .choices import (
     possible_monitors,
 )
 from .folders import among_data
-from .options import SOURCES, AdapterOptions, DataOptions, GroupOptions, MachineOptions, PromptOptions
+from .options import SOURCES, AdapterOptions, DataOptions, GroupOptions, MachineOptions
 from .registry import METHODS, TASKS, Part
+from .score_options import ScoreOptions
+from .scores import addable
 from .tiles import TrainingTileOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, TrainingTileOptions, GroupOptions, DataOptions):
+class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOptions, GroupOptions, DataOptions):
     """Train an adapter for a SAM on a folder of images and masks."""
 
     model: str
@@ -90,8 +92,9 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, TrainingTileOpt
     gradient_checkpointing: bool = False
     """Recompute each encoder block in the backward pass: far less memory, about a third more time."""
     monitor: Monitor | None = None
-    """Validation score by which the best adapter is kept; without it the task's own, iou or miou. Those without a kind
-    of prompt are means over the kinds that the run trains, 'iou_box' and so on are of one kind."""
+    """Validation score by which the best adapter is kept, one of those that --metrics adds too; without it the task's
+    own, iou or miou. Those without a kind of prompt are means over the kinds that the run trains, 'iou_box' and so on
+    are of one kind."""
     ema: float = 0.0
     """Keep a moving average of the trained weights with this decay, for example 0.99, and validate and write that; 0
     takes the weights as they are."""
@@ -124,7 +127,6 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, TrainingTileOpt
             loss_problem = None
         except ConfigError as error:
             loss_problem = str(error)
-        monitors = possible_monitors(self.prompt, self.task)
         return [
             *super().problems(),
             *among_data(
@@ -147,11 +149,23 @@ class TrainConfig(MachineOptions, AdapterOptions, PromptOptions, TrainingTileOpt
             if self.embedding_cache and self.tile
             else None,
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
-            None
-            if self.monitored in monitors
-            else f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are "
-            f"{', '.join(monitors)}.",
+            *self.task_problems(self.task),
+            self._monitor_problem(),
         ]
+
+    def _monitor_problem(self) -> str | None:
+        """What is wrong with the score that chooses the best adapter; nothing while ``metrics`` cannot be read."""
+        try:
+            added = self.added_metrics
+        except ConfigError:
+            return None
+        monitors = possible_monitors(self.prompt, self.task, added)
+        if self.monitored in monitors:
+            return None
+        for name in addable(self.task):
+            if self.monitor in possible_monitors(self.prompt, self.task, [*added, name]):
+                return f"monitor: the run has no '{self.monitor}'; add it with '--metrics {','.join([*added, name])}'."
+        return f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are {', '.join(monitors)}."
 
     def _validation_problems(self) -> list[str | None]:
         """What is wrong with the options for the validation set."""

@@ -11,24 +11,29 @@ import torch
 
 from ..batch import Query, Size
 from ..data.dataset import PairDataset
-from ..tasks.metrics import OverlapMetrics, score
+from ..tasks.metrics import AddedScores, FullSizeAnswer, OverlapMetrics, count_pixels, scores_of
+from ..tasks.pixels import whole_target
 
 BASELINES = {"fill_box": "fill the box", "otsu": "Otsu's threshold"}
 """Names in files, and in words."""
 
 
-def score_baselines(dataset: PairDataset, queries: Mapping[int, Sequence[Query]]) -> dict[str, OverlapMetrics]:
+def score_baselines(
+    dataset: PairDataset, queries: Mapping[int, Sequence[Query]], added: AddedScores | None = None
+) -> dict[str, OverlapMetrics]:
     """Score what needs no network, on the queries that a model was asked.
 
     Args:
         dataset: Images and ground truth.
         queries: By image, in pixels of the original.
+        added: Scores beside those that every run has.
 
     Returns:
         By name in `BASELINES`: ``fill_box`` for images asked with a box, ``otsu`` for those asked without a prompt;
         only what was asked at least once.
     """
     scores: dict[str, OverlapMetrics] = {}
+    added = added or AddedScores()
     for index, asked in queries.items():
         image, annotation = dataset.pair(index)
         for query in asked:
@@ -41,9 +46,12 @@ def score_baselines(dataset: PairDataset, queries: Mapping[int, Sequence[Query]]
                 name, answer = "otsu", otsu_mask(image)
             else:
                 continue
-            probabilities = torch.from_numpy(answer).float()
-            row = score(probabilities, annotation.target(query.label), valid=annotation.counted())
-            scores.setdefault(name, OverlapMetrics()).update(index, row, kind=prompt.kind, label=query.label)
+            target, counted = whole_target(annotation, query.label, answer.shape)
+            valid = None if counted is None else torch.from_numpy(counted)
+            counts = count_pixels(torch.from_numpy(answer).float(), torch.from_numpy(target), valid=valid)
+            more = added.of(counts[None], [FullSizeAnswer.of_mask(answer, target, counted, spacing=added.spacing)])
+            metrics = scores.setdefault(name, OverlapMetrics(added=added))
+            metrics.update(index, scores_of(counts), kind=prompt.kind, label=query.label, added=more[0])
     return scores
 
 

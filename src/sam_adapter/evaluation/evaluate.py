@@ -12,29 +12,25 @@ from typing import Any
 from ..annotations.listing import Record
 from ..annotations.reading.rules import ReadingRules
 from ..batch import Prompt, Query
-from ..checkpoints.adapter import described_classes, known_classes, load, read_adapter_config
-from ..checkpoints.description import Description
+from ..checkpoints.adapter import known_classes, load
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
 from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
-from ..config.commands import NO_CACHE, EvaluateConfig
+from ..config.commands import EvaluateConfig
 from ..config.registry import DEFAULT_TASK, TASKS, look_up
 from ..config.scores import HEADINGS
 from ..data.dataset import PairDataset
 from ..data.inspection.inspect import inspect
-from ..errors import ConfigError
-from ..segmenter import SamSegmenter, known_thresholds
+from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable, written_beside
 from ..tasks.base import Task
 from ..tasks.metrics import OverlapMetrics, is_empty
 from ..tiling.grid import Tiling
 from .baselines import BASELINES, score_baselines
+from .comparable import require_comparable
 from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_images
 
 log = logging.getLogger(__name__)
-
-COLUMNS: tuple[str, ...] = ("name", "model", "prompt", *HEADINGS, "tp", "fp", "fn", "tn")
-"""Of per_image.csv; with classes there is one for them behind the prompt."""
 
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[str, Any]:
@@ -55,7 +51,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     """
     require_writable(config.output)
     remove_leftovers(config.output)
-    described = _require_comparable(config)
+    described = require_comparable(config)
     task = None if described is None else described.task
     found = inspect(config, task=task, classes=None if described is None else known_classes(described))
     records = found.usable(config)
@@ -66,7 +62,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     machine.prepare_process()
     log.info("Computing on %s", machine)
     scorings, pairs = _score_all(config, records, found.rules, machine, progress)
-    baselines = score_baselines(pairs, scorings[0].queries) if config.with_frozen else {}
+    added = scorings[0].metrics.added
+    baselines = score_baselines(pairs, scorings[0].queries, added) if config.with_frozen else {}
     result = _result(config, scorings, baselines)
     result |= {"empty_masks": len(found.empty), "skipped_faulty": len(found.faults)}
     result["skipped_void"] = len(found.records) - len(records)
@@ -124,6 +121,8 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     result |= {**_scores(first), "image_size": first.image_size}
     if first.tiling is not None:
         result |= asdict(first.tiling)
+    if config.added_metrics:
+        result |= {"metrics": list(config.added_metrics), "spacing": list(config.pixel_spacing)}
     if config.with_frozen:
         result["frozen"] = _scores(scorings[1])
         result["baselines"] = {name: metrics.compute() for name, metrics in baselines.items()}
@@ -229,46 +228,6 @@ def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateCon
     )
 
 
-def _require_comparable(config: EvaluateConfig) -> Description | None:
-    """Refuse before any work answers to different questions, and what `_thresholds` would refuse after it.
-
-    Returns:
-        What the first adapter says about itself; None if there is none.
-    """
-    if config.adapter is None:
-        Tiling.asked(config.tile, config.overlap, None)
-        return None
-    described = {adapter: read_adapter_config(adapter) for adapter in (config.adapter, *config.compare)}
-    first = described[config.adapter]
-    own, classes = first.task, described_classes(first)
-    problems = [
-        f"compare: '{adapter}' has the task '{one.task}' and '{config.adapter}' has '{own}'; evaluate them apart."
-        for adapter, one in described.items()
-        if one.task != own
-    ]
-    problems += [
-        f"compare: '{adapter}' has the classes {', '.join(described_classes(one))}, '{config.adapter}' "
-        f"{', '.join(classes)}; evaluate them apart."
-        for adapter, one in described.items()
-        if one.task == own and described_classes(one) != classes
-    ]
-    if config.task is not None and config.task != own:
-        problems.append(
-            f"task: the adapter '{config.adapter}' has the task '{own}', got '{config.task}'; leave it out."
-        )
-    tilings = [Tiling.asked(config.tile, config.overlap, one.tiling) for one in described.values()]
-    if config.embedding_cache is not None and any(tilings):
-        problems.append(NO_CACHE)
-    for adapter, one in described.items() if config.threshold == "best" else ():
-        known = one.best_thresholds
-        if missing := [kind for kind in asked_kinds(config.prompt) if kind not in known]:
-            kinds = " and ".join(missing)
-            problems.append(f"threshold: '{adapter}' has no best threshold for {kinds} {known_thresholds(known)}")
-    if problems:
-        raise ConfigError(*problems)
-    return first
-
-
 def _thresholds(segmenter: SamSegmenter, config: EvaluateConfig) -> Thresholds:
     """A best one is known for the kinds that are asked, and of adapters alone; elsewhere it is the segmenter's own."""
     chosen = config.threshold
@@ -295,9 +254,10 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_per_image(path: Path, pairs: PairDataset, models: Mapping[str, OverlapMetrics]) -> None:
-    """A line for each image, model, kind of prompt and class; answers about what is not there have counts alone."""
-    classes = pairs.reading.classes
-    columns = list(COLUMNS) if classes is None else [*COLUMNS[:3], "class", *COLUMNS[3:]]
+    """A line for each image, model, kind of prompt and class; what is not there has counts and no scores of a mask."""
+    classes, added = pairs.reading.classes, next(iter(models.values())).added
+    head = ("name", "model", "prompt", *([] if classes is None else ["class"]))
+    columns = (*head, *HEADINGS, *added.columns, "tp", "fp", "fn", "tn")
     with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
         writer.writeheader()
@@ -308,5 +268,5 @@ def _write_per_image(path: Path, pairs: PairDataset, models: Mapping[str, Overla
                 row["class"] = "" if classes is None else classes.names[answer.label - 1]
                 row |= {name: int(scores[name]) for name in ("tp", "fp", "fn", "tn")}
                 if is_empty(scores):
-                    row |= dict.fromkeys(HEADINGS, "")
+                    row |= dict.fromkeys((*HEADINGS, *added.means), "")
                 writer.writerow(row)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
 from ..config.registry import METRICS
-from ..config.scores import DETAILED, HEADINGS, LOWER_IS_BETTER
+from ..config.scores import DETAILED, LOWER_IS_BETTER, headings, unit_sentence
 from ..data.dataset import PairDataset
 from ..errors import agreed, amount
 from ..report.charts import Axis, Series, line_chart
@@ -66,12 +66,14 @@ def write_scores_page(
 
 def _whole_pictures(models: Mapping[str, OverlapMetrics], task: str, kinds: Sequence[AskedKind]) -> list[Section]:
     """Scores of whole pictures and the confusion of the first model, of a task that has some."""
-    scores = whole_scores({name: metrics.compute() for name, metrics in models.items()}, task)
-    if scores is None:
-        return []
-    rows: list[list[Cell]] = [[title, *values] for title, values in scores.rows]
-    body = table(["model", *scores.headings], rows, caption="Scores over all pixels of the set")
     name, first = next(iter(models.items()))
+    means = {model: metrics.compute() for model, metrics in models.items()}
+    body = ""
+    for scores in whole_scores(means, task, first.added.names):
+        rows: list[list[Cell]] = [[title, *values] for title, values in scores.rows]
+        body += table(["model", *scores.headings], rows, caption=scores.caption)
+    if not body:
+        return []
     confusion = first.details().get("confusion", {})
     for kind in kinds:
         if kind in confusion:
@@ -111,12 +113,14 @@ def _ious(metrics: OverlapMetrics, kind: AskedKind | None = None) -> list[float]
 
 def _scores_text(metrics: OverlapMetrics) -> str:
     means = metrics.compute()
-    *others, last = [heading for name, heading in HEADINGS.items() if name in LOWER_IS_BETTER]
+    *others, last = [heading for name, heading in headings(metrics.added.names).items() if name in LOWER_IS_BETTER]
     text = (
         "Means over the images with foreground; BER over all their pixels. Higher is better, but for "
         f"{', '.join(others)} and {last}. The intervals hold the mean in 95 % of samples of as many images drawn from "
         "these (bootstrap)."
     )
+    if unit := unit_sentence(metrics.added.names, metrics.added.spacing):
+        text += f" {unit}"
     if means["empty"]:
         text += (
             f" {means['empty']:.0f} of {amount(round(means['images']), 'image')} "
@@ -129,6 +133,7 @@ def _scores_text(metrics: OverlapMetrics) -> str:
 def _scores(models: Mapping[str, OverlapMetrics]) -> str:
     """A row for each model, and below it one for each kind of prompt if there are several."""
     rows: list[list[Cell]] = []
+    shown = headings(next(iter(models.values())).added.names)
     with_empty = any("empty_correct" in metrics.compute() for metrics in models.values())
     for name, metrics in models.items():
         means = metrics.compute()
@@ -141,18 +146,17 @@ def _scores(models: Mapping[str, OverlapMetrics]) -> str:
             ious = _ious(metrics, kind)
             median = statistics.median(ious) if ious else None
             row: list[Cell] = [title]
-            for score in HEADINGS:
+            for score in shown:
                 row += _cells(means, score, suffix, median)
             if with_empty:
                 row.append(means.get("empty_correct") if kind in (None, "none") else None)
             rows.append(row)
-    headers = [header for score in HEADINGS for header in _headers(score)]
+    headers = [header for score, heading in shown.items() for header in _headers(score, heading)]
     return table(["model", *headers, *(["empty correct"] if with_empty else [])], rows, caption="Scores of each model")
 
 
-def _headers(score: str) -> list[str]:
+def _headers(score: str, heading: str) -> list[str]:
     """The headings of `_cells`."""
-    heading = HEADINGS[score]
     return [
         f"{heading} %" if score == "ber" else heading,
         *([f"95 % of {heading}"] if score in DETAILED else []),
@@ -254,7 +258,9 @@ def _every_text(metrics: OverlapMetrics) -> str:
 def _every_image(dataset: PairDataset, scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> str:
     first, *others = [one.metrics.per_prompt() for one in scorings]
     headers = ["image", *(["prompt"] if len(kinds) > 1 else [])]
+    added = scorings[0].metrics.added
     headers += [entry.heading for entry in METRICS.values()]
+    headers += [headings(added.names).get(name, name.replace("_", " ")) for name in added.columns]
     headers += ["wrongly marked, px", "missed, px", *(f"IoU of {one.name}" for one in scorings[1:])]
     rows: list[list[Cell]] = []
     classes = dataset.reading.classes
@@ -264,7 +270,9 @@ def _every_image(dataset: PairDataset, scorings: Sequence[Scoring], kinds: Seque
         cells: list[Cell] = [dataset.records[answer.index].name]
         cells += [] if classes is None else [classes.names[answer.label - 1]]
         cells += [IN_WORDS[answer.kind]] if len(kinds) > 1 else []
-        cells += [None if empty else row[name] for name in METRICS]
+        cells += [
+            None if empty and name in (*METRICS, *added.means) else row[name] for name in (*METRICS, *added.columns)
+        ]
         cells += [int(row[name]) for name in ("fp", "fn")]
         rows.append([*cells, *(None if empty else other[answer]["iou"] for other in others)])
     return table(headers, rows, caption="Scores of every image", sortable=True, tall=True)

@@ -14,7 +14,7 @@ from ..data.loading import scoring_loader, worker_count
 from ..preprocessing import MaskLogits
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
-from ..tasks.metrics import Answer, OverlapMetrics, is_empty
+from ..tasks.metrics import AddedScores, Answer, OverlapMetrics, is_empty
 from ..tasks.pixels import sum_over_pixels
 from ..tasks.tiles import collect_by_tiles, sweep_of
 from ..tiling.grid import Tiling
@@ -75,7 +75,7 @@ def score_records(
     Args:
         segmenter: What is scored.
         dataset: Made with the segmenter's own preprocessing.
-        config: Batch size and reading processes, and whether a report needs curves.
+        config: Batch size and reading processes, scores to add, and whether a report needs curves.
         machine: Where the segmenter is, and its precision.
         name: What tables call it.
         thresholds: For each kind of prompt.
@@ -84,7 +84,8 @@ def score_records(
     Returns:
         The scores, and the prompts that each image was asked with; no masks yet.
     """
-    metrics = dataset.task.metrics(thresholds, curves=config.report).to(machine.device)
+    added = AddedScores(config.added_metrics, spacing=config.pixel_spacing)
+    metrics = dataset.task.metrics(thresholds, curves=config.report, added=added).to(machine.device)
     scoring = Scoring(
         name=name,
         base=segmenter.backbone.identity.name,
@@ -112,7 +113,8 @@ def score_records(
             batch = batch.to(machine.device)
             with machine.autocast():
                 logits = dataset.task.mask_logits(segmenter(batch))
-            metrics.collect(batch, sum_over_pixels(logits, batch, segmenter.preprocessing, metrics.reduces(batch)))
+            sums = sum_over_pixels(logits, batch, segmenter.preprocessing, metrics.reduces(batch))
+            metrics.collect(batch, sums, answers=metrics.answers(logits, batch, segmenter.preprocessing))
             metrics.collect_whole(batch, logits, segmenter.preprocessing)
         done += len(batch)
         if progress is not None:

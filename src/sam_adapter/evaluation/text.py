@@ -1,16 +1,18 @@
 """The table that ``evaluate`` prints."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..config.choices import ASKED_KINDS
-from ..config.scores import DETAILED, HEADINGS
+from ..config.scores import DETAILED, DISTANCES, HEADINGS, headings, unit_sentence
 from ..errors import amount
 from .baselines import BASELINES
 from .whole_pictures import whole_text
 
 IN_WORDS = {"box": "box", "points": "points", "none": "no prompt"}
 INTERVAL = "95 %"
+ADDED_ABREAST = 4
+"""Added scores side by side, so that lines fit a terminal."""
 
 
 def scores_text(result: Mapping[str, Any], name: str) -> str:
@@ -23,50 +25,62 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
     models = {name: result} | ({"frozen": result["frozen"]} if "frozen" in result else {})
     models |= result.get("compared", {})
     models |= {BASELINES[key]: scores for key, scores in result.get("baselines", {}).items()}
-    lines = []
-    for model, scores in models.items():
-        kinds = [kind for kind in ASKED_KINDS if f"iou_{kind}" in scores]
-        lines.append((f"{model}, mean" if len(kinds) > 1 else model, _cells(scores, "")))
-        if len(kinds) > 1:
-            lines += [(f"  {IN_WORDS[kind]}", _cells(scores, f"_{kind}")) for kind in kinds]
-    width = max(10, *(len(title) + 2 for title, _ in lines))
-    headers = _headers()
-    columns = [12 if header == INTERVAL else max(8, len(header) + 2) for header in headers]
-    shown = [("", headers), *lines]
-    body = [
-        f"{title:<{width}}" + "".join(f"{cell:>{column}}" for cell, column in zip(cells, columns, strict=True))
-        for title, cells in shown
-    ]
+    added = list(result.get("metrics", ()))
+    blocks = [list(HEADINGS), *(added[at : at + ADDED_ABREAST] for at in range(0, len(added), ADDED_ABREAST))]
+    body = [line for names in blocks for line in _table(models, {name: headings(added)[name] for name in names})]
+    units = [sentence] if (sentence := unit_sentence(added, result.get("spacing", ()))) else []
     return "\n".join(
         [
             f"{amount(result['images'], 'image')}, prompt {result['prompt']}",
             *body,
+            *units,
             *_empty(models, result),
-            *whole_text(models, result["task"]),
+            *whole_text(models, result["task"], added),
         ]
     )
 
 
-def _headers() -> list[str]:
+def _table(models: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
+    """Some scores of all models, by name and heading: a line for each model and, if there are several, each kind."""
+    lines = [("", _headers(names))]
+    for model, scores in models.items():
+        kinds = [kind for kind in ASKED_KINDS if f"iou_{kind}" in scores]
+        lines.append((f"{model}, mean" if len(kinds) > 1 else model, _cells(scores, "", names)))
+        if len(kinds) > 1:
+            lines += [(f"  {IN_WORDS[kind]}", _cells(scores, f"_{kind}", names)) for kind in kinds]
+    width = max(10, *(len(title) + 2 for title, _ in lines))
+    columns = [
+        max(12 if header == INTERVAL else max(8, len(header) + 2), *(len(cells[at]) + 1 for _, cells in lines))
+        for at, header in enumerate(lines[0][1])
+    ]
+    return [
+        f"{title:<{width}}" + "".join(f"{cell:>{column}}" for cell, column in zip(cells, columns, strict=True))
+        for title, cells in lines
+    ]
+
+
+def _headers(names: Mapping[str, str]) -> list[str]:
     """The heading of each of `_cells`."""
     headers = []
-    for name, heading in HEADINGS.items():
+    for name, heading in names.items():
         headers += [f"{heading} %" if name == "ber" else heading, *([INTERVAL] if name in DETAILED else [])]
     return headers
 
 
-def _cells(scores: Mapping[str, float], suffix: str) -> tuple[str, ...]:
-    """Each score, with its interval if it is detailed; dashes where no image has foreground."""
-    if f"iou{suffix}" not in scores:
-        return ("-",) * len(_headers())
+def _cells(scores: Mapping[str, float], suffix: str, names: Iterable[str]) -> list[str]:
+    """Each score, with its interval if it is detailed; dashes where there is none, as where no image has foreground."""
     cells = []
-    for name in HEADINGS:
-        value = scores[name + suffix]
-        cells.append(f"{value:.2f}" if name == "ber" else f"{value:.4f}")
+    for name in names:
+        value = scores.get(name + suffix)
+        if value is None:
+            cells += ["-"] * (2 if name in DETAILED else 1)
+            continue
+        distance = name in DISTANCES
+        cells.append(f"{value:.2f}" if name == "ber" or distance else f"{value:.4f}")
         if name in DETAILED:
             low, high = scores[f"{name}{suffix}_low"], scores[f"{name}{suffix}_high"]
-            cells.append(f"{low:.3f}-{high:.3f}")
-    return tuple(cells)
+            cells.append(f"{low:.1f}-{high:.1f}" if distance else f"{low:.3f}-{high:.3f}")
+    return cells
 
 
 def _empty(models: Mapping[str, Mapping[str, float]], result: Mapping[str, Any]) -> list[str]:

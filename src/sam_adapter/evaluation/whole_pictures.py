@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..config.choices import ASKED_KINDS
-from ..config.registry import TASKS
+from ..config.registry import MORE_METRICS, TASKS
+from ..config.scores import DISTANCES
 from .cases import WITH
 
 
@@ -12,20 +13,28 @@ class WholeScores(NamedTuple):
     """A table of scores.
 
     Attributes:
+        caption: What it shows.
         headings: Of the columns behind the first.
         rows: Title and scores, None where there is none.
+        digits: Behind the point.
     """
 
+    caption: str
     headings: list[str]
     rows: list[tuple[str, list[float | None]]]
+    digits: int = 4
 
 
-def whole_scores(models: Mapping[str, Mapping[str, Any]], task: str) -> WholeScores | None:
-    """Scores of whole pictures, and IoU of each class, of each model and kind of prompt; None if the task has none.
+def whole_scores(models: Mapping[str, Mapping[str, Any]], task: str, added: Sequence[str] = ()) -> list[WholeScores]:
+    """Scores of whole pictures with the IoU of each class, and a table for each added score of classes.
 
     Args:
         models: Name to what `OverlapMetrics.compute` gave.
         task: A key of ``TASKS``.
+        added: Names in `MORE_METRICS`.
+
+    Returns:
+        Rows are models and kinds of prompt; nothing if the task has no such scores.
     """
     scores = TASKS[task].scores
     classes = dict.fromkeys(
@@ -34,32 +43,51 @@ def whole_scores(models: Mapping[str, Mapping[str, Any]], task: str) -> WholeSco
         for name in means
         if name.startswith("iou[")
     )
-    rows: list[tuple[str, list[float | None]]] = []
-    for model, means in models.items():
-        for kind in ASKED_KINDS:
-            if not any(f"{name}_{kind}" in means for name in scores):
-                continue
-            named = [means.get(f"{name}_{kind}") for name in scores]
-            own = [means.get(f"iou_{kind}[{name}]") for name in classes]
-            rows.append((f"{model}, {WITH[kind]}", [*named, *own]))
-    if not rows:
-        return None
-    return WholeScores([*scores.values(), *(f"IoU {name}" for name in classes)], rows)
-
-
-def whole_text(models: Mapping[str, Mapping[str, Any]], task: str) -> list[str]:
-    """`whole_scores` as lines of text."""
-    table = whole_scores(models, task)
-    if table is None:
-        return []
-    width = max(10, *(len(title) + 2 for title, _ in table.rows))
-    columns = [max(8, len(heading) + 2) for heading in table.headings]
-    shown = [("", table.headings), *((title, [_number(one) for one in row]) for title, row in table.rows)]
-    lines = [
-        f"{title:<{width}}" + "".join(f"{cell:>{column}}" for cell, column in zip(cells, columns, strict=True))
-        for title, cells in shown
+    asked = [
+        (f"{model}, {WITH[kind]}", kind, means)
+        for model, means in models.items()
+        for kind in ASKED_KINDS
+        if any(f"{name}_{kind}" in means for name in scores)
     ]
-    return ["", "Each pixel one class, over all pixels of the set:", *lines]
+    if not asked:
+        return []
+
+    def rows(kept: Sequence[str], score: str) -> list[tuple[str, list[float | None]]]:
+        return [
+            (
+                title,
+                [
+                    *(means.get(f"{name}_{kind}") for name in kept),
+                    *(means.get(f"{score}_{kind}[{name}]") for name in classes),
+                ],
+            )
+            for title, kind, means in asked
+        ]
+
+    headings = [*scores.values(), *(f"IoU {name}" for name in classes)]
+    tables = [WholeScores("Each pixel one class, over all pixels of the set", headings, rows(list(scores), "iou"))]
+    for name in added:
+        over = (
+            "over all pixels of the set" if MORE_METRICS[name].of == "counts" else "mean over the pictures that have it"
+        )
+        caption = f"{MORE_METRICS[name].heading} of each class, {over}"
+        tables.append(WholeScores(caption, list(classes), rows((), name), digits=2 if name in DISTANCES else 4))
+    return tables
+
+
+def whole_text(models: Mapping[str, Mapping[str, Any]], task: str, added: Sequence[str] = ()) -> list[str]:
+    """`whole_scores` as lines of text."""
+    lines = []
+    for table in whole_scores(models, task, added):
+        width = max(10, *(len(title) + 2 for title, _ in table.rows))
+        columns = [max(8, len(heading) + 2) for heading in table.headings]
+        cells = [(title, [_number(one, table.digits) for one in row]) for title, row in table.rows]
+        lines += ["", f"{table.caption}:"]
+        lines += [
+            f"{title:<{width}}" + "".join(f"{cell:>{column}}" for cell, column in zip(row, columns, strict=True))
+            for title, row in [("", table.headings), *cells]
+        ]
+    return lines
 
 
 def confusion_rows(confusion: Mapping[str, Any], kind: str) -> tuple[Sequence[str], list[list[str]]]:
@@ -72,5 +100,5 @@ def confusion_rows(confusion: Mapping[str, Any], kind: str) -> tuple[Sequence[st
     return ["truth", *labels, "pixels"], rows
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

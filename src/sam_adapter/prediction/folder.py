@@ -28,6 +28,7 @@ from ..tasks.base import Task
 from ..tasks.prediction import ClassPrediction, Prediction
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
+from ..tiling.sweep import alone
 from .prompt_files import read_prompts
 from .writers import Writers
 
@@ -135,7 +136,7 @@ def _by_tiles(
     keep = "probabilities" in config.saved
     found = []
     for at in range(len(batch)):
-        one = batch.of_picture(at)
+        one = alone(batch, at)
         strips = sweep.strips(one.pictures[0], one.queries)
         found.append(task.tiled_prediction(strips, one.queries, thresholds, keep=keep))
     return found

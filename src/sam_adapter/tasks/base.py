@@ -17,7 +17,7 @@ from ..config.choices import AskedKind
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
 from ..tiling.sweep import Strip
-from .metrics import OverlapMetrics
+from .metrics import AddedScores, OverlapMetrics
 from .prediction import ClassPrediction, Prediction
 
 
@@ -55,7 +55,12 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(
-        self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
+        self,
+        thresholds: Mapping[AskedKind, float],
+        *,
+        search: bool = False,
+        curves: bool = False,
+        added: AddedScores | None = None,
     ) -> OverlapMetrics:
         """What collects the scores of answers; for the arguments see `OverlapMetrics`."""
 

@@ -15,7 +15,7 @@ from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
 from ..tiling.sweep import Strip, joined
 from .base import Task
-from .metrics import OverlapMetrics
+from .metrics import AddedScores, OverlapMetrics
 from .prediction import Prediction
 from .prompts import PromptMaker, maker_of
 
@@ -53,10 +53,15 @@ class BinaryTask(Task):
         return [Query(prompt=prompt, label=FOREGROUND) for prompt in prompts or [Prompt()]]
 
     def metrics(
-        self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
+        self,
+        thresholds: Mapping[AskedKind, float],
+        *,
+        search: bool = False,
+        curves: bool = False,
+        added: AddedScores | None = None,
     ) -> OverlapMetrics:
         """See `Task.metrics`."""
-        return OverlapMetrics(thresholds, search=search, curves=curves)
+        return OverlapMetrics(thresholds, search=search, curves=curves, added=added)
 
     def mask_logits(self, output: Output) -> Tensor:
         """See `Task.mask_logits`."""

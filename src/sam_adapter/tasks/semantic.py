@@ -16,6 +16,7 @@ from ..preprocessing import Preprocessing
 from ..tiling.sweep import Strip, joined
 from .base import Task
 from .class_map import class_map
+from .metrics import AddedScores
 from .metrics.classes import ClassMetrics
 from .pixels import bands
 from .prediction import ClassPrediction, Prediction
@@ -96,11 +97,18 @@ class SemanticTask(Task):
         return [_query(prompt, label, told=told) for prompt, label in zip(prompts, labels, strict=True)]
 
     def metrics(
-        self, thresholds: Mapping[AskedKind, float], *, search: bool = False, curves: bool = False
+        self,
+        thresholds: Mapping[AskedKind, float],
+        *,
+        search: bool = False,
+        curves: bool = False,
+        added: AddedScores | None = None,
     ) -> ClassMetrics:
         """See `Task.metrics`."""
         names, background = self.classes.names, self.classes.has_background
-        return ClassMetrics(thresholds, names=names, has_background=background, search=search, curves=curves)
+        return ClassMetrics(
+            thresholds, names=names, has_background=background, search=search, curves=curves, added=added
+        )
 
     def mask_logits(self, output: Output) -> Tensor:
         """See `Task.mask_logits`."""

@@ -10,7 +10,7 @@ from ..batch import Batch, Output
 from ..preprocessing import Preprocessing
 from ..system.machine import Machine
 from ..tiling.grid import Tiling
-from ..tiling.sweep import Sweep, joined
+from ..tiling.sweep import Sweep, alone, joined
 from .base import Task
 from .metrics import OverlapMetrics
 from .pixels import MapReduce, Reduce, sum_over_pixels
@@ -76,7 +76,7 @@ def collect_by_tiles(
         losses: Those sums ``(Q, k)`` to the loss of each query ``(Q,)``.
     """
     for at in sorted(set(batch.image_index)):
-        one = batch.of_picture(at)
+        one = alone(batch, at)
         reduces = [*([] if loss is None else [loss]), *metrics.reduces(one)]
         sums: list[Tensor] = []
         whole: list[Tensor] = []
@@ -89,11 +89,13 @@ def collect_by_tiles(
             else:
                 whole = _added(whole, metrics.whole_sums(one, logits, sweep.preprocessing, rows))
         lost = None if losses is None else losses(sums.pop(0))
-        metrics.collect(one, sums, lost)
-        if metrics.needs_whole:
-            metrics.collect_whole(one, joined(strips, device=sweep.device), sweep.preprocessing)
-        else:
+        if not metrics.needs_whole:
+            metrics.collect(one, sums, lost)
             metrics.collect_whole_sums(one, whole)
+            continue
+        logits = joined(strips, device=sweep.device)
+        metrics.collect(one, sums, lost, metrics.answers(logits, one, sweep.preprocessing))
+        metrics.collect_whole(one, logits, sweep.preprocessing)
 
 
 def _added(before: list[Tensor], more: list[Tensor]) -> list[Tensor]:

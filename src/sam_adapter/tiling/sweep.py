@@ -129,6 +129,22 @@ def shown(picture: Pixels, window: Window) -> Pixels:
     return picture[top : top + height, left : left + width]
 
 
+def alone(batch: Batch, image: int) -> Batch:
+    """The picture at a position of a batch of whole pictures alone, with the queries about it."""
+    about = batch.queries_about(image)
+    return replace(
+        batch,
+        indices=[batch.indices[image]],
+        names=[batch.names[image]],
+        annotations=[batch.annotations[image]],
+        queries=[batch.queries[query] for query in about],
+        original_sizes=[batch.original_sizes[image]],
+        image_index=[0] * len(about),
+        weight=[batch.weight[query] for query in about],
+        pictures=[batch.pictures[image]],
+    )
+
+
 def joined(strips: Iterable[Strip], *, keep: bool = True, device: torch.device | str = "cpu") -> TiledLogits:
     """The answers about a whole picture, with the low-resolution logits of all its tiles in memory.
 

@@ -3,7 +3,7 @@
 import csv
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from ..config.choices import ASKED_KINDS
 from ..config.registry import TASKS
-from ..config.scores import HEADINGS, with_kinds
+from ..config.scores import headings, with_kinds
 from ..system.writing import written_beside
 from .lightning_module import TrainingModule
 from .run_folder import read_metrics
@@ -28,14 +28,15 @@ class MetricsTable(Callback):
     Args:
         path: The file.
         task: Whose scores have columns.
+        added: Scores that ``--metrics`` adds.
     """
 
     TRAINING = ("step", "lr", "train_loss", "train_iou")
 
-    def __init__(self, path: Path, task: str) -> None:
+    def __init__(self, path: Path, task: str, added: Sequence[str] = ()) -> None:
         self.path = path
-        self.task = task
-        self.validation = [f"val_{name}" for name in ("loss", *with_kinds(ASKED_KINDS, task), "empty_correct")]
+        self.shown = (*TASKS[task].scores, *headings(added))
+        self.validation = [f"val_{name}" for name in ("loss", *with_kinds(ASKED_KINDS, task, added), "empty_correct")]
         self._began = 0.0
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,7 +48,7 @@ class MetricsTable(Callback):
         assert isinstance(pl_module, TrainingModule)
         if trainer.is_global_zero:
             row = self._add(0, {"step": 0}, pl_module.frozen_scores)
-            log.info("frozen base: %s (%.1f s)", _shown(row, self.task), row["seconds"])
+            log.info("frozen base: %s (%.1f s)", _shown(row, self.shown), row["seconds"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run that goes on in the middle of an epoch has no other start."""
@@ -63,7 +64,7 @@ class MetricsTable(Callback):
         training |= {"step": trainer.global_step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         row = self._add(trainer.current_epoch + 1, training, pl_module.val_scores)
         log.info(
-            "epoch %d of %d: %s (%.1f s)", row["epoch"], trainer.max_epochs, _shown(row, self.task), row["seconds"]
+            "epoch %d of %d: %s (%.1f s)", row["epoch"], trainer.max_epochs, _shown(row, self.shown), row["seconds"]
         )
 
     def _add(self, epoch: int, training: Mapping[str, float], scores: Mapping[str, float]) -> dict[str, Any]:
@@ -80,12 +81,11 @@ class MetricsTable(Callback):
         return row
 
 
-def _shown(row: Mapping[str, Any], task: str) -> str:
+def _shown(row: Mapping[str, Any], scores: Sequence[str]) -> str:
     """The scores of a row for people, IoU by kind of prompt; where one kind is scored, it is not said twice."""
     kinds = [kind for kind in ASKED_KINDS if row[f"val_iou_{kind}"] != ""]
     names = ["train_loss", "train_iou", "val_loss"]
-    names += [f"val_{name}" for name in TASKS[task].scores]
-    for name in HEADINGS:
+    for name in scores:
         names.append(f"val_{name}")
         names += [f"val_iou_{kind}" for kind in kinds if name == "iou" and len(kinds) > 1]
     names.append("val_empty_correct")

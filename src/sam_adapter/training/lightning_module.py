@@ -17,7 +17,7 @@ from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
-from ..tasks.metrics import COLUMNS, scores_of
+from ..tasks.metrics import COLUMNS, AddedScores, scores_of
 from ..tasks.pixels import sum_over_pixels
 from ..tasks.tiles import collect_by_tiles, sweep_of
 from .averaging import MovingAverage
@@ -66,8 +66,9 @@ class TrainingModule(lightning.LightningModule):
         self.train_means = EpochMeans()
         self.step_weight = 0.0
         """Weight of the queries in the batches since the last step of the optimiser."""
-        self.val_metrics = task.metrics(self.thresholds, search=True)
-        self.frozen_metrics = task.metrics(self.thresholds)
+        added = AddedScores(config.added_metrics, spacing=config.pixel_spacing)
+        self.val_metrics = task.metrics(self.thresholds, search=True, added=added)
+        self.frozen_metrics = task.metrics(self.thresholds, added=added)
         self.val_scores: dict[str, float] = {}
         """Of the latest validation, as `OverlapMetrics.compute` gives them."""
         self.frozen_scores: dict[str, float] = {}
@@ -198,16 +199,17 @@ class TrainingModule(lightning.LightningModule):
             metrics.collect_nothing()
             return
         if batch.pictures:
-            size = self.config.batch_size
+            size, loss = self.config.batch_size, self.loss
             sweep = sweep_of(self.segmenter, self.task, self.machine, batch_size=size, frozen=frozen)
-            loss = self.loss
             collect_by_tiles(sweep, batch, metrics, loss=loss, losses=lambda sums: loss.weighted(loss.terms(sums)))
             return
         logits = self.task.mask_logits(self.segmenter(batch, frozen=frozen))
         reduces = [self.loss, *metrics.reduces(batch)]
-        loss_sums, *scored = sum_over_pixels(logits, batch, self.segmenter.preprocessing, reduces)
-        metrics.collect(batch, scored, self.loss.weighted(self.loss.terms(loss_sums)))
-        metrics.collect_whole(batch, logits, self.segmenter.preprocessing)
+        preprocessing = self.segmenter.preprocessing
+        loss_sums, *scored = sum_over_pixels(logits, batch, preprocessing, reduces)
+        answers = metrics.answers(logits, batch, preprocessing)
+        metrics.collect(batch, scored, self.loss.weighted(self.loss.terms(loss_sums)), answers)
+        metrics.collect_whole(batch, logits, preprocessing)
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole set, gathered from all processes."""

@@ -134,7 +134,7 @@ def _train(config: TrainConfig) -> TrainResult:
         raise stop.stopped() from error
     finally:
         if trainer.is_global_zero:
-            draw_curves(config.output / METRICS, config.output / "curves.png")
+            draw_curves(config.output / METRICS, config.output / "curves.png", config.added_metrics)
     warned = keeper.warnings(module)
     if trainer.is_global_zero:
         for sentence in warned:
@@ -159,7 +159,7 @@ def _trainer(
     callbacks: list[Callback] = [
         TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 0),
         *own,
-        MetricsTable(config.output / METRICS, config.task),
+        MetricsTable(config.output / METRICS, config.task, config.added_metrics),
         CollapseWatch(),
         ProgressLines(),
         ModelCheckpoint(

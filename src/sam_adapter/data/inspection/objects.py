@@ -1,7 +1,7 @@
 """What one mask holds: how many objects, how small they are, and how well one box stands for all of them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import cv2
@@ -27,14 +27,14 @@ class Objects:
         count: Those that are no specks beside the largest.
         box_fill: Share of the box around all foreground that is foreground; 0 without foreground.
         areas: Areas of the 256 smallest parts, in order.
-        extent: Longest side of the box around the part that extends farthest.
+        extent: Longest side of the box around the part that extends farthest; a block too long at most in large masks.
     """
 
     parts: int = 0
     count: int = 0
     box_fill: float = 0.0
     areas: tuple[int, ...] = ()
-    extent: int = 0
+    extent: int = field(default=0, compare=False)
 
     def tiny(self, *, longest_side: int, image_size: int) -> int:
         """Number of parts that are lost in SAM's mask.

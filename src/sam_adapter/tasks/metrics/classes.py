@@ -9,10 +9,12 @@ from torch import Tensor
 
 from ...batch import VOID, Annotation, Batch
 from ...config.choices import ASKED_KINDS, AskedKind
+from ...config.registry import MORE_METRICS, look_up
 from ...preprocessing import MaskLogits, Preprocessing
 from ..class_map import class_map
 from ..pixels import bands
-from .means import bootstrap_weights
+from .counts import Counts
+from .means import bootstrap_weights, interval, is_empty
 from .overlap import OverlapMetrics, joined
 
 
@@ -122,15 +124,19 @@ class ClassMetrics(OverlapMetrics):
         Returns:
             Besides, for each kind of prompt and as the mean over the kinds: ``miou``, ``miou_with_background``,
             ``mdice`` (means over the classes that are true or answered anywhere), ``pixel_accuracy``, each with
-            ``_low`` and ``_high``; and ``iou[NAME]``, ``dice[NAME]`` of each class.
+            ``_low`` and ``_high``; and ``iou[NAME]``, ``dice[NAME]`` of each class. Of each class that is true
+            anywhere also what was added: ``recall[NAME]`` and others of counts over all pixels like these, the others
+            as `_class_means`.
         """
         result = super().compute()
+        means = self._class_means()
         tables: dict[str, dict[str, np.ndarray]] = {}
         for kind, images in self.by_image().items():
-            tables[f"_{kind}"] = _scores(np.stack(list(images.values())), self.names)
+            tables[f"_{kind}"] = _scores(np.stack(list(images.values())), self.names, self.added.names) | means[kind]
         if tables:
             kinds = list(tables.values())
-            tables[""] = {name: np.mean([one[name] for one in kinds], 0) for name in kinds[0]}
+            shared = [name for name in kinds[0] if all(name in one for one in kinds)]
+            tables[""] = {name: np.mean([one[name] for one in kinds], 0) for name in shared}
         for suffix, scores in tables.items():
             for name, values in scores.items():
                 if not np.isfinite(values[0]):
@@ -138,9 +144,22 @@ class ClassMetrics(OverlapMetrics):
                 stem, bracket, rest = name.partition("[")
                 result[f"{stem}{suffix}{bracket}{rest}"] = float(values[0])
                 if not bracket:
-                    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+                    low, high = interval(values)
                     result |= {f"{name}{suffix}_low": float(low), f"{name}{suffix}_high": float(high)}
         return result
+
+    def _class_means(self) -> dict[AskedKind, dict[str, np.ndarray]]:
+        """Added scores that need a whole answer: means over the images that have a class, of its own answers."""
+        added = [name for name in self.added.means if MORE_METRICS[name].of == "answer"]
+        values: dict[AskedKind, dict[str, list[float]]] = {kind: {} for kind in ASKED_KINDS}
+        for answer, scores in self.per_prompt().items() if added else ():
+            if not is_empty(scores):
+                for name in added:
+                    named = f"{name}[{self.names[answer.label - 1]}]"
+                    values[answer.kind].setdefault(named, []).append(scores[name])
+        return {
+            kind: {name: np.mean(some, keepdims=True) for name, some in own.items()} for kind, own in values.items()
+        }
 
     def details(self) -> dict[str, Any]:
         """The confusion matrices by kind of prompt."""
@@ -149,15 +168,17 @@ class ClassMetrics(OverlapMetrics):
         return {"confusion": {"labels": labels, **counts}}
 
 
-def _scores(confusions: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+def _scores(confusions: np.ndarray, names: Sequence[str], added: Sequence[str]) -> dict[str, np.ndarray]:
     """Scores under the weights of `bootstrap_weights`.
 
     Args:
         confusions: ``(images, K + 1, K + 1)``.
         names: Of the K classes.
+        added: Names in `MORE_METRICS`; those of counts are given for each class.
 
     Returns:
-        By name ``(1 + samples,)``; NaN where a class is neither true nor answered.
+        By name ``(1 + samples,)``; NaN where a class is neither true nor answered, and of added ones where it is not
+        true.
     """
     right = np.diagonal(confusions, axis1=1, axis2=2)  # (images, K + 1)
     true, answered = confusions.sum(2), confusions.sum(1)
@@ -172,8 +193,15 @@ def _scores(confusions: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarra
             "mdice": _mean(dice[:, 1:]),
             "pixel_accuracy": right.sum(1) / true.sum(1),
         }
+    total = true.sum(1, keepdims=True)
+    pixels = (right, answered - right, true - right, total - true - answered + right)
+    counts = Counts(*map(torch.from_numpy, (*pixels, np.full_like(right, np.nan))))  # there are no probabilities
+    columns = {"iou": iou, "dice": dice}
+    for score in added:
+        if MORE_METRICS[score].of == "counts":
+            columns[score] = np.where(true > 0, look_up(MORE_METRICS, score)(counts).numpy(), np.nan)
     for at, name in enumerate(names, start=1):
-        found |= {f"iou[{name}]": iou[:, at], f"dice[{name}]": dice[:, at]}
+        found |= {f"{score}[{name}]": values[:, at] for score, values in columns.items()}
     return found
 
 

@@ -1,7 +1,8 @@
 """Scores of one mask from counts of its pixels: a function, and a line in `sam_adapter.config.registry.METRICS` each.
 
 All give ``(...)`` float64 from counts ``(...)`` float64. Where the ground truth is empty, IoU and Dice are 1 for an
-empty mask and practically 0 for any other.
+empty mask and practically 0 for any other. A score that every run has is in ``METRICS``, one that ``--metrics`` adds in
+``MORE_METRICS``.
 """
 
 from typing import NamedTuple
@@ -47,6 +48,27 @@ def dice(counts: Counts) -> Tensor:
 def mae(counts: Counts) -> Tensor:
     """Mean absolute difference between probability and target."""
     return counts.error / (counts.tp + counts.fp + counts.fn + counts.tn).clamp(min=1)
+
+
+def precision(counts: Counts) -> Tensor:
+    """Share of the marked pixels that are foreground. Where nothing is marked: 1 if there is no foreground, else 0."""
+    return _share(counts.tp, counts.fp, counts.fn == 0)
+
+
+def recall(counts: Counts) -> Tensor:
+    """Share of the foreground that is marked, or sensitivity; 1 where there is no foreground."""
+    return _share(counts.tp, counts.fn, torch.ones_like(counts.tp))
+
+
+def specificity(counts: Counts) -> Tensor:
+    """Share of the background that is left; 1 where there is no background."""
+    return _share(counts.tn, counts.fp, torch.ones_like(counts.tn))
+
+
+def _share(right: Tensor, wrong: Tensor, otherwise: Tensor) -> Tensor:
+    """What is right of both, without smoothing; where there are neither, something else."""
+    total = right + wrong
+    return torch.where(total > 0, right / total.clamp(min=1), otherwise.to(right))
 
 
 def count_pixels(

@@ -1,6 +1,6 @@
 """Means of scores over images and kinds of prompt, with bootstrap intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,20 +50,25 @@ def shares_of_answers(answers: Mapping[Answer, Mapping[str, float]]) -> dict[str
     return result
 
 
-def means_over_images(answers: Mapping[Answer, Mapping[str, float]]) -> dict[str, float]:
-    """See `OverlapMetrics.compute`, for images with foreground."""
+def means_over_images(answers: Mapping[Answer, Mapping[str, float]], added: Sequence[str] = ()) -> dict[str, float]:
+    """See `OverlapMetrics.compute`, for images with foreground.
+
+    Args:
+        answers: Rows of them.
+        added: Names of further values in the rows.
+    """
+    columns = (*COLUMNS, *added)
     images = {index: at for at, index in enumerate(sorted({answer.index for answer in answers}))}
     kinds = [kind for kind in ASKED_KINDS if any(answer.kind == kind for answer in answers)]
-    values = np.zeros((len(kinds), len(images), len(COLUMNS) + 1))  # the last column counts the answers
+    values = np.zeros((len(kinds), len(images), len(columns) + 1))  # the last column counts the answers
     for answer, scores in answers.items():
-        values[kinds.index(answer.kind), images[answer.index]] += [*(scores[name] for name in COLUMNS), 1]
-    weights = bootstrap_weights(len(images))
-    by_kind = _weighted_means(weights, values)  # (kinds, 1 + samples, means)
+        values[kinds.index(answer.kind), images[answer.index]] += [*(scores[name] for name in columns), 1]
+    by_kind = _weighted_means(bootstrap_weights(len(images)), values)  # (kinds, 1 + samples, means)
     tables = {f"_{kind}": table for kind, table in zip(kinds, by_kind, strict=True)} | {"": by_kind.mean(0)}
     result: dict[str, float] = {}
     for suffix, table in tables.items():
-        low, high = np.nanpercentile(table[1:], [2.5, 97.5], axis=0)
-        for at, name in enumerate(MEANS):
+        low, high = interval(table)
+        for at, name in enumerate((*MEANS, *added)):
             result[f"{name}{suffix}"] = float(table[0, at])
             result |= {f"{name}{suffix}_low": float(low[at]), f"{name}{suffix}_high": float(high[at])}
     return result
@@ -77,8 +82,13 @@ def bootstrap_weights(images: int) -> np.ndarray:
     return np.vstack([np.ones(images), draws])
 
 
+def interval(table: np.ndarray) -> np.ndarray:
+    """Between which scores 95 % of the samples of `bootstrap_weights` lie: ``(1 + samples, ...)`` to ``(2, ...)``."""
+    return np.nanpercentile(table[1:], [2.5, 97.5], axis=0)
+
+
 def _weighted_means(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """`MEANS` under several weights of the images.
+    """`MEANS`, and those of added values, under several weights of the images.
 
     Args:
         weights: ``(samples, images)``.
@@ -89,10 +99,10 @@ def _weighted_means(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """
     sums = weights @ values  # (kinds, samples, columns)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = sums[..., : len(METRICS)] / sums[..., -1:]
+        means = sums[..., :-1] / sums[..., -1:]
         tp, fp, fn, tn = np.moveaxis(sums[..., len(METRICS) : len(COLUMNS)], -1, 0)
         sides = np.stack([fn / (tp + fn), fp / (tn + fp)])
     # A side without pixels is left out: full masks have no background.
     found = ~np.isnan(sides)
     ber = 100 * np.where(found, sides, 0).sum(0) / np.maximum(found.sum(0), 1)
-    return np.concatenate([means, ber[..., None]], -1)
+    return np.concatenate([means[..., : len(METRICS)], ber[..., None], means[..., len(COLUMNS) :]], -1)

@@ -1,10 +1,12 @@
 """IoU, Dice, mean absolute error and balanced error rate by kind of prompt, every image counted once for each.
 
+Scores that ``--metrics`` adds go beside them; see `AddedScores`.
+
 Images without foreground are counted apart: their IoU can only be 0 or 1, and a mean with them in it says how many of
 them there are, not how good the masks are.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,12 @@ from ...config.registry import METRICS, look_up
 from ...preprocessing import MaskLogits, Preprocessing
 from ...system.float64 import device_with_float64, with_float64
 from ..pixels import Reduce
+from .added import AddedScores
 from .counts import Counts, count_pixels
+from .full_size_answer import FullSizeAnswer, answers_of
 from .means import COLUMNS, Answer, balanced_error_rate, is_empty, means_over_images, shares_of_answers
 from .precision_recall import LEVELS, ThresholdCurve
-from .thresholds import STEPS, best_threshold, count_levels, level_ious
+from .thresholds import STEPS, best_threshold, level_counts, level_ious
 
 
 def scores_of(counts: Tensor) -> Tensor:
@@ -52,12 +56,11 @@ class OverlapMetrics(Metric):
         thresholds: Probability above which a pixel is foreground, for each kind of prompt.
         search: Whether the best threshold of each kind is looked for.
         curves: Whether scores at every threshold are collected for each kind, in this process alone.
+        added: Scores beside those that every run has.
         **kwargs: Of torchmetrics' ``Metric``.
     """
 
     full_state_update = False
-    needs_whole = False
-    """Whether scores need the answer about all of a picture at once: sums over its rows are not enough."""
     keys: list[Tensor]
     rows: list[Tensor]
     ious: list[Tensor]
@@ -68,11 +71,13 @@ class OverlapMetrics(Metric):
         *,
         search: bool = False,
         curves: bool = False,
+        added: AddedScores | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.thresholds = dict.fromkeys(ASKED_KINDS, 0.5) | dict(thresholds or {})
         self.search = search
+        self.added = added or AddedScores()
         self.curves: dict[AskedKind, ThresholdCurve] | None = {} if curves else None
         self.add_state("keys", default=[], dist_reduce_fx="cat")
         self.add_state("rows", default=[], dist_reduce_fx="cat")
@@ -88,20 +93,33 @@ class OverlapMetrics(Metric):
 
         wanted: list[Reduce] = [counts]
         if self.search:
-            wanted.append(_level_counts(STEPS))
+            wanted.append(level_counts(STEPS))
         if self.curves is not None:
-            wanted.append(_level_counts(LEVELS))
+            wanted.append(level_counts(LEVELS))
         return wanted
 
-    def collect(self, batch: Batch, sums: Sequence[Tensor], loss: Tensor | None = None) -> None:
+    @property
+    def needs_whole(self) -> bool:
+        """Whether scores need the answer about all of a picture at once: sums over its rows are not enough."""
+        return self.added.needs_whole
+
+    def answers(self, mask_logits: MaskLogits, batch: Batch, preprocessing: Preprocessing) -> Iterator[FullSizeAnswer]:
+        """The whole answers to a batch for `collect`, which makes them if a score needs them; see `answers_of`."""
+        return answers_of(mask_logits, batch, preprocessing, self.thresholds, self.added.spacing)
+
+    def collect(
+        self, batch: Batch, sums: Sequence[Tensor], loss: Tensor | None = None, answers: Iterable[FullSizeAnswer] = ()
+    ) -> None:
         """Add the scores of a batch.
 
         Args:
             batch: What was asked.
             sums: For each of `reduces` the sums over all pixels.
             loss: Of each query ``(Q,)``, if it is to be averaged too.
+            answers: From `answers`; they may be left out where no added score needs them.
         """
         rows, levels = scores_of(sums[0]), list(sums[1:])
+        added = self.added.of(sums[0], answers)
         ious = level_ious(levels.pop(0)) if self.search else None
         for at, (query, image) in enumerate(zip(batch.queries, batch.image_index, strict=True)):
             kind = query.prompt.kind
@@ -112,18 +130,13 @@ class OverlapMetrics(Metric):
                 label=query.label,
                 loss=None if loss is None else loss[at],
                 ious=None if ious is None else ious[at],
+                added=added[at],
             )
             if self.curves is not None:
                 self.curves.setdefault(kind, ThresholdCurve()).add(levels[-1][at])
 
     def collect_whole(self, batch: Batch, mask_logits: MaskLogits, preprocessing: Preprocessing) -> None:
-        """Add scores that are not of single answers.
-
-        Args:
-            batch: What was asked.
-            mask_logits: ``(Q, h, w)``.
-            preprocessing: How logits come to original size.
-        """
+        """Add scores that are not of single answers; for the arguments see `whole_sums`."""
         self.collect_whole_sums(batch, self.whole_sums(batch, mask_logits, preprocessing))
 
     def whole_sums(
@@ -155,6 +168,7 @@ class OverlapMetrics(Metric):
         label: int = FOREGROUND,
         loss: Tensor | None = None,
         ious: Tensor | None = None,
+        added: Tensor | None = None,
     ) -> None:
         """Add the `score` of one answer, and its loss where there is one.
 
@@ -165,26 +179,33 @@ class OverlapMetrics(Metric):
             label: What was asked for.
             loss: A scalar.
             ious: ``(63,)`` from `threshold_ious`; given for all answers or for none.
+            added: ``(len(added.columns),)`` from `AddedScores.of`.
         """
+        more = row.new_empty(0) if added is None else added.to(row)
+        if len(more) != len(self.added.columns):
+            raise ValueError(
+                f"expected values of {', '.join(self.added.columns) or 'no added score'}, got {len(more)}."
+            )
         if ious is not None:
             self.ious.append(ious[None])
         self.keys.append(torch.tensor([[index, ASKED_KINDS.index(kind), label]], device=row.device))
         extra = row.new_full((1,), float("nan")) if loss is None else with_float64(loss.detach()).to(row)[None]
-        self.rows.append(torch.cat([row, extra])[None])
+        self.rows.append(torch.cat([row, more, extra])[None])
 
     def collect_nothing(self) -> None:
         """Add no row for a batch about which nothing was asked.
 
         Processes give one another tensors of equal numbers of dimensions, also those that have no rows.
         """
-        empty = torch.zeros(0, len(COLUMNS) + 1, dtype=torch.float64, device=device_with_float64(self.device))
+        columns = len(COLUMNS) + len(self.added.columns) + 1
+        empty = torch.zeros(0, columns, dtype=torch.float64, device=device_with_float64(self.device))
         self.keys.append(empty.new_zeros(0, 3, dtype=torch.int64))
         self.rows.append(empty)
         if self.search:
             self.ious.append(empty.new_zeros(0, STEPS - 1, dtype=torch.float32))
 
     def per_prompt(self) -> dict[Answer, dict[str, float]]:
-        """Scores of each answer: `COLUMNS`, ``ber`` in percent, and ``loss``, which is NaN without one.
+        """Scores of each answer: `COLUMNS`, added ones, ``ber`` in percent, and ``loss``, which is NaN without one.
 
         Answers about an image of which no pixel counts are left out.
         """
@@ -192,7 +213,7 @@ class OverlapMetrics(Metric):
         result: dict[Answer, dict[str, float]] = {}
         for (index, kind, label), row in sorted(zip(keys.tolist(), rows.tolist(), strict=True)):
             if sum(row[len(METRICS) : len(COLUMNS)]):
-                scores = dict(zip((*COLUMNS, "loss"), row, strict=True))
+                scores = dict(zip((*COLUMNS, *self.added.columns, "loss"), row, strict=True))
                 scores["ber"] = balanced_error_rate(*row[len(METRICS) : len(COLUMNS)])
                 result[Answer(index, ASKED_KINDS[kind], label)] = scores
         return result
@@ -227,6 +248,7 @@ class OverlapMetrics(Metric):
             has foreground. ``answered_empty_box`` is the share of images with foreground that were answered with
             nothing, ``answered_full_box`` that of images with background that were answered with everything.
             ``best_threshold_box`` is the threshold at which the mean IoU is best, if IoU at thresholds was given.
+            Added scores are means like IoU, but for those that only a whole set has, see `AddedScores.over_set`.
             ``images`` and ``empty`` count images, and ``empty_correct`` is the share of the empty ones
             that were answered with nothing, absent if there are none; ``absent_correct`` the same of classes that an
             image with others has not. ``loss``, where it was given, is the mean over
@@ -244,7 +266,10 @@ class OverlapMetrics(Metric):
         absent = [scores for index, scores in nothing if not is_empty(images[index])]
         result: dict[str, float] = {}
         if filled := {key: scores for key, scores in answers.items() if not is_empty(scores)}:
-            result |= means_over_images(filled) | shares_of_answers(filled) | self._best_thresholds(filled)
+            result |= (
+                means_over_images(filled, self.added.means) | shares_of_answers(filled) | self._best_thresholds(filled)
+            )
+        result |= self.added.over_set(answers)
         result |= {"images": len(images), "empty": sum(map(is_empty, images.values()))}
         for name, some in (("empty_correct", empty), ("absent_correct", absent)):
             if some:
@@ -272,18 +297,3 @@ def joined(states: list[Tensor] | Tensor) -> Tensor:
     if isinstance(states, Tensor):
         return states
     return torch.cat(states) if states else torch.empty(0)
-
-
-def _level_counts(steps: int) -> Reduce:
-    """Counts at each of some thresholds; see `count_levels`."""
-
-    def counts(logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int]) -> Tensor:
-        where = [None] * len(members) if counted is None else list(counted)
-        return torch.stack(
-            [
-                count_levels(one.detach().sigmoid(), truth, steps, valid=some)
-                for one, truth, some in zip(logits, target, where, strict=True)
-            ]
-        )
-
-    return counts
