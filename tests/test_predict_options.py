@@ -129,7 +129,7 @@ def run(place: Path) -> Iterator[Callable[[Mapping[str, Any]], Run]]:
         workers.append(loader.num_workers)
         return make(loader)
 
-    def counted(segmenter: SamSegmenter, batch: Batch) -> Any:
+    def counted(segmenter: SamSegmenter, batch: Batch, **options: Any) -> Any:
         batches.append(len(batch))
         return answer(segmenter, batch)
 
