@@ -236,7 +236,7 @@ def test_a_picture_is_asked_tile_by_tile_from_python(run: Path, place: Path):
     torch.testing.assert_close(every.probabilities, predictor.predict().probabilities)
     with pytest.raises(DataError, match="neither mask_input nor multimask"):
         predictor.predict(box=[20, 20, 60, 60], multimask=True)
-    whole = Predictor(load(run / "adapter"), device="cpu", precision="32", tile=0)
+    whole = Predictor(predictor.segmenter, device="cpu", precision="32", tile=0)
     whole.set_image(path)
     assert not torch.allclose(whole.predict().probabilities, predictor.predict().probabilities, atol=1e-3)
 

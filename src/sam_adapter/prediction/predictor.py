@@ -50,7 +50,7 @@ class Predictor:
         overlap: int | None = None,
         batch_size: int = 4,
     ) -> None:
-        segmenter.tiling = Tiling.asked(tile, overlap, segmenter.tiling)
+        self.tiling = Tiling.asked(tile, overlap, segmenter.tiling)
         self.batch_size = batch_size
         self.machine = Machine.choose(device=device, precision=precision)
         self.segmenter = segmenter.suited_to(self.machine).to(self.machine.device).train(False)
@@ -76,7 +76,7 @@ class Predictor:
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}.")
         self._size = (pixels.shape[0], pixels.shape[1])
-        if self.segmenter.tiling is not None:
+        if self.tiling is not None:
             self._picture = torch.tensor(pixels)
             return
         pixel_values = self.segmenter.preprocessing.pixel_values(pixels)[None].to(self.machine.device)
@@ -97,7 +97,7 @@ class Predictor:
         task = self._task
         queries = task.prediction_queries([])
         chosen: dict[AskedKind, float] = dict.fromkeys(ASKED_KINDS, segmenter.threshold_for("none", threshold))
-        if segmenter.tiling is not None:
+        if self.tiling is not None:
             return task.tiled_prediction(self._strips(queries), queries, chosen, keep=True)
         batch = self._batch(queries)
         with self.machine.autocast():
@@ -112,7 +112,7 @@ class Predictor:
         """The answers to queries about the picture, tile by tile."""
         if self._picture is None:
             raise DataError("predict: no image yet; call set_image first.")
-        sweep = sweep_of(self.segmenter, self._task, self.machine, batch_size=self.batch_size)
+        sweep = sweep_of(self.segmenter, self._task, self.machine, batch_size=self.batch_size, tiling=self.tiling)
         return sweep.strips(self._picture, queries)
 
     def _batch(self, queries: list[Query]) -> Batch:
@@ -157,7 +157,7 @@ class Predictor:
         Raises:
             DataError: If no image was set, or a prompt has a wrong shape or lies outside the picture.
         """
-        tiled = self.segmenter.tiling is not None
+        tiled = self.tiling is not None
         if self._encoded is None and (self._picture is None or not tiled):
             raise DataError("predict: no image yet; call set_image first.")
         if tiled and (mask_input is not None or multimask):

@@ -32,17 +32,27 @@ class TiledModel(Protocol):
         ...
 
 
-def sweep_of(model: TiledModel, task: Task, machine: Machine, *, batch_size: int, frozen: bool = False) -> Sweep:
+def sweep_of(
+    model: TiledModel,
+    task: Task,
+    machine: Machine,
+    *,
+    batch_size: int,
+    frozen: bool = False,
+    tiling: Tiling | None = None,
+) -> Sweep:
     """What answers queries about whole pictures tile by tile.
 
     Args:
-        model: A segmenter that has a tiling.
+        model: A segmenter.
         task: Which of the model's masks is the answer.
         machine: Where the model is, and its precision.
         batch_size: Tiles that go together.
         frozen: Without what the method adds.
+        tiling: How pictures are cut; None takes the model's own, which then has one.
     """
-    assert model.tiling is not None
+    tiling = tiling or model.tiling
+    assert tiling is not None
 
     def answer(batch: Batch) -> tuple[Tensor, Tensor]:
         with machine.autocast():
@@ -51,7 +61,7 @@ def sweep_of(model: TiledModel, task: Task, machine: Machine, *, batch_size: int
 
     return Sweep(
         answer=answer,
-        tiling=model.tiling,
+        tiling=tiling,
         preprocessing=model.preprocessing,
         batch_size=batch_size,
         device=model.device,
