@@ -61,6 +61,13 @@ SOURCES: Table = {
 }
 """Options that say where annotations are, of every command that reads them."""
 
+TILED = "tiling/test_runs.py"
+TILES: Table = {
+    "tile": HeldBy(TILED, "test_an_adapter_without_tiles_may_be_asked_for_them_and_one_with_tiles_for_none"),
+    "overlap": HeldBy(TILED, "test_an_adapter_without_tiles_may_be_asked_for_them_and_one_with_tiles_for_none"),
+}
+"""Options of tiles, of every command that uses a trained model."""
+
 
 def require_all_options(kind: type, table: Table) -> None:
     """Every option of a command has an entry, no entry is of a former option, and every test that is named exists."""

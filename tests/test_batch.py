@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from sam_adapter.batch import VOID, Annotation, Batch, EncodedImage, Prompt, Query, Sample, by_group
+from sam_adapter.backbones.base import by_group
+from sam_adapter.batch import VOID, Annotation, Batch, EncodedImage, Prompt, Query, Sample
 from sam_adapter.segmenter import SamSegmenter
 
 

@@ -14,6 +14,7 @@ LAYERS = [
     "system",
     "batch",
     "preprocessing",
+    "tiling",
     "annotations",
     "tasks",
     "data",

@@ -79,6 +79,8 @@ PREDICT: Mapping[str, HeldBy | Changes] = {
     "adapter": Changes({"adapter": "second"}, other_probabilities),
     "model": Changes({"adapter": None, "model": "other_sam"}, other_probabilities),
     "image_size": Changes({"image_size": 64}, other_probabilities, adapter=None, model="sam"),
+    "tile": Changes({"tile": 32}, other_probabilities),
+    "overlap": Changes({"overlap": 0}, other_probabilities, tile=32),
     "precision": Changes({"precision": "bf16-mixed"}, other_probabilities),
     "attention": HeldBy("test_predict_options.py", "test_how_blocks_are_computed"),
     "compile": HeldBy("test_predict_options.py", "test_how_blocks_are_computed"),
@@ -127,7 +129,7 @@ def run(place: Path) -> Iterator[Callable[[Mapping[str, Any]], Run]]:
         workers.append(loader.num_workers)
         return make(loader)
 
-    def counted(segmenter: SamSegmenter, batch: Batch) -> Any:
+    def counted(segmenter: SamSegmenter, batch: Batch, **options: Any) -> Any:
         batches.append(len(batch))
         return answer(segmenter, batch)
 

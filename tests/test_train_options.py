@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 import golden_cases
 from conftest import random_sam, write_pages, write_pairs
-from option_table import SOURCES, Changes, HeldBy, looked_at, require_all_options
+from option_table import SOURCES, TILED, Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import TrainConfig, train
 from sam_adapter.batch import Annotation, Query
 from sam_adapter.config.registry import TASKS, TaskEntry
@@ -233,6 +233,12 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "model": Changes({"model": "other_sam"}, base),
     "output": Changes({"output": "elsewhere"}, lambda plain, changed: changed.files >= {"last.ckpt", "config.yaml"}),
     **SOURCES,
+    "tile": HeldBy(TILED, "test_a_tile_is_cut_before_it_is_augmented_and_seen_as_a_picture_of_its_size"),
+    "overlap": HeldBy(TILED, "test_an_adapter_keeps_its_tiles_and_one_without_says_nothing"),
+    "tiles_per_image": HeldBy(
+        TILED, "test_an_epoch_shows_as_many_tiles_as_are_asked_for_and_validation_whole_pictures"
+    ),
+    "empty_tiles": HeldBy(TILED, "test_more_empty_tiles_are_shown_where_that_is_asked_for"),
     "val_annotations": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),
     "val_table": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),
     "val_split": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),

@@ -4,7 +4,7 @@ Everything between the files and the scores is a list of queries: one question a
 any number of them, so a batch holds its queries one after another, with the position of each one's image.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -199,6 +199,7 @@ class Sample(NamedTuple):
         encoded: What the encoder gave earlier, without the dimension of images, or None.
         weight: How much it counts in the loss, shared among its queries; 0 if it only fills up a process.
         window: The part of the picture that this is; None for all of it.
+        picture: ``(H, W, 3)`` uint8 in place of the input, where it is to be seen tile by tile.
     """
 
     index: int
@@ -210,6 +211,7 @@ class Sample(NamedTuple):
     encoded: EncodedImage | None = None
     weight: float = 1.0
     window: Window | None = None
+    picture: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -219,13 +221,14 @@ class Batch:
     Attributes:
         indices: Of the samples.
         names: Of the samples.
-        pixel_values: ``(B, 3, S, S)``, or None when ``encoded`` is given.
+        pixel_values: ``(B, 3, S, S)``, or None when ``encoded`` or ``pictures`` are given.
         annotations: Of the samples; None where there is no ground truth.
         queries: Those of all images one after another; Q in all, of any number for each image.
         original_sizes: Of the samples.
         encoded: The images as the encoder gave them earlier, or None.
         image_index: For each query the position of its image in the batch. Left out: one query an image, in order.
         weight: How much each query counts in the loss; those of an image sum to 1, or to 0. Left out: 1 each.
+        pictures: ``(H, W, 3)`` uint8 of each sample on the CPU, to be seen tile by tile; empty otherwise.
     """
 
     indices: list[int]
@@ -237,6 +240,7 @@ class Batch:
     encoded: EncodedImage | None = None
     image_index: list[int] = field(default_factory=list)
     weight: list[float] = field(default_factory=list)
+    pictures: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_index", self.image_index or list(range(len(self.queries))))
@@ -273,6 +277,7 @@ class Batch:
             encoded=EncodedImage.stack(encoded) if encoded else None,
             image_index=[at for at, sample in enumerate(samples) for _ in sample.queries],
             weight=[weight for sample in samples for weight in _weights(sample)],
+            pictures=[sample.picture for sample in samples if sample.picture is not None],
         )
 
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Self:
@@ -299,23 +304,6 @@ def _weights(sample: Sample) -> list[float]:
     """How much each query of a sample counts; together as much as the sample."""
     every = sum(query.share for query in sample.queries)
     return [sample.weight * query.share / every for query in sample.queries]
-
-
-def by_group(keys: Iterable[Hashable], compute: Callable[[list[int]], Iterable[T]]) -> list[T]:
-    """Compute what has equal keys side by side.
-
-    Args:
-        keys: One for each thing.
-        compute: Gets the positions of things with one key, and gives a result for each.
-
-    Returns:
-        The results in the order of the keys.
-    """
-    groups: dict[Hashable, list[int]] = {}
-    for position, key in enumerate(keys):
-        groups.setdefault(key, []).append(position)
-    results = {at: value for group in groups.values() for at, value in zip(group, compute(group), strict=True)}
-    return [results[at] for at in range(len(results))]
 
 
 class Output(NamedTuple):

@@ -3,8 +3,9 @@
 One object does it for training, evaluation, prediction and export, and is stored with the adapter.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, Self
 
 import cv2
 import numpy as np
@@ -17,6 +18,29 @@ from .batch import Prompt, Size
 
 SAM_MEAN = (123.675, 116.28, 103.53)
 SAM_STD = (58.395, 57.12, 57.375)
+
+
+class StoredLogits(Protocol):
+    """Logits that are stored otherwise than as one tensor, such as those of tiles, and used as one is."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, which: slice | Sequence[int], /) -> Self: ...
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        ...
+
+    def detach(self) -> Self:
+        """The same without gradients."""
+        ...
+
+    def at_original_size(self, rows: slice | None = None) -> Tensor:
+        """See `Preprocessing.to_original_size`."""
+        ...
+
+
+MaskLogits = Tensor | StoredLogits
+"""Low-resolution logits of answers, ``(Q, h, w)``, or something that stands for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +104,19 @@ class Preprocessing:
         height, width = self.input_size(original_size)
         return prompt.scaled(width / original_size[1], height / original_size[0])
 
-    def to_original_size(self, mask_logits: Tensor, original_size: Size, rows: slice | None = None) -> Tensor:
+    def to_original_size(self, mask_logits: MaskLogits, original_size: Size, rows: slice | None = None) -> Tensor:
         """Low-resolution logits → logits of every pixel of the original picture, as SAM's predictor does it.
 
         Args:
-            mask_logits: ``(B, h, w)`` over the whole square.
+            mask_logits: ``(B, h, w)`` over the whole square, or logits that are stored otherwise.
             original_size: ``(H, W)``.
             rows: Rows of the original that are wanted; None gives all. Memory is taken for these alone.
 
         Returns:
             ``(B, rows, W)`` float32.
         """
+        if not isinstance(mask_logits, Tensor):
+            return mask_logits.at_original_size(rows)
         side, (height, width) = self.image_size, self.input_size(original_size)
         logits = mask_logits.float()[:, None]
         if rows is None:

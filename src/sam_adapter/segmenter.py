@@ -18,6 +18,7 @@ from .methods.base import MethodSettings, apply_method, method_named, parameter_
 from .methods.learned_prompts import LearnedPrompts
 from .preprocessing import Preprocessing
 from .system.machine import Machine
+from .tiling.grid import Tiling
 
 
 class SamSegmenter(nn.Module):
@@ -35,6 +36,7 @@ class SamSegmenter(nn.Module):
         reading: How files become pictures and masks; None for the program's own rules.
         class_names: Of a task with classes; a learned prompt asks for each of them, after the task's own questions.
         class_tokens: Tokens of each learned prompt; 0 has none, as a SAM as it is.
+        tiling: How pictures are cut into tiles; None takes them whole.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SamSegmenter(nn.Module):
         reading: ReadingRules | None = None,
         class_names: tuple[str, ...] = (),
         class_tokens: int = 0,
+        tiling: Tiling | None = None,
     ) -> None:
         super().__init__()
         assert preprocessing.image_size == backbone.image_size
@@ -62,6 +65,7 @@ class SamSegmenter(nn.Module):
         self.best_thresholds = dict(best_thresholds or {})
         self.reading = reading
         self.class_names = class_names
+        self.tiling = tiling
         self.adapter = apply_method(method, backbone)
         self.learned_prompts: LearnedPrompts | None = None
         questions = (*TASKS[task].questions, *class_names)

@@ -6,18 +6,19 @@ A family is one file with a subclass of `Backbone` and a `Family`, and a line in
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..batch import EncodedImage, Output, Prompt, by_group
+from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
 
+T = TypeVar("T")
 QUERIES_AT_ONCE = 64
 """Queries that go through the mask decoder together; each takes a copy of its image's embedding there."""
 
@@ -181,6 +182,23 @@ class Backbone(nn.Module, ABC):
             answers = by_group(zip(structures, lengths, strict=True), together)
         logits, scores, objects = zip(*answers, strict=True)
         return Output(torch.cat(logits), torch.cat(scores), None if objects[0] is None else torch.cat(objects))
+
+
+def by_group(keys: Iterable[Hashable], compute: Callable[[list[int]], Iterable[T]]) -> list[T]:
+    """Compute what has equal keys side by side.
+
+    Args:
+        keys: One for each thing.
+        compute: Gets the positions of things with one key, and gives a result for each.
+
+    Returns:
+        The results in the order of the keys.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        groups.setdefault(key, []).append(position)
+    results = {at: value for group in groups.values() for at, value in zip(group, compute(group), strict=True)}
+    return [results[at] for at in range(len(results))]
 
 
 def _one_by_one(output: Output) -> list[Output]:

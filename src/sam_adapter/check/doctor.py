@@ -10,6 +10,7 @@ from ..data.inspection.findings import CURES, Fault, Inspection
 from ..data.inspection.inspect import inspect
 from ..data.inspection.remarks import tiny_object_remarks
 from ..data.splitting import grouped_split
+from ..data.tiles import tile_remark, tiling_of
 from ..errors import ConfigError, DataError
 from ..system.writing import require_writable, written_beside
 
@@ -31,7 +32,11 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
         if path is not None:
             require_writable(path.parent, name)
     found = inspect(config, progress)
-    found.remarks += tiny_object_remarks(found.asked, image_size=config.image_size)
+    looks = [look for _, look in found.asked]
+    tiling = tiling_of(config, looks) if looks else None
+    tile = None if tiling is None else tiling.tile
+    found.remarks += tile_remark(config, looks, image_size=config.image_size)
+    found.remarks += tiny_object_remarks(found.asked, image_size=config.image_size, tile=tile)
     records = [record for record, _ in found.asked]
     if len(records) > 1:
         try:

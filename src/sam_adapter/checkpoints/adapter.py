@@ -67,6 +67,7 @@ def save_adapter(
         "best_thresholds": dict(thresholds),
         "classes": segmenter.class_names or NO_CLASSES,
         "class_tokens": segmenter.class_tokens,
+        "tiles": None if segmenter.tiling is None else asdict(segmenter.tiling),
         "scores": _finite(scores),
         "frozen_scores": _finite(frozen_scores),
         "epoch": epoch,
@@ -133,6 +134,7 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
             reading=description.reading,
             class_names=described_classes(description),
             class_tokens=description.class_tokens,
+            tiling=description.tiling,
         )
     try:
         segmenter.load_trained_state(state)

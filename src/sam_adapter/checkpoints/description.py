@@ -17,9 +17,11 @@ from ..annotations.reading.rules import ReadingRules
 from ..backbones.families import FAMILIES
 from ..config.choices import PromptKind, Resize
 from ..config.registry import METHODS, TASKS, Part
+from ..config.tiles import SMALLEST_TILE
 from ..errors import CheckpointError
 from ..methods.base import MethodSettings, method_named
 from ..preprocessing import Preprocessing
+from ..tiling.grid import Tiling
 
 FORMAT = 3
 LARGEST_FILE = 4 << 20
@@ -84,6 +86,19 @@ class _Preprocessing(_Fields):
     std: tuple[Spread, Spread, Spread]
 
 
+class _Tiles(_Fields):
+    """See `Tiling`."""
+
+    tile: Annotated[int, Field(ge=SMALLEST_TILE, le=65_536)]
+    overlap: Annotated[int, Field(ge=0, le=65_535)]
+
+    @model_validator(mode="after")
+    def _overlap_is_less(self) -> Self:
+        if self.overlap >= self.tile:
+            raise ValueError(f"'overlap' should be less than 'tile', which is {self.tile}")
+        return self
+
+
 class Description(_Fields):
     """What an adapter folder says about itself.
 
@@ -99,6 +114,7 @@ class Description(_Fields):
         best_thresholds: The best one on validation for each kind of prompt.
         classes: Names of what the masks show.
         class_tokens: Tokens of the learned prompt of each class; 0 if classes have none.
+        tiles: How pictures were cut in training; None, and not written, where they were whole.
         scores: Validation scores of the adapter.
         frozen_scores: Those of its base without the adapter, on the same pictures.
         epoch: Which epoch it comes from, counted from 1; None if it was not trained here.
@@ -118,6 +134,7 @@ class Description(_Fields):
     best_thresholds: dict[Literal["box", "points", "none"], Share]
     classes: Annotated[tuple[Name, ...], Field(max_length=MOST_CLASSES)]
     class_tokens: Annotated[int, Field(ge=0, le=256)]
+    tiles: _Tiles | None = None
     scores: Scores
     frozen_scores: Scores
     epoch: Annotated[int, Field(ge=0, le=10**9)] | None
@@ -138,9 +155,15 @@ class Description(_Fields):
         """How pictures become its input."""
         return Preprocessing(**self.preprocessing.model_dump())
 
+    @property
+    def tiling(self) -> Tiling | None:
+        """How pictures are cut."""
+        return None if self.tiles is None else Tiling(**self.tiles.model_dump())
+
     def to_json(self) -> str:
         """The text of the file."""
-        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+        left_out = {"tiles"} if self.tiles is None else None
+        return json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2) + "\n"
 
 
 def read_description(path: Path) -> Description:

@@ -18,11 +18,14 @@ from .folders import among_data, given_twice
 from .options import DataOptions, GroupOptions, MachineOptions
 from .registry import DEFAULT_TASK
 from .score_options import ScoreOptions
+from .tiles import ChosenTileOptions, KnownTileOptions
 from .training import TrainConfig
+
+NO_CACHE = "embedding_cache: embeddings are kept of whole pictures, not of tiles; leave it out, or give '--tile 0'."
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckConfig(GroupOptions, DataOptions):
+class CheckConfig(ChosenTileOptions, GroupOptions, DataOptions):
     """Look at every image and mask and report all faults together."""
 
     image_size: int = 1024
@@ -56,7 +59,7 @@ class ModelChoice(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(MachineOptions, ScoreOptions, DataOptions, ModelChoice):
+class EvaluateConfig(MachineOptions, ScoreOptions, KnownTileOptions, DataOptions, ModelChoice):
     """Score an adapter, or a SAM as it is, on a folder of images and masks."""
 
     task: TaskName | None = None
@@ -77,7 +80,7 @@ class EvaluateConfig(MachineOptions, ScoreOptions, DataOptions, ModelChoice):
     report: bool = False
     """Also write report.html: scores, their spread, precision and recall, the worst, median and best images."""
     batch_size: int = 1
-    """Images a step."""
+    """Images, or tiles of one, a step."""
 
     def problems(self) -> list[str | None]:
         """See `Config.problems`."""
@@ -87,6 +90,7 @@ class EvaluateConfig(MachineOptions, ScoreOptions, DataOptions, ModelChoice):
             *among_data(self.output, images=self.images, masks=self.masks, annotations=self.annotations),
             "threshold: 'best' is known of adapters alone; give a number." if best and self.adapter is None else None,
             "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
+            NO_CACHE if self.embedding_cache and self.tile else None,
             "compare: needs an adapter." if self.compare and self.adapter is None else None,
             # What the task of an adapter is, 'evaluate' finds in its folder.
             *(self.task_problems(self.task or DEFAULT_TASK) if self.task or self.adapter is None else []),
@@ -95,7 +99,7 @@ class EvaluateConfig(MachineOptions, ScoreOptions, DataOptions, ModelChoice):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(MachineOptions, ModelChoice):
+class PredictConfig(MachineOptions, KnownTileOptions, ModelChoice):
     """Make masks for pictures that have no ground truth."""
 
     input: str
@@ -115,7 +119,7 @@ class PredictConfig(MachineOptions, ModelChoice):
     max_pixels: int = 200_000_000
     """Pictures with more pixels are refused, as they may not fit into memory."""
     batch_size: int = 1
-    """Pictures a step."""
+    """Pictures, or tiles of one, a step."""
 
     def problems(self) -> list[str | None]:
         """See `Config.problems`."""

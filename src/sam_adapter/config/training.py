@@ -18,10 +18,11 @@ from .options import SOURCES, AdapterOptions, DataOptions, GroupOptions, Machine
 from .registry import METHODS, TASKS, Part
 from .score_options import ScoreOptions
 from .scores import addable
+from .tiles import TrainingTileOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, GroupOptions, DataOptions):
+class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOptions, GroupOptions, DataOptions):
     """Train an adapter for a SAM on a folder of images and masks."""
 
     model: str
@@ -142,6 +143,10 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, GroupOptions, Da
             *self._method_problems(),
             f"embedding_cache: kept embeddings are of unchanged images; leave '--augment {self.augment}' out."
             if self.embedding_cache and self.augment not in ("default", "none")
+            else None,
+            "embedding_cache: embeddings are kept of whole pictures, and tiles are drawn anew in each epoch; leave one "
+            "of the two out."
+            if self.embedding_cache and self.tile
             else None,
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
             *self.task_problems(self.task),

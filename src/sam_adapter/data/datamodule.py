@@ -19,6 +19,7 @@ from ..errors import DataError
 from ..preprocessing import Preprocessing
 from ..system.processes import is_main_process
 from ..tasks.base import Task
+from ..tiling.windows import TrainingWindows
 from .augmentation import Augmentation
 from .balancing import sampling_weights
 from .dataset import PairDataset
@@ -28,6 +29,7 @@ from .inspection.kept import inspect_once, keep, state_of
 from .inspection.remarks import folder_copies_remark, tiny_object_remarks
 from .loading import ResumableLoader, scoring_loader, training_loader, worker_count
 from .splitting import grouped_split
+from .tiles import tiles_each, tiles_in_words, tiling_of
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,6 @@ class PairDataModule(lightning.LightningDataModule):
         found = self._inspected(config, "inspection.npz")
         records = self._without_empty(found, found.usable(config))
         self.reading = self.val_reading = found.rules
-        self.augmentation.require_pictures(*(min(look.size[side] for _, look in found.asked) for side in (0, 1)))
         self.looks = dict(zip(found.records, found.looks, strict=True))
         prints = dict(zip(found.records, found.fingerprints, strict=True))
         remarks = list(found.remarks)
@@ -84,26 +85,48 @@ class PairDataModule(lightning.LightningDataModule):
             if remark.kind != "several_objects" or config.prompt != "none":  # that one is about prompts
                 log.warning("%s", remark.in_words())
         log.info("%d training pairs, %d validation pairs", len(self.train_records), len(self.val_records))
+        looks = [self.looks[record] for record in self.train_records]
+        self.tiling = tiling_of(config, looks)
+        most = self.tiling.tile if self.tiling else max(max(look.size) for look in looks)
+        self.augmentation.require_pictures(
+            *(min(most, *(look.size[side] for _, look in found.asked)) for side in (0, 1))
+        )
 
     def make_datasets(self, preprocessing: Preprocessing, task: Task) -> None:
         """Make the data sets, once it is known what input the model takes and what is asked."""
         config = self.config
         pairs = [(record, self.looks[record]) for record in self.train_records]
-        for remark in tiny_object_remarks(pairs, image_size=preprocessing.image_size):
+        tile = None if self.tiling is None else self.tiling.tile
+        for remark in tiny_object_remarks(pairs, image_size=preprocessing.image_size, tile=tile):
             log.warning("%s", remark.in_words())
+        if config.tile:
+            looks = [look for _, look in pairs]
+            log.info("Tiles: %s", tiles_in_words(self.tiling, looks, image_size=preprocessing.image_size))
+        self.shown = self.train_records
+        windows = None
+        if self.tiling is not None:
+            counts = [tiles_each(self.tiling, look.size, config.tiles_per_image) for _, look in pairs]
+            self.shown = [record for (record, _), count in zip(pairs, counts, strict=True) for _ in range(count)]
+            windows = TrainingWindows(tile=self.tiling.tile, empty_share=config.empty_tiles, by_class=config.balance)
         self.train_set = PairDataset(
-            self.train_records,
+            self.shown,
             preprocessing,
             task,
             training=True,
             reading=self.reading,
             augmentation=self.augmentation,
             seed=config.seed,
+            windows=windows,
         )
         self.val_set = None
         if self.val_records:
             self.val_set = PairDataset(
-                self.val_records, preprocessing, task, reading=self.val_reading, seed=config.seed
+                self.val_records,
+                preprocessing,
+                task,
+                reading=self.val_reading,
+                seed=config.seed,
+                tiled=self.tiling is not None,
             )
 
     @property
@@ -128,7 +151,7 @@ class PairDataModule(lightning.LightningDataModule):
             seed=self.config.seed,
             pin=pin,
             chances=sampling_weights(
-                [self.looks[record] for record in self.train_records],
+                [self.looks[record] for record in self.shown],
                 balance=self.config.balance,
                 empty_share=self.config.empty_share,
             ),
@@ -141,7 +164,7 @@ class PairDataModule(lightning.LightningDataModule):
         processes, rank, workers, pin = self._place()
         return scoring_loader(
             self.val_set,
-            batch_size=self.config.batch_size,
+            batch_size=self.config.batch_size if self.tiling is None else 1,
             workers=workers,
             processes=processes,
             rank=rank,

@@ -21,6 +21,8 @@ from ..errors import DataError
 from ..preprocessing import Preprocessing
 from ..tasks.base import Task
 from ..tasks.splitting import core_map
+from ..tiling.sweep import shown
+from ..tiling.windows import TrainingWindows
 from .augmentation import Augmentation
 from .embedding_file import read_encoded
 
@@ -39,6 +41,9 @@ class PairDataset(Dataset[Sample]):
         reading: What mask values mean, and the scale of deep pictures; without a table each mask is judged alone.
         augmentation: Changes image and mask together; None for evaluation.
         seed: Seed of everything random.
+        windows: In training, the tiles that are shown; None shows whole pictures. A record that is to be shown several
+            times an epoch is given several times.
+        tiled: Whether pictures are handed out as they are, to be seen tile by tile.
         embeddings: Image and page to the file of what the encoder gave for it; that is handed out and the image is not
             read. None reads all.
     """
@@ -53,8 +58,12 @@ class PairDataset(Dataset[Sample]):
         reading: ReadingRules | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        windows: TrainingWindows | None = None,
+        tiled: bool = False,
         embeddings: Mapping[tuple[Path, int], Path] | None = None,
     ) -> None:
+        self.windows = windows
+        self.tiled = tiled
         self.records = records
         self.preprocessing = preprocessing
         self.task = task
@@ -114,10 +123,17 @@ class PairDataset(Dataset[Sample]):
             encoded = read_encoded(self.embeddings[record.picture])
             return self._sample(index, self._labels(record), rng, encoded=encoded)
         image, labels = self._read_pair(record)
+        if self.tiled:
+            return self._sample(index, labels, rng)._replace(picture=torch.tensor(image))
+        window = None if self.windows is None else self.windows.draw(labels.labels, rng)
+        if window is not None:
+            image = np.ascontiguousarray(shown(image, window))
+            labels = replace(labels, labels=np.ascontiguousarray(shown(labels.labels, window)))
         if self.augmentation is not None:
             image, changed = self.augmentation(image, labels.labels, seed=augmentation_seed)
             labels = replace(labels, labels=changed)
-        return self._sample(index, labels, rng, pixel_values=self.preprocessing.pixel_values(image))
+        sample = self._sample(index, labels, rng, pixel_values=self.preprocessing.pixel_values(image))
+        return sample._replace(window=window)
 
     def _sample(
         self,
@@ -165,6 +181,7 @@ class PictureDataset(Dataset[Sample | DataError]):
         pages: Page of each file; None takes the first of all.
         brightness: Scale of deep pictures; None scales each by itself.
         max_pixels: Larger pictures are errors.
+        tiled: Whether pictures are handed out as they are, to be seen tile by tile.
     """
 
     def __init__(
@@ -177,7 +194,9 @@ class PictureDataset(Dataset[Sample | DataError]):
         pages: list[int] | None = None,
         brightness: Brightness | None = None,
         max_pixels: int | None = MOST_PIXELS,
+        tiled: bool = False,
     ) -> None:
+        self.tiled = tiled
         self.paths = paths
         self.preprocessing = preprocessing
         self.task = task
@@ -200,10 +219,11 @@ class PictureDataset(Dataset[Sample | DataError]):
         return Sample(
             index=index,
             name=str(path),
-            pixel_values=self.preprocessing.pixel_values(image),
+            pixel_values=None if self.tiled else self.preprocessing.pixel_values(image),
             annotation=None,
             queries=[] if self.task is None else self.task.prediction_queries(asked),
             original_size=(image.shape[0], image.shape[1]),
+            picture=torch.tensor(image) if self.tiled else None,
         )
 
 

@@ -5,14 +5,14 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..annotations.listing import Record
 from ..annotations.reading.rules import ReadingRules
 from ..batch import Prompt, Query
-from ..checkpoints.adapter import described_classes, known_classes, load, read_adapter_config
-from ..checkpoints.description import Description
+from ..checkpoints.adapter import known_classes, load
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
 from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
@@ -20,13 +20,14 @@ from ..config.registry import DEFAULT_TASK, TASKS, look_up
 from ..config.scores import HEADINGS
 from ..data.dataset import PairDataset
 from ..data.inspection.inspect import inspect
-from ..errors import ConfigError
-from ..segmenter import SamSegmenter, known_thresholds
+from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable, written_beside
 from ..tasks.base import Task
 from ..tasks.metrics import OverlapMetrics, is_empty
+from ..tiling.grid import Tiling
 from .baselines import BASELINES, score_baselines
+from .comparable import require_comparable
 from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_queries
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     """
     require_writable(config.output)
     remove_leftovers(config.output)
-    described = _require_comparable(config)
+    described = require_comparable(config)
     task = None if described is None else described.task
     found = inspect(config, task=task, classes=None if described is None else known_classes(described))
     records = found.usable(config)
@@ -97,6 +98,7 @@ def _score_all(
         for name, segmenter in _contenders(config):
             segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
             segmenter.reading = reading.with_brightness_of(segmenter.reading)
+            segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
             dataset = _dataset(segmenter, records, config)
             if kept is not None and segmenter.leaves_encoder:
                 dataset.embeddings = shared_embeddings(kept, records, segmenter, config, machine, progress)
@@ -117,6 +119,8 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     first = scorings[0]
     result: dict[str, Any] = {"task": first.task, "prompt": config.prompt, "model": first.base, "method": first.method}
     result |= {**_scores(first), "image_size": first.image_size}
+    if first.tiling is not None:
+        result |= asdict(first.tiling)
     if config.added_metrics:
         result |= {"metrics": list(config.added_metrics), "spacing": list(config.pixel_spacing)}
     if config.with_frozen:
@@ -207,6 +211,7 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
             config.model or base, preprocessing=preprocessing, task=segmenter.task, class_names=segmenter.class_names
         )
         frozen.reading = reading
+        frozen.tiling = segmenter.tiling
         yield "frozen", frozen
     for name, adapter in zip(names[1:], config.compare, strict=True):
         yield name, load(adapter, model=config.model)
@@ -215,44 +220,14 @@ def _contenders(config: EvaluateConfig) -> Iterator[tuple[str, SamSegmenter]]:
 def _dataset(segmenter: SamSegmenter, records: list[Record], config: EvaluateConfig) -> PairDataset:
     assert segmenter.reading is not None
     task: Task = look_up(TASKS, segmenter.task).from_options(config, segmenter.reading.classes)
-    return PairDataset(records, segmenter.preprocessing, task, reading=segmenter.reading, seed=config.seed)
-
-
-def _require_comparable(config: EvaluateConfig) -> Description | None:
-    """Refuse before any work answers to different questions, and what `_thresholds` would refuse after it.
-
-    Returns:
-        What the first adapter says about itself; None if there is none.
-    """
-    if config.adapter is None:
-        return None
-    described = {adapter: read_adapter_config(adapter) for adapter in (config.adapter, *config.compare)}
-    first = described[config.adapter]
-    own, classes = first.task, described_classes(first)
-    problems = [
-        f"compare: '{adapter}' has the task '{one.task}' and '{config.adapter}' has '{own}'; evaluate them apart."
-        for adapter, one in described.items()
-        if one.task != own
-    ]
-    problems += [
-        f"compare: '{adapter}' has the classes {', '.join(described_classes(one))}, '{config.adapter}' "
-        f"{', '.join(classes)}; evaluate them apart."
-        for adapter, one in described.items()
-        if one.task == own and described_classes(one) != classes
-    ]
-    if config.task is not None and config.task != own:
-        problems.append(
-            f"task: the adapter '{config.adapter}' has the task '{own}', got '{config.task}'; leave it out."
-        )
-    for adapter, one in described.items() if config.threshold == "best" else ():
-        known = one.best_thresholds
-        if missing := [kind for kind in asked_kinds(config.prompt) if kind not in known]:
-            kinds = " and ".join(missing)
-            problems.append(f"threshold: '{adapter}' has no best threshold for {kinds} {known_thresholds(known)}")
-    problems += [] if config.task else config.task_problems(own)
-    if problems:
-        raise ConfigError(*problems)
-    return first
+    return PairDataset(
+        records,
+        segmenter.preprocessing,
+        task,
+        reading=segmenter.reading,
+        seed=config.seed,
+        tiled=segmenter.tiling is not None,
+    )
 
 
 def _thresholds(segmenter: SamSegmenter, config: EvaluateConfig) -> Thresholds:

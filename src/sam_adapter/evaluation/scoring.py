@@ -11,11 +11,15 @@ from ..config.choices import AskedKind
 from ..config.commands import EvaluateConfig
 from ..data.dataset import PairDataset
 from ..data.loading import scoring_loader, worker_count
+from ..preprocessing import MaskLogits
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
 from ..tasks.metrics import AddedScores, Answer, OverlapMetrics, is_empty
 from ..tasks.pixels import sum_over_pixels
+from ..tasks.tiles import collect_by_tiles, sweep_of
+from ..tiling.grid import Tiling
+from ..tiling.sweep import joined
 
 Progress = Callable[[int, int], None]
 Thresholds = Mapping[AskedKind, float]
@@ -32,6 +36,7 @@ class Scoring:
         task: What it was asked.
         method: What was trained.
         image_size: Side of the encoder's input.
+        tiling: How pictures were cut; None if they were whole.
         thresholds: Those that the scores were taken at.
         metrics: Its scores, and for a report those at every threshold.
         queries: What each image was asked, by index, in pixels of the original.
@@ -43,6 +48,7 @@ class Scoring:
     task: str
     method: str
     image_size: int
+    tiling: Tiling | None
     thresholds: Thresholds
     metrics: OverlapMetrics
     queries: dict[int, list[Query]] = field(default_factory=dict)
@@ -87,17 +93,24 @@ def score_records(
         task=segmenter.task,
         method=segmenter.method.name,
         image_size=segmenter.preprocessing.image_size,
+        tiling=segmenter.tiling,
         thresholds=thresholds,
         metrics=metrics,
     )
     pin = machine.device.type == "cuda"
-    loader = scoring_loader(dataset, batch_size=config.batch_size, workers=worker_count(config.workers), pin=pin)
+    sweep = None
+    if segmenter.tiling is not None:
+        sweep = sweep_of(segmenter, dataset.task, machine, batch_size=config.batch_size)
+    together = config.batch_size if sweep is None else 1
+    loader = scoring_loader(dataset, batch_size=together, workers=worker_count(config.workers), pin=pin)
     batch: Batch
     done = 0
     for batch in loader:
         for at, query in zip(batch.image_index, batch.queries, strict=True):
             scoring.queries.setdefault(batch.indices[at], []).append(query)
-        if batch.queries:
+        if batch.queries and sweep is not None:
+            collect_by_tiles(sweep, batch.to(machine.device), metrics)
+        elif batch.queries:
             batch = batch.to(machine.device)
             with machine.autocast():
                 logits = dataset.task.mask_logits(segmenter(batch))
@@ -126,8 +139,13 @@ def predict_masks(
         sample = dataset[index]
         kept = [query for query in sample.queries if (query.prompt.kind, query.label) in wanted]
         batch = Batch.collate([sample._replace(queries=kept)]).to(machine.device)
-        with machine.autocast():
-            logits = dataset.task.mask_logits(segmenter(batch)) if batch.queries else None
+        logits: MaskLogits | None = None
+        if batch.queries and segmenter.tiling is not None:
+            sweep = sweep_of(segmenter, dataset.task, machine, batch_size=1)
+            logits = joined(sweep.strips(batch.pictures[0], batch.queries))
+        elif batch.queries:
+            with machine.autocast():
+                logits = dataset.task.mask_logits(segmenter(batch))
         for at, query in enumerate(batch.queries):
             assert logits is not None
             full = segmenter.preprocessing.to_original_size(logits[at : at + 1], batch.original_sizes[0])[0]

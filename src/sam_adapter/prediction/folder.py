@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from ..annotations.folders import list_pictures
 from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.pictures import Picture, brightness_for, list_pages
-from ..batch import Prompt
+from ..batch import Batch, Prompt
 from ..checkpoints.adapter import load
 from ..config.choices import AskedKind, Save
 from ..config.commands import PredictConfig
@@ -25,6 +25,10 @@ from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable
 from ..tasks.base import Task
+from ..tasks.prediction import ClassPrediction, Prediction
+from ..tasks.tiles import sweep_of
+from ..tiling.grid import Tiling
+from ..tiling.sweep import alone
 from .prompt_files import read_prompts
 from .writers import Writers
 
@@ -53,6 +57,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     prompts = read_prompts(config.prompts, found) if config.prompts else {}
     pictures = list_pages(found, config.pages)
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
+    segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
     asked: set[AskedKind] = {prompts.get(one.path, Prompt()).kind for one in pictures}
     thresholds: dict[AskedKind, float] = {
         kind: segmenter.threshold_for(kind, config.threshold) for kind in asked
@@ -77,9 +82,12 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
             unread += errors
             if batch is None:
                 continue
-            with machine.autocast():
-                output = segmenter(batch.to(machine.device))
-            predictions = task.predictions(batch, output, segmenter.preprocessing, thresholds)
+            if batch.pictures:
+                predictions = _by_tiles(batch.to(machine.device), segmenter, task, thresholds, machine, config)
+            else:
+                with machine.autocast():
+                    output = segmenter(batch.to(machine.device))
+                predictions = task.predictions(batch, output, segmenter.preprocessing, thresholds)
             for index, prediction in zip(batch.indices, predictions, strict=True):
                 writers.write(prediction, pictures[index])
     written = writers.written
@@ -107,10 +115,31 @@ def _loader(
         pages=[one.page for one in pictures],
         brightness=brightness,
         max_pixels=config.max_pixels,
+        tiled=segmenter.tiling is not None,
     )
     workers = min(worker_count(config.workers), len(pictures) // 4)
     pin = segmenter.device.type == "cuda"
-    return picture_loader(dataset, batch_size=config.batch_size, workers=workers, pin=pin)
+    together = config.batch_size if segmenter.tiling is None else 1
+    return picture_loader(dataset, batch_size=together, workers=workers, pin=pin)
+
+
+def _by_tiles(
+    batch: Batch,
+    segmenter: SamSegmenter,
+    task: Task,
+    thresholds: Mapping[AskedKind, float],
+    machine: Machine,
+    config: PredictConfig,
+) -> list[Prediction | ClassPrediction]:
+    """The predictions for pictures that are seen tile by tile."""
+    sweep = sweep_of(segmenter, task, machine, batch_size=config.batch_size)
+    keep = "probabilities" in config.saved
+    found = []
+    for at in range(len(batch)):
+        one = alone(batch, at)
+        strips = sweep.strips(one.pictures[0], one.queries)
+        found.append(task.tiled_prediction(strips, one.queries, thresholds, keep=keep))
+    return found
 
 
 def find_pictures(source: str) -> list[tuple[Path, str]]:

@@ -1,6 +1,6 @@
 """Masks for one picture: encode it once, answer many prompts about it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,9 @@ from ..system.machine import Machine
 from ..tasks.base import Task
 from ..tasks.object_prediction import ObjectPrediction
 from ..tasks.prediction import ClassPrediction, Prediction
+from ..tasks.tiles import sweep_of
+from ..tiling.grid import Tiling
+from ..tiling.sweep import Strip, joined
 from .prompt_files import make_prompts
 
 
@@ -29,14 +32,31 @@ class Predictor:
         segmenter: From `load`.
         device: Where to compute; None takes a GPU if there is one.
         precision: ``auto``, ``32``, ``bf16-mixed`` or ``16-mixed``.
+        tile: Side of tiles in pixels of the picture; None takes the adapter's own, 0 takes pictures whole. Tiles go
+            through the encoder when something is asked, once for each call.
+        overlap: Pixels that neighbouring tiles have in common; None takes the adapter's own, or a quarter of the tile.
+        batch_size: Tiles that go through the encoder together.
+
+    Raises:
+        ConfigError: If tiles are too small, or overlap by their whole side.
     """
 
     def __init__(
-        self, segmenter: SamSegmenter, *, device: torch.device | str | None = None, precision: str = "auto"
+        self,
+        segmenter: SamSegmenter,
+        *,
+        device: torch.device | str | None = None,
+        precision: str = "auto",
+        tile: int | None = None,
+        overlap: int | None = None,
+        batch_size: int = 4,
     ) -> None:
+        self.tiling = Tiling.asked(tile, overlap, segmenter.tiling)
+        self.batch_size = batch_size
         self.machine = Machine.choose(device=device, precision=precision)
         self.segmenter = segmenter.suited_to(self.machine).to(self.machine.device).train(False)
         self._encoded: EncodedImage | None = None
+        self._picture: Tensor | None = None
         self._size: Size = (0, 0)
 
     @torch.inference_mode()
@@ -57,6 +77,9 @@ class Predictor:
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}.")
         self._size = (pixels.shape[0], pixels.shape[1])
+        if self.tiling is not None:
+            self._picture = torch.tensor(pixels)
+            return
         pixel_values = self.segmenter.preprocessing.pixel_values(pixels)[None].to(self.machine.device)
         with self.machine.autocast():
             self._encoded = self.segmenter.encode(pixel_values)
@@ -72,12 +95,26 @@ class Predictor:
             DataError: If no image was set.
         """
         segmenter = self.segmenter
-        task: Task = look_up(TASKS, segmenter.task).from_options(PromptOptions(), segmenter.classes)
-        batch = self._batch(task.prediction_queries([]))
+        task = self._task
+        queries = task.prediction_queries([])
+        chosen: dict[AskedKind, float] = dict.fromkeys(ASKED_KINDS, segmenter.threshold_for("none", threshold))
+        if self.tiling is not None:
+            return task.tiled_prediction(self._strips(queries), queries, chosen, keep=True)
+        batch = self._batch(queries)
         with self.machine.autocast():
             output = segmenter(batch)
-        chosen: dict[AskedKind, float] = dict.fromkeys(ASKED_KINDS, segmenter.threshold_for("none", threshold))
         return task.predictions(batch, output, segmenter.preprocessing, chosen)[0]
+
+    @property
+    def _task(self) -> Task:
+        return look_up(TASKS, self.segmenter.task).from_options(PromptOptions(), self.segmenter.classes)
+
+    def _strips(self, queries: list[Query]) -> Iterator[Strip]:
+        """The answers to queries about the picture, tile by tile."""
+        if self._picture is None:
+            raise DataError("predict: no image yet; call set_image first.")
+        sweep = sweep_of(self.segmenter, self._task, self.machine, batch_size=self.batch_size, tiling=self.tiling)
+        return sweep.strips(self._picture, queries)
 
     def _batch(self, queries: list[Query]) -> Batch:
         """Queries about the picture that was encoded."""
@@ -121,10 +158,27 @@ class Predictor:
         Raises:
             DataError: If no image was set, or a prompt has a wrong shape or lies outside the picture.
         """
-        if self._encoded is None:
+        tiled = self.tiling is not None
+        if self._encoded is None and (self._picture is None or not tiled):
             raise DataError("predict: no image yet; call set_image first.")
+        if tiled and (mask_input is not None or multimask):
+            raise DataError(
+                "predict: with tiles there is neither mask_input nor multimask, as tiles cannot agree on them; use "
+                "Predictor(..., tile=0)."
+            )
         prompts = make_prompts(box=box, points=points, labels=labels, mask_input=mask_input, size=self._size)
-        batch = self._batch([Query(prompt=prompt.to(self.machine.device)) for prompt in prompts])
+        chosen = self.segmenter.threshold if threshold is None else threshold
+        queries = [Query(prompt=prompt.to(self.machine.device)) for prompt in prompts]
+        if tiled:
+            logits = joined(self._strips(queries))
+            return Prediction(
+                mask_logits=logits,
+                iou_scores=logits.iou_scores(),
+                original_size=self._size,
+                preprocessing=self.segmenter.preprocessing,
+                threshold=chosen,
+            )
+        batch = self._batch(queries)
         with self.machine.autocast():
             output = self.segmenter(batch, multimask=multimask)
         return Prediction(
@@ -132,5 +186,5 @@ class Predictor:
             iou_scores=output.iou_scores.flatten().float().cpu(),
             original_size=self._size,
             preprocessing=self.segmenter.preprocessing,
-            threshold=self.segmenter.threshold if threshold is None else threshold,
+            threshold=chosen,
         )

@@ -5,7 +5,7 @@ prediction and reports ask the task, and know none by name.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..batch import Annotation, Batch, Output, Prompt, Query
 from ..config.choices import AskedKind
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
+from ..tiling.sweep import Strip
 from .metrics import AddedScores, OverlapMetrics
 from .object_prediction import ObjectPrediction
 from .prediction import ClassPrediction, Prediction
@@ -100,4 +101,22 @@ class Task(ABC):
             output: The answers.
             preprocessing: How logits come to original size.
             thresholds: Probability above which a pixel is foreground, for each kind of prompt.
+        """
+
+    @abstractmethod
+    def tiled_prediction(
+        self,
+        strips: Iterable[Strip],
+        queries: Sequence[Query],
+        thresholds: Mapping[AskedKind, float],
+        *,
+        keep: bool = False,
+    ) -> Prediction | ClassPrediction:
+        """The prediction for one picture that is seen tile by tile.
+
+        Args:
+            strips: The answers, from the picture's top to its bottom.
+            queries: What was asked.
+            thresholds: See `predictions`.
+            keep: Whether probabilities will be asked for, where that takes more memory than the prediction.
         """

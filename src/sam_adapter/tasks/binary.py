@@ -1,6 +1,6 @@
 """Binary segmentation: one foreground mask an image, asked for by a prompt or without one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -13,6 +13,7 @@ from ..batch import FOREGROUND, Annotation, Batch, Output, Prompt, Query
 from ..config.choices import AskedKind
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
+from ..tiling.sweep import Strip, joined
 from .base import Task
 from .metrics import AddedScores, OverlapMetrics
 from .prediction import Prediction
@@ -84,6 +85,24 @@ class BinaryTask(Task):
                 )
             )
         return found
+
+    def tiled_prediction(
+        self,
+        strips: Iterable[Strip],
+        queries: Sequence[Query],
+        thresholds: Mapping[AskedKind, float],
+        *,
+        keep: bool = False,
+    ) -> Prediction:
+        """See `Task.tiled_prediction`."""
+        logits = joined(strips)
+        return Prediction(
+            mask_logits=logits,
+            iou_scores=logits.iou_scores(),
+            original_size=logits.size,
+            preprocessing=logits.preprocessing,
+            threshold=thresholds[queries[0].prompt.kind],
+        )
 
 
 def _queries(annotation: Annotation, make: Callable[..., list[Prompt]]) -> list[Query]:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from ..batch import Size
-from ..preprocessing import Preprocessing
+from ..preprocessing import MaskLogits, Preprocessing
 from .pixels import bands
 
 
 def class_map(
-    mask_logits: Tensor,
+    mask_logits: MaskLogits,
     labels: Sequence[int],
     size: Size,
     preprocessing: Preprocessing,
@@ -45,7 +45,7 @@ def class_map(
 
 
 def whole_class_map(
-    mask_logits: Tensor, labels: Sequence[int], size: Size, preprocessing: Preprocessing, *, threshold: float | None
+    mask_logits: MaskLogits, labels: Sequence[int], size: Size, preprocessing: Preprocessing, *, threshold: float | None
 ) -> Tensor:
     """`class_map` of all rows, ``(H, W)`` uint8, in memory for one band of K answers and the map."""
     found = torch.empty(size, dtype=torch.uint8, device=mask_logits.device)

@@ -4,7 +4,7 @@ Without prompts two learned prompts ask for maps of the whole picture: the foreg
 which keep those apart that touch. The objects are then split by a watershed, as the best tools for cells do.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -17,6 +17,7 @@ from ..config.choices import AskedKind, asked_kinds
 from ..config.labels import ALL_OBJECTS, CORES, FOREGROUND, VOID, objects_of_class
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
+from ..tiling.sweep import Strip, joined
 from .base import Task
 from .metrics import AddedScores
 from .metrics.answers import ObjectAnswers
@@ -177,6 +178,26 @@ class InstanceTask(Task):
                 )
             )
         return found
+
+    def tiled_prediction(
+        self,
+        strips: Iterable[Strip],
+        queries: Sequence[Query],
+        thresholds: Mapping[AskedKind, float],
+        *,
+        keep: bool = False,
+    ) -> ObjectPrediction:
+        """See `Task.tiled_prediction`; objects are split in the whole picture, so its answers are kept."""
+        logits = joined(strips)
+        return ObjectPrediction(
+            mask_logits=logits,
+            iou_scores=logits.iou_scores(),
+            labels=tuple(query.label for query in queries),
+            original_size=logits.size,
+            preprocessing=logits.preprocessing,
+            threshold=thresholds[queries[0].prompt.kind] if queries else 0.5,
+            classes=self.classes,
+        )
 
 
 def object_boxes(annotation: Annotation) -> dict[int, Box]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..annotations.reading.classes import COLOURS, Classes
 from ..batch import Size
 from ..config.labels import ALL_OBJECTS, CORES, objects_of_class
-from ..preprocessing import Preprocessing
+from ..preprocessing import MaskLogits, Preprocessing
 from .prediction import Layer, PngValues
 from .splitting import FoundObjects, split_objects
 
@@ -21,7 +21,7 @@ class ObjectPrediction:
     """Answers about one image, on the CPU, as objects; nothing is brought to original size before it is asked for.
 
     Attributes:
-        mask_logits: ``(Q, h, w)`` float32 low-resolution logits.
+        mask_logits: ``(Q, h, w)`` float32 low-resolution logits, or those of tiles.
         iou_scores: ``(Q,)`` predicted quality of each answer.
         labels: Of the answers: `ALL_OBJECTS`, `CORES` and `objects_of_class`, whose maps are split into objects; or
             that of the class of each object that was asked for.
@@ -31,7 +31,7 @@ class ObjectPrediction:
         classes: Of the objects; None if they have none.
     """
 
-    mask_logits: Tensor
+    mask_logits: MaskLogits
     iou_scores: Tensor
     labels: tuple[int, ...]
     original_size: Size

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..batch import Annotation, Batch, Size
-from ..preprocessing import Preprocessing
+from ..preprocessing import MaskLogits, Preprocessing
 
 BAND_PIXELS = 1 << 20
 """Pixels of all masks that are at original size at one time."""
@@ -64,7 +64,12 @@ class MapReduce(Protocol):
 
 
 def sum_over_pixels(
-    mask_logits: Tensor, batch: Batch, preprocessing: Preprocessing, reduces: Sequence[Reduce | MapReduce]
+    mask_logits: MaskLogits,
+    batch: Batch,
+    preprocessing: Preprocessing,
+    reduces: Sequence[Reduce | MapReduce],
+    *,
+    within: slice | None = None,
 ) -> list[Tensor]:
     """Compare the answers to a batch's queries with their targets.
 
@@ -73,12 +78,18 @@ def sum_over_pixels(
         batch: With annotations.
         preprocessing: How logits come to original size.
         reduces: What is summed, all in one pass; those that are a `MapReduce` get their maps.
+        within: Rows of the images that are summed over; None takes all.
 
     Returns:
         For each of them ``(Q, k)``.
     """
-    compared = _Comparison(batch, preprocessing, reduces)
-    if torch.is_grad_enabled() and mask_logits.requires_grad and compared.pixels > KEPT_PIXELS:
+    compared = _Comparison(batch, preprocessing, reduces, within)
+    if (
+        isinstance(mask_logits, Tensor)
+        and torch.is_grad_enabled()
+        and mask_logits.requires_grad
+        and compared.pixels > KEPT_PIXELS
+    ):
         sums = _ComputedAgain.apply(mask_logits, compared)
         assert isinstance(sums, tuple)
         return list(sums)
@@ -88,8 +99,15 @@ def sum_over_pixels(
 class _Comparison:
     """The answers to a batch's queries beside their targets, in pieces of no more than `BAND_PIXELS`."""
 
-    def __init__(self, batch: Batch, preprocessing: Preprocessing, reduces: Sequence[Reduce | MapReduce]) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        preprocessing: Preprocessing,
+        reduces: Sequence[Reduce | MapReduce],
+        within: slice | None = None,
+    ) -> None:
         self.batch = batch
+        self.within = within
         self.preprocessing = preprocessing
         self.reduces = reduces
         self.sizes = batch.for_queries(batch.original_sizes)
@@ -108,12 +126,13 @@ class _Comparison:
             groups.setdefault((size, annotation.has_void), []).append(at)
         for (size, _), members in groups.items():
             # On their way to a small picture the logits pass the encoder's whole square.
-            at_once = max(BAND_PIXELS // max(size[0] * size[1], self.preprocessing.image_size**2), 1)
+            height = size[0] if self.within is None else self.within.stop - self.within.start
+            at_once = max(BAND_PIXELS // max(height * size[1], self.preprocessing.image_size**2), 1)
             for start in range(0, len(members), at_once):
-                for rows in bands(size):
+                for rows in bands(size, within=self.within):
                     yield members[start : start + at_once], rows
 
-    def of_piece(self, logits: Tensor, members: list[int], rows: slice | None) -> list[Tensor]:
+    def of_piece(self, logits: MaskLogits, members: list[int], rows: slice | None) -> list[Tensor]:
         """The sums of a piece, ``(n, k)`` each, from its logits ``(n, h, w)``."""
         full = self.preprocessing.to_original_size(logits, self.sizes[members[0]], rows)
         which = rows or slice(None)
@@ -147,7 +166,7 @@ class _Comparison:
         target, counted = whole_target(self.annotations[at], self.batch.queries[at].label, self.sizes[at])
         return [torch.from_numpy(make(target, counted)).to(device) for make in self.makes]
 
-    def sums(self, mask_logits: Tensor) -> list[Tensor]:
+    def sums(self, mask_logits: MaskLogits) -> list[Tensor]:
         """See `sum_over_pixels`."""
         found: dict[int, list[Tensor]] = {}
         for members, rows in self.pieces():
@@ -213,17 +232,19 @@ def whole_target(annotation: Annotation, label: int, size: Size) -> tuple[np.nda
     return target, counted
 
 
-def bands(size: Size, *, answers: int = 1) -> Iterator[slice | None]:
+def bands(size: Size, *, answers: int = 1, within: slice | None = None) -> Iterator[slice | None]:
     """Rows of one band of a picture after another; None means all rows of a picture that is one band.
 
     Args:
         size: ``(H, W)`` of the picture.
         answers: That are brought to its size together.
+        within: Rows of the picture that are wanted; None wants all.
     """
     height, width = size
-    if height * width * answers <= BAND_PIXELS:
+    if height * width * answers <= BAND_PIXELS and within is None:
         yield None
         return
     rows = max(BAND_PIXELS // (width * max(answers, 1)), 1)
-    for start in range(0, height, rows):
-        yield slice(start, min(start + rows, height))
+    first, last = (0, height) if within is None else (within.start, within.stop)
+    for start in range(first, last, rows):
+        yield slice(start, min(start + rows, last))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..annotations.reading.classes import Classes
 from ..batch import Size
-from ..preprocessing import Preprocessing
+from ..preprocessing import MaskLogits, Preprocessing
 from .class_map import whole_class_map
 
 
@@ -45,14 +45,15 @@ class Prediction:
     """Answers to some queries about one image, on the CPU. Only what is asked for is brought to original size.
 
     Attributes:
-        mask_logits: ``(N, h, w)`` float32 low-resolution logits, usable as `Prompt.mask_input`.
+        mask_logits: ``(N, h, w)`` float32 low-resolution logits, usable as `Prompt.mask_input`; of a picture that was
+            seen tile by tile those of its tiles, which are not.
         iou_scores: ``(N,)`` predicted quality of each mask.
         original_size: ``(H, W)``.
         preprocessing: How logits come to original size.
         threshold: Probability above which a pixel is foreground.
     """
 
-    mask_logits: Tensor
+    mask_logits: MaskLogits
     iou_scores: Tensor
     original_size: Size
     preprocessing: Preprocessing
@@ -106,26 +107,31 @@ class ClassPrediction:
     """Answers to a query a class about one image, on the CPU, as one class for every pixel.
 
     Attributes:
-        mask_logits: ``(Q, h, w)`` float32 low-resolution logits.
+        mask_logits: ``(Q, h, w)`` float32 low-resolution logits; None where only the class map was kept.
         iou_scores: ``(Q,)`` predicted quality of each answer.
         labels: Of the answers; the first class is 1.
         classes: All of them.
         original_size: ``(H, W)``.
         preprocessing: How logits come to original size.
         threshold: A pixel whose largest probability is not above it is background.
+        known_map: The class map, where it was made already.
     """
 
-    mask_logits: Tensor
+    mask_logits: MaskLogits | None
     iou_scores: Tensor
     labels: tuple[int, ...]
     classes: Classes
     original_size: Size
     preprocessing: Preprocessing
     threshold: float
+    known_map: Tensor | None = None
 
     @cached_property
     def class_map(self) -> Tensor:
         """The label of each pixel, ``(H, W)`` uint8; 0 is background, which fully labelled sets do not have."""
+        if self.known_map is not None:
+            return self.known_map
+        assert self.mask_logits is not None
         threshold = self.threshold if self.classes.has_background else None
         return whole_class_map(
             self.mask_logits, self.labels, self.original_size, self.preprocessing, threshold=threshold
@@ -136,6 +142,7 @@ class ClassPrediction:
         own = [at for at, one in enumerate(self.labels) if one == label]
         if not own:
             return torch.zeros(self.original_size)
+        assert self.mask_logits is not None
         logits = self.mask_logits[own]
         return self.preprocessing.to_original_size(logits, self.original_size).amax(0).sigmoid()
 

@@ -1,10 +1,11 @@
 """Semantic segmentation: a class for every pixel, asked for class by class, with a prompt or by its learned prompt."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..annotations.reading.classes import Classes
@@ -12,9 +13,12 @@ from ..batch import Annotation, Batch, Output, Prompt, Query
 from ..config.choices import AskedKind, asked_kinds
 from ..config.options import PromptOptions
 from ..preprocessing import Preprocessing
+from ..tiling.sweep import Strip, joined
 from .base import Task
+from .class_map import class_map
 from .metrics import AddedScores
 from .metrics.classes import ClassMetrics
+from .pixels import bands
 from .prediction import ClassPrediction, Prediction
 from .prompts import PromptMaker, maker_of
 
@@ -135,6 +139,40 @@ class SemanticTask(Task):
                 )
             )
         return found
+
+    def tiled_prediction(
+        self,
+        strips: Iterable[Strip],
+        queries: Sequence[Query],
+        thresholds: Mapping[AskedKind, float],
+        *,
+        keep: bool = False,
+    ) -> ClassPrediction:
+        """See `Task.tiled_prediction`; without ``keep`` no more than the class map and one strip of answers is held."""
+        labels = tuple(query.label for query in queries)
+        threshold = thresholds[queries[0].prompt.kind] if queries else 0.5
+        found: list[Tensor] = []
+
+        def mapped() -> Iterator[Strip]:
+            for strip in strips:
+                logits, own = strip.mask_logits, threshold if self.classes.has_background else None
+                found.extend(
+                    class_map(logits, labels, logits.size, logits.preprocessing, threshold=own, rows=rows).cpu()
+                    for rows in bands(logits.size, answers=len(labels), within=strip.rows)
+                )
+                yield strip
+
+        logits = joined(mapped(), keep=keep)
+        return ClassPrediction(
+            mask_logits=logits if keep else None,
+            iou_scores=logits.iou_scores(),
+            labels=labels,
+            classes=self.classes,
+            original_size=logits.size,
+            preprocessing=logits.preprocessing,
+            threshold=threshold,
+            known_map=torch.cat(found),
+        )
 
     def _present(self, annotation: Annotation) -> tuple[list[int], list[int]]:
         """Labels of the classes that an annotation has, and of those that it has not."""

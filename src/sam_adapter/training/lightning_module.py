@@ -19,6 +19,7 @@ from ..system.machine import Machine
 from ..tasks.base import Task
 from ..tasks.metrics import COLUMNS, AddedScores, scores_of
 from ..tasks.pixels import sum_over_pixels
+from ..tasks.tiles import collect_by_tiles, sweep_of
 from .averaging import MovingAverage
 from .decay import decay_groups
 from .epoch_means import EpochMeans
@@ -37,7 +38,7 @@ class TrainingModule(lightning.LightningModule):
         task: What is asked, and how answers are scored.
         config: The run.
         machine: Precision, for what Lightning does not call.
-        images: Number of training images.
+        images: Number of training images, or of tiles of them, in an epoch.
         start: Trained tensors to begin with, once the base has been scored.
         warnings: What the user of the adapter should know, whichever weights are kept.
     """
@@ -196,6 +197,11 @@ class TrainingModule(lightning.LightningModule):
         metrics = self.frozen_metrics if frozen else self.val_metrics
         if not batch.queries:
             metrics.collect_nothing()
+            return
+        if batch.pictures:
+            size, loss = self.config.batch_size, self.loss
+            sweep = sweep_of(self.segmenter, self.task, self.machine, batch_size=size, frozen=frozen)
+            collect_by_tiles(sweep, batch, metrics, loss=loss, losses=lambda sums: loss.weighted(loss.terms(sums)))
             return
         logits = self.task.mask_logits(self.segmenter(batch, frozen=frozen))
         reduces = [self.loss, *metrics.reduces(batch)]

@@ -41,10 +41,11 @@ def module_and_data(config: TrainConfig) -> tuple[TrainingModule, PairDataModule
             "attention: PyTorch's FlexAttention cannot be trained through on a CPU; use auto, or blocked, there."
         )
     segmenter.reading = data.reading
+    segmenter.tiling = data.tiling
     task: Task = look_up(TASKS, config.task).from_options(config, classes)
     data.make_datasets(segmenter.preprocessing, task)
     module = TrainingModule(
-        segmenter, task, config, machine, images=len(data.train_records), start=start, warnings=_warnings(config, data)
+        segmenter, task, config, machine, images=len(data.train_set), start=start, warnings=_warnings(config, data)
     )
     return module, data
 

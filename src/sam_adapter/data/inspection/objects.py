@@ -1,7 +1,7 @@
 """What one mask holds: how many objects, how small they are, and how well one box stands for all of them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import cv2
@@ -29,12 +29,14 @@ class Objects:
         count: Those that are no specks beside the largest.
         box_fill: Share of the box around all foreground that is foreground; 0 without foreground.
         areas: Areas of the 256 smallest parts, in order.
+        extent: Longest side of the box around the part that extends farthest; a block too long at most in large masks.
     """
 
     parts: int = 0
     count: int = 0
     box_fill: float = 0.0
     areas: tuple[int, ...] = ()
+    extent: int = field(default=0, compare=False)
 
     def tiny(self, *, longest_side: int, image_size: int) -> int:
         """Number of parts that are lost in SAM's mask.
@@ -80,29 +82,41 @@ def objects_in(mask: np.ndarray) -> Objects:
     if not len(rows):
         return Objects()
     inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    areas = np.sort(_areas(inside))
+    areas, extent = _areas(inside)
+    areas = np.sort(areas)
     count = int((areas >= SPECK * areas[-1]).sum())
     fill = float(np.count_nonzero(inside)) / inside.size
-    return Objects(len(areas), count, fill, tuple(int(area) for area in areas[:_MOST_AREAS]))
+    return Objects(len(areas), count, fill, tuple(int(area) for area in areas[:_MOST_AREAS]), extent)
 
 
 def objects_of_instances(labels: np.ndarray) -> Objects:
     """The objects of a label map ``(H, W)`` int32, in which each has a number."""
+    from scipy.ndimage import find_objects
+
     areas = np.bincount(labels[(labels != 0) & (labels != VOID)].ravel())
     areas = np.sort(areas[areas > 0])
     if not len(areas):
         return Objects()
-    return Objects(len(areas), len(areas), 1.0, tuple(int(area) for area in areas[:_MOST_AREAS]))
+    boxes = [box for number, box in enumerate(find_objects(labels), start=1) if box is not None and number != VOID]
+    extent = max(side.stop - side.start for box in boxes for side in box)
+    return Objects(len(areas), len(areas), 1.0, tuple(int(area) for area in areas[:_MOST_AREAS]), extent)
 
 
-def _areas(mask: np.ndarray) -> np.ndarray:
-    """Area of each connected part; exact for what is joined into blocks too."""
+def _areas(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Area of each connected part, exact for what is joined into blocks too; and the longest side of a part's box."""
     block = math.ceil(math.sqrt(mask.size / MOST_PIXELS))
     if block <= 1:
         statistics = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)[2]
-        return statistics[1:, cv2.CC_STAT_AREA]
+        return statistics[1:, cv2.CC_STAT_AREA], _extent(statistics)
     starts = np.arange(0, mask.shape[1], block)
     bands = range(0, mask.shape[0], block)
     held = np.stack([np.add.reduceat(mask[top : top + block].sum(axis=0, dtype=np.int64), starts) for top in bands])
-    labels = cv2.connectedComponents((held > 0).astype(np.uint8), connectivity=8)[1]
-    return np.bincount(labels.ravel(), weights=held.ravel())[1:].astype(np.int64)
+    joined = (held > 0).astype(np.uint8)
+    labels, statistics = cv2.connectedComponentsWithStats(joined, connectivity=8, ltype=cv2.CV_32S)[1:3]
+    areas = np.bincount(labels.ravel(), weights=held.ravel())[1:].astype(np.int64)
+    return areas, min(block * _extent(statistics), max(mask.shape))
+
+
+def _extent(statistics: np.ndarray) -> int:
+    """Longest side of a box, of the parts that OpenCV has found."""
+    return int(statistics[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max())

@@ -41,17 +41,18 @@ def object_remarks(pairs: Pairs) -> list[Remark]:
     return [Remark("several_objects", tuple(record.shown for _, record in several), text, cure)]
 
 
-def tiny_object_remarks(pairs: Pairs, *, image_size: int) -> list[Remark]:
+def tiny_object_remarks(pairs: Pairs, *, image_size: int, tile: int | None = None) -> list[Remark]:
     """Objects that SAM's mask cannot show at an input size, and specks beside larger ones.
 
     Args:
         pairs: Pairs and their numbers.
         image_size: Side of the square that the encoder sees.
+        tile: Side of the tiles in which pictures are seen; None for whole pictures.
     """
     tiny: list[tuple[float, Record]] = []
     specks: list[Record] = []
     for record, look in pairs:
-        longest, objects = max(look.size), look.objects
+        longest, objects = min(max(look.size), tile or max(look.size)), look.objects
         if objects.has_tiny_objects(longest_side=longest, image_size=image_size):
             limit = tiny_area(longest_side=longest, image_size=image_size)
             middle = median(area for area in objects.areas if area < limit)
@@ -68,8 +69,8 @@ def tiny_object_remarks(pairs: Pairs, *, image_size: int) -> list[Remark]:
             f"{CELL}x{CELL} pixels of the {image_size}x{image_size} input; the median of those objects is {side:.1f} "
             "cells wide). They are lost"
         )
-        cure = "cut the pictures into tiles, so that the objects are larger in each"
-        if (larger := _size_that_shows(pairs, image_size)) is not None:
+        cure = "train with '--tile auto', which shows the objects larger" if tile is None else "choose smaller tiles"
+        if tile is None and (larger := _size_that_shows(pairs, image_size)) is not None:
             cure += f", or train with '--image-size {larger}'"
         remarks.append(Remark("tiny_objects", tuple(record.shown for _, record in tiny), text, cure))
     if specks:

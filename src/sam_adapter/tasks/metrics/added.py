@@ -30,6 +30,11 @@ class AddedScores:
         self.columns: tuple[str, ...] = tuple(MORE_METRICS[name].column or name for name in names)
         self.means: tuple[str, ...] = tuple(name for name in names if not MORE_METRICS[name].over_set)
 
+    @property
+    def needs_whole(self) -> bool:
+        """Whether any of them is made from an answer as a whole, not from counts of its pixels."""
+        return any(MORE_METRICS[name].of == "answer" for name in self.names)
+
     def of(self, counts: Tensor, answers: Iterable[FullSizeAnswer]) -> Tensor:
         """The values of some answers.
 

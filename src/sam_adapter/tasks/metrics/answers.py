@@ -1,16 +1,16 @@
 """Scores of an instance task: of answers about single objects, and of objects that are found without prompts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ...batch import Annotation, Batch, Query
+from ...batch import Annotation, Batch, Query, Size
 from ...config.choices import ASKED_KINDS
 from ...config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ...config.registry import TASKS
-from ...preprocessing import Preprocessing
+from ...preprocessing import MaskLogits, Preprocessing
 from ..object_prediction import class_of_objects
 from ..splitting import split_objects
 from .means import is_empty
@@ -35,28 +35,27 @@ class ObjectAnswers(ObjectMetrics):
     foreground of all objects; the other maps have no rows of their own.
     """
 
+    @property
+    def needs_whole(self) -> bool:
+        """Objects are split in whole pictures."""
+        return True
+
     def has_row(self, query: Query) -> bool:
         """Whether a query's answer has a row of its own."""
         return query.label >= ALL_OBJECTS
 
-    def collect_whole(self, batch: Batch, mask_logits: Tensor, preprocessing: Preprocessing) -> None:
+    def collect_whole(self, batch: Batch, mask_logits: MaskLogits, preprocessing: Preprocessing) -> None:
         """Split the maps of a batch's images into objects and compare them with the true ones."""
         for at, (index, annotation) in enumerate(zip(batch.indices, batch.annotations, strict=True)):
             assert annotation is not None
             logits = {batch.queries[one].label: mask_logits[one : one + 1] for one in batch.queries_about(at)}
             if ALL_OBJECTS not in logits:
                 continue
-            size = batch.original_sizes[at]
-
-            def full(label: int, logits: dict[int, Tensor] = logits, size: tuple[int, int] = size) -> np.ndarray | None:
-                if label not in logits:
-                    return None
-                return preprocessing.to_original_size(logits[label], size)[0].float().sigmoid().cpu().numpy()
-
-            foreground = full(ALL_OBJECTS)
+            maps = _FullMaps(logits, batch.original_sizes[at], preprocessing)
+            foreground = maps.of(ALL_OBJECTS)
             assert foreground is not None
-            found = split_objects(foreground, full(CORES), threshold=self.thresholds["none"])
-            kinds = class_of_objects(found, [full(objects_of_class(one + 1)) for one in range(len(self.names))])
+            found = split_objects(foreground, maps.of(CORES), threshold=self.thresholds["none"])
+            kinds = class_of_objects(found, [maps.of(objects_of_class(one + 1)) for one in range(len(self.names))])
             self.add_objects(
                 index,
                 annotation.labels.cpu().numpy(),
@@ -97,6 +96,22 @@ class ObjectAnswers(ObjectMetrics):
                 if some:
                     result[f"object_iou_{kind}_{name}"] = _mean(some)
         return result
+
+
+@dataclass(frozen=True)
+class _FullMaps:
+    """Answers about one image by their label, brought to its size when they are asked for."""
+
+    logits: Mapping[int, MaskLogits]
+    size: Size
+    preprocessing: Preprocessing
+
+    def of(self, label: int) -> np.ndarray | None:
+        """Probabilities ``(H, W)`` float32; None if it was not asked for."""
+        if label not in self.logits:
+            return None
+        full = self.preprocessing.to_original_size(self.logits[label], self.size)
+        return full[0].float().sigmoid().cpu().numpy()
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...batch import VOID, Annotation, Batch
 from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.registry import MORE_METRICS, look_up
-from ...preprocessing import Preprocessing
+from ...preprocessing import MaskLogits, Preprocessing
 from ..class_map import class_map
 from ..pixels import bands
 from .counts import Counts
@@ -45,20 +45,34 @@ class ClassMetrics(OverlapMetrics):
         self.has_background = has_background
         self.add_state("confusions", default=[], dist_reduce_fx="cat")
 
-    def collect_whole(self, batch: Batch, mask_logits: Tensor, preprocessing: Preprocessing) -> None:
-        """Add the class maps of a batch's images, one for each kind of prompt."""
-        for at, (index, annotation, size) in enumerate(
-            zip(batch.indices, batch.annotations, batch.original_sizes, strict=True)
-        ):
+    def whole_sums(
+        self, batch: Batch, mask_logits: MaskLogits, preprocessing: Preprocessing, within: slice | None = None
+    ) -> list[Tensor]:
+        """The confusion ``(K + 1, K + 1)`` of the class map of each image and kind of prompt; see `_maps`."""
+        found = []
+        for at, kind, asked in self._maps(batch):
+            annotation = batch.annotations[at]
             assert annotation is not None
+            labels = [batch.queries[query].label for query in asked]
+            size, logits = batch.original_sizes[at], mask_logits[asked]
+            found.append(self._count(logits, labels, annotation, size, preprocessing, kind, within))
+        return found
+
+    def collect_whole_sums(self, batch: Batch, sums: Sequence[Tensor]) -> None:
+        """Add the class maps of a batch's images, one for each kind of prompt."""
+        for (at, kind, _), counts in zip(self._maps(batch), sums, strict=True):
+            self.confusions.append(self._rows(batch.indices[at], kind, counts))
+
+    def _maps(self, batch: Batch) -> list[tuple[int, AskedKind, list[int]]]:
+        """The class maps of a batch: position of the image, kind of prompt, and the queries that make it."""
+        found = []
+        for at in range(len(batch)):
             about = batch.queries_about(at)
             for kind in ASKED_KINDS:
                 asked = [query for query in about if batch.queries[query].prompt.kind == kind]
-                if not asked:
-                    continue
-                labels = [batch.queries[query].label for query in asked]
-                counts = self._count(mask_logits[asked], labels, annotation, size, preprocessing, kind)
-                self.confusions.append(self._rows(index, kind, counts))
+                if asked:
+                    found.append((at, kind, asked))
+        return found
 
     def collect_nothing(self) -> None:
         """See `OverlapMetrics.collect_nothing`."""
@@ -67,19 +81,20 @@ class ClassMetrics(OverlapMetrics):
 
     def _count(
         self,
-        logits: Tensor,
+        logits: MaskLogits,
         labels: list[int],
         annotation: Annotation,
         size: tuple[int, int],
         preprocessing: Preprocessing,
         kind: AskedKind,
+        within: slice | None,
     ) -> Tensor:
         """Pixels of each true label that got each answered one, ``(K + 1, K + 1)``; void counts nowhere."""
         sides = len(self.names) + 1
         counts = torch.zeros(sides * sides, dtype=torch.int64, device=logits.device)
         # With a prompt for each class that is there, what no answer claims is background also in full sets.
         threshold = self.thresholds[kind] if self.has_background else None
-        for rows in bands(size, answers=len(labels)):
+        for rows in bands(size, answers=len(labels), within=within):
             answered = class_map(logits, labels, size, preprocessing, threshold=threshold, rows=rows)
             truth = annotation.labels[rows or slice(None)]
             known = truth != VOID

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...batch import Batch
 from ...config.choices import AskedKind
-from ...preprocessing import Preprocessing
+from ...preprocessing import MaskLogits, Preprocessing
 from ..pixels import whole_target
 
 
@@ -59,7 +59,7 @@ class FullSizeAnswer:
 
 
 def answers_of(
-    mask_logits: Tensor,
+    mask_logits: MaskLogits,
     batch: Batch,
     preprocessing: Preprocessing,
     thresholds: Mapping[AskedKind, float],

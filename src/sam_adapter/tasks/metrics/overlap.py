@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from ...batch import FOREGROUND, Annotation, Batch, Query
 from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.registry import METRICS, look_up
-from ...preprocessing import Preprocessing
+from ...preprocessing import MaskLogits, Preprocessing
 from ...system.float64 import device_with_float64, with_float64
 from ..pixels import Reduce
 from .added import AddedScores
@@ -25,7 +25,7 @@ from .counts import Counts, count_pixels
 from .full_size_answer import FullSizeAnswer, answers_of
 from .means import COLUMNS, Answer, balanced_error_rate, is_empty, means_over_images, shares_of_answers
 from .precision_recall import LEVELS, ThresholdCurve
-from .thresholds import STEPS, best_threshold, count_levels, level_ious
+from .thresholds import STEPS, best_threshold, level_counts, level_ious
 
 
 def scores_of(counts: Tensor) -> Tensor:
@@ -93,12 +93,17 @@ class OverlapMetrics(Metric):
 
         wanted: list[Reduce] = [counts]
         if self.search:
-            wanted.append(_level_counts(STEPS))
+            wanted.append(level_counts(STEPS))
         if self.curves is not None:
-            wanted.append(_level_counts(LEVELS))
+            wanted.append(level_counts(LEVELS))
         return wanted
 
-    def answers(self, mask_logits: Tensor, batch: Batch, preprocessing: Preprocessing) -> Iterator[FullSizeAnswer]:
+    @property
+    def needs_whole(self) -> bool:
+        """Whether scores need the answer about all of a picture at once: sums over its rows are not enough."""
+        return self.added.needs_whole
+
+    def answers(self, mask_logits: MaskLogits, batch: Batch, preprocessing: Preprocessing) -> Iterator[FullSizeAnswer]:
         """The whole answers to a batch for `collect`, which makes them if a score needs them; see `answers_of`."""
         return answers_of(mask_logits, batch, preprocessing, self.thresholds, self.added.spacing)
 
@@ -136,14 +141,25 @@ class OverlapMetrics(Metric):
         """Whether the answer to a query is scored by itself."""
         return True
 
-    def collect_whole(self, batch: Batch, mask_logits: Tensor, preprocessing: Preprocessing) -> None:
-        """Add scores that are not of single answers; there are none here.
+    def collect_whole(self, batch: Batch, mask_logits: MaskLogits, preprocessing: Preprocessing) -> None:
+        """Add scores that are not of single answers; for the arguments see `whole_sums`."""
+        self.collect_whole_sums(batch, self.whole_sums(batch, mask_logits, preprocessing))
+
+    def whole_sums(
+        self, batch: Batch, mask_logits: MaskLogits, preprocessing: Preprocessing, within: slice | None = None
+    ) -> list[Tensor]:
+        """What scores that are not of single answers are made of; there are none here.
 
         Args:
             batch: What was asked.
             mask_logits: ``(Q, h, w)``.
             preprocessing: How logits come to original size.
+            within: Rows of the images; None takes all. Sums over some rows and over the others add up.
         """
+        return []
+
+    def collect_whole_sums(self, batch: Batch, sums: Sequence[Tensor]) -> None:
+        """Add scores that are not of single answers, from `whole_sums` of all rows."""
 
     def collect_mask(self, index: int, annotation: Annotation, mask: np.ndarray) -> None:
         """Add scores of what a whole mask ``(H, W)`` bool of an image is split into; there are none here."""
@@ -290,18 +306,3 @@ def joined(states: list[Tensor] | Tensor) -> Tensor:
     if isinstance(states, Tensor):
         return states
     return torch.cat(states) if states else torch.empty(0)
-
-
-def _level_counts(steps: int) -> Reduce:
-    """Counts at each of some thresholds; see `count_levels`."""
-
-    def counts(logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int]) -> Tensor:
-        where = [None] * len(members) if counted is None else list(counted)
-        return torch.stack(
-            [
-                count_levels(one.detach().sigmoid(), truth, steps, valid=some)
-                for one, truth, some in zip(logits, target, where, strict=True)
-            ]
-        )
-
-    return counts

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ...system.float64 import with_float64
+from ..pixels import Reduce
 from .counts import SMOOTHING
 from .shapes import require_same_shape
 
@@ -83,3 +84,18 @@ def above(level: Tensor, steps: int) -> Tensor:
     """How many of some levels ``(n,)`` are larger than 0, 1, ..., ``steps - 1``; ``(steps,)`` float64."""
     counts = torch.bincount(level, minlength=steps + 1).double()
     return counts.flip(0).cumsum(0).flip(0)[1:]
+
+
+def level_counts(steps: int) -> Reduce:
+    """Counts at each of some thresholds; see `count_levels`."""
+
+    def counts(logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int]) -> Tensor:
+        where = [None] * len(members) if counted is None else list(counted)
+        return torch.stack(
+            [
+                count_levels(one.detach().sigmoid(), truth, steps, valid=some)
+                for one, truth, some in zip(logits, target, where, strict=True)
+            ]
+        )
+
+    return counts
