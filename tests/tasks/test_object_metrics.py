@@ -46,6 +46,8 @@ def image(seed: int, count: int, *, classes: int = 1, crowds: int = 0) -> Image:
     shown, present = np.unique(found, return_inverse=True)
     present = present.reshape(found.shape).astype(np.int32)
     crowd = rng.choice(np.unique(truth)[1:], crowds, replace=False).tolist()
+    for one in crowd:  # with some of the cells around
+        truth[np.isin(truth, truth[cv2.dilate((truth == one).view(np.uint8), np.ones((9, 9), np.uint8)) > 0])] = one
     true_classes = {one: int(rng.integers(1, classes + 1)) for one in range(truth.max() + 1)}
     found_classes = [true_classes[one] if rng.random() < 0.9 else 1 for one in shown[1:].tolist()]
     scores = rng.integers(1, 6, len(found_classes)).astype(np.float32) / 5
@@ -55,6 +57,17 @@ def image(seed: int, count: int, *, classes: int = 1, crowds: int = 0) -> Image:
 def empty_image() -> Image:
     nothing = np.zeros((200, 200), dtype=np.int32)
     return nothing, FoundObjects(nothing, np.zeros(0, np.float32)), {}, [], []
+
+
+def halves() -> Image:
+    """IoUs of exactly a half: a true object found as two, two found as one, and one found with as much of a crowd."""
+    truth, found = np.zeros((2, 200, 200), dtype=np.int32)
+    truth[:20, :10], found[:10, :10], found[10:20, :10] = 1, 1, 2
+    truth[40:50, :10], truth[50:60, :10], found[40:60, :10] = 2, 3, 3
+    truth[80:90, :10], truth[90:120, :10], found[80:100, :10] = 4, 5, 4
+    found[100:110, :10] = 5
+    answer = FoundObjects(found, np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32))
+    return truth, answer, dict.fromkeys(range(1, 6), 1), [1] * 5, [5]
 
 
 def plain(images: Sequence[Image], classes: int) -> np.ndarray:
@@ -111,7 +124,7 @@ def test_average_precision_is_that_of_pycocotools(classes: int, crowds: int, cap
     """With more objects than its usual 100, with ties, and with an image that has none."""
     images = [image(seed, 170, classes=classes, crowds=crowds) for seed in range(3)]
     assert min(len(one[1]) for one in images) > 120
-    images.insert(1, empty_image())
+    images += [empty_image(), halves(), halves(), halves()]
     only_found = image(9, 20, classes=classes)
     images.append((empty_image()[0], only_found[1], {}, only_found[3], []))
     expected = plain(images, classes)
@@ -176,14 +189,16 @@ def test_scores_over_the_set_and_over_images():
 
 def test_scores_of_classes_are_never_matched_across():
     metrics = ObjectMetrics(names=["a", "b"])
-    classes = {1: 1, 2: 1, 3: 2}
-    metrics.add_objects(0, squares(0, 20, 40), found_at(0, 20, 40), true_classes=classes, found_classes=[1, 2, 2])
+    classes = {1: 1, 2: 1, 3: 2, 4: 1}
+    places = 0, 20, 40, 60
+    metrics.add_objects(0, squares(*places), found_at(*places), true_classes=classes, found_classes=[1, 2, 2, 1])
     scores = metrics.compute()
-    assert scores["f1"] == pytest.approx(4 / 6)
-    assert scores["f1[a]"] == pytest.approx(2 / 3)
+    assert scores["f1"] == pytest.approx(6 / 8)
+    assert scores["f1[a]"] == pytest.approx(0.8)
+    assert scores["pq[b]"] == pytest.approx(2 / 3)
     assert scores["pq"] == pytest.approx((scores["pq[a]"] + scores["pq[b]"]) / 2)
     assert scores["ap"] == pytest.approx((scores["ap[a]"] + scores["ap[b]"]) / 2)
-    assert metrics.per_image_objects()[0]["matched"] == 2
+    assert metrics.per_image_objects()[0]["matched"] == 3
 
 
 def test_merged_and_split_objects_are_told():
@@ -216,10 +231,10 @@ def test_two_processes_are_one():
     assert parts[0].by_image() == {}
 
 
+@pytest.mark.filterwarnings("error")
 def test_single_answers_are_scored_beside():
     metrics = ObjectMetrics()
-    metrics._update_count = 1
-    with pytest.raises(ValueError, match="no image was scored"):
+    with pytest.warns(UserWarning, match="before"), pytest.raises(ValueError, match="no image was scored"):
         metrics.compute()
     metrics.add_objects(0, squares(0), found_at(0))
     assert metrics.compute()["f1"] == 1

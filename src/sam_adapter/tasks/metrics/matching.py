@@ -182,8 +182,7 @@ class ObjectCounts(NamedTuple):
         found: Number of found objects.
         matched: Pairs that `match` chooses.
         iou: Sum of their IoUs.
-        surely_matched: Pairs with an IoU above `MATCHED`, which panoptic quality asks for.
-        sure_iou: Sum of their IoUs.
+        sure_iou: Sum of the IoUs above `MATCHED`, which panoptic quality asks for.
         common: Pixels that true objects share with the found one that fits each best.
         joint: Pixels of the unions of those pairs, of true objects without one, and of found ones that fit none best.
         merged: Found objects that hold more than half of each of several true ones.
@@ -194,7 +193,6 @@ class ObjectCounts(NamedTuple):
     found: float
     matched: float
     iou: float
-    surely_matched: float
     sure_iou: float
     common: float
     joint: float
@@ -215,7 +213,6 @@ def count_objects(overlaps: Overlaps) -> ObjectCounts:
         found=len(overlaps.found_numbers),
         matched=len(chosen),
         iou=float(chosen.sum()),
-        surely_matched=int((chosen > MATCHED).sum()),
         sure_iou=float(chosen[chosen > MATCHED].sum()),
         common=common,
         joint=joint,
