@@ -3,7 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 from ...annotations.class_file import ClassFile, read_class_file
 from ...annotations.listing import Listing
@@ -11,6 +15,7 @@ from ...annotations.mask_layouts import OBJECT_CLASS
 from ...annotations.reading.class_values import decide_classes
 from ...annotations.reading.classes import Classes
 from ...annotations.reading.cures import decide_with_cures
+from ...annotations.reading.decoding import decode
 from ...annotations.reading.mask_values import MaskValues
 from ...annotations.reading.rules import ReadingRules
 from ...annotations.reading.troubles import Trouble
@@ -84,10 +89,18 @@ _OBJECTS = (
 )
 
 
+_WHOLE = 0.95
+"""Share of the values of all files that must each be one connected part to be taken for objects."""
+
+
 def _number_objects(
     values: Sequence[MaskValues], void: Sequence[tuple[float, ...]], troubles: Sequence[Trouble]
 ) -> bool:
-    """Whether each mask file numbers its objects: by the look of the set, or from 1 without a gap in every file."""
+    """Whether each mask file numbers its objects.
+
+    That is so by the look of the set; or if the numbers go from 1 without a gap in every file; or if each value of a
+    file is one connected part, as then the parts of classes, too, are what each value is.
+    """
     kinds = {trouble.kind for trouble in troubles}
     if kinds == {"label_map"}:
         return True
@@ -95,7 +108,17 @@ def _number_objects(
         return False
     apart = {value[0] for value in void if len(value) == 1} | {0.0}
     own = [sorted(set(one.values[:, 0].tolist()) - apart) for one in values]
-    return all(one == [*range(1, len(one) + 1)] for one in own) and len({len(one) for one in own}) > 1
+    if all(one == [*range(1, len(one) + 1)] for one in own) and len({len(one) for one in own}) > 1:
+        return True
+    parts = [_parts(one.path, numbers) for one, numbers in zip(values, own, strict=True)]
+    every = [count for some in parts for count in some]
+    return max(map(len, own)) > 1 and sum(count == 1 for count in every) >= _WHOLE * len(every)
+
+
+def _parts(path: Path, numbers: Sequence[float]) -> list[int]:
+    """How many connected parts each of some values of a mask file has."""
+    pixels = decode(path, max_pixels=None).values
+    return [cv2.connectedComponents((pixels == one).astype(np.uint8), connectivity=8)[0] - 1 for one in numbers]
 
 
 def _classes_of_objects(listing: Listing, given: ClassFile | None, known: Classes | None) -> Classes:
