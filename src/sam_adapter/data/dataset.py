@@ -11,12 +11,12 @@ from torch.utils.data import Dataset
 from ..annotations.listing import Record
 from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.decoding import MOST_PIXELS
-from ..annotations.reading.files import read_image
+from ..annotations.reading.files import read_image, read_picture
 from ..annotations.reading.labels import read_labels
 from ..annotations.reading.rules import ReadingRules
 from ..batch import Annotation, Batch, EncodedImage, Prompt, Sample
 from ..errors import DataError
-from ..preprocessing import Preprocessing
+from ..preprocessing import Preprocessing, size_of
 from ..tasks.base import Task
 from .augmentation import Augmentation
 from .embedding_file import read_encoded
@@ -83,12 +83,17 @@ class PairDataset(Dataset[Sample]):
         """Picture and label map."""
         labels = self._labels(record)  # first, as reading one takes several times its memory
         image = read_image(record.image, self.reading.brightness, page=record.page, max_pixels=None)
-        if image.shape[:2] != labels.shape:
-            raise DataError(
-                f"mask {record.mask} is {labels.shape[1]}x{labels.shape[0]} but its image is "
-                f"{image.shape[1]}x{image.shape[0]}; masks must match. 'sam-adapter check' lists all such files."
-            )
+        _require_one_size(record, image.shape[:2], labels)
         return image, labels
+
+    def _read_resized(self, record: Record) -> tuple[Tensor, np.ndarray]:
+        """Encoder input and label map; the picture at its own size is gone before the label map is read."""
+        picture = read_picture(record.image, self.reading.brightness, page=record.page, max_pixels=None)
+        size, pixel_values = size_of(picture), self.preprocessing.pixel_values(picture)
+        del picture
+        labels = self._labels(record)
+        _require_one_size(record, size, labels)
+        return pixel_values, labels
 
     def _labels(self, record: Record) -> np.ndarray:
         return read_labels(record, self.reading, max_pixels=None)
@@ -106,9 +111,11 @@ class PairDataset(Dataset[Sample]):
         if self.embeddings is not None:
             encoded = read_encoded(self.embeddings[record.picture])
             return self._sample(index, self._labels(record), rng, encoded=encoded)
+        if self.augmentation is None or not self.augmentation.changes:
+            pixel_values, labels = self._read_resized(record)
+            return self._sample(index, labels, rng, pixel_values=pixel_values)
         image, labels = self._read_pair(record)
-        if self.augmentation is not None:
-            image, labels = self.augmentation(image, labels, seed=augmentation_seed)
+        image, labels = self.augmentation(image, labels, seed=augmentation_seed)
         return self._sample(index, labels, rng, pixel_values=self.preprocessing.pixel_values(image))
 
     def _sample(
@@ -130,6 +137,14 @@ class PairDataset(Dataset[Sample]):
             queries=ask(annotation, rng),
             original_size=(labels.shape[0], labels.shape[1]),
             encoded=encoded,
+        )
+
+
+def _require_one_size(record: Record, size: tuple[int, ...], labels: np.ndarray) -> None:
+    if size != labels.shape:
+        raise DataError(
+            f"mask {record.mask} is {labels.shape[1]}x{labels.shape[0]} but its image is {size[1]}x{size[0]}; "
+            "masks must match. 'sam-adapter check' lists all such files."
         )
 
 
@@ -172,17 +187,17 @@ class PictureDataset(Dataset[Sample | DataError]):
         """Read and preprocess one picture."""
         path = self.paths[index]
         try:
-            image = read_image(path, self.brightness, page=self.pages[index], max_pixels=self.max_pixels)
+            picture = read_picture(path, self.brightness, page=self.pages[index], max_pixels=self.max_pixels)
         except DataError as error:
             return error
         asked = [self.prompts[path]] if path in self.prompts else []
         return Sample(
             index=index,
             name=str(path),
-            pixel_values=self.preprocessing.pixel_values(image),
+            pixel_values=self.preprocessing.pixel_values(picture),
             annotation=None,
             queries=[] if self.task is None else self.task.prediction_queries(asked),
-            original_size=(image.shape[0], image.shape[1]),
+            original_size=size_of(picture),
         )
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...errors import DataError
-from .raster import Raster, raster_of_channels, raster_of_image
+from .raster import Raster, raster_of_channels
 from .tiff import decode_tiff, is_plain, page_position, tiff_header, tiff_magic
+from .upright import UprightImage
 
 MOST_PIXELS = 200_000_000
 """Default of ``--max-pixels``."""
@@ -89,7 +90,27 @@ def decode(path: Path, page: int = 0, *, max_pixels: int | None = MOST_PIXELS) -
     Raises:
         DataError: If the file cannot be read, is too large, or has channels that mean nothing here.
     """
-    with _readable(path), path.open("rb") as file:
+    with _readable(path):
+        decoded = _decoded(path, page, max_pixels)
+        return decoded if isinstance(decoded, Raster) else decoded.raster()
+    raise AssertionError
+
+
+def decode_image(path: Path, page: int = 0, *, max_pixels: int | None = MOST_PIXELS) -> Raster | UprightImage:
+    """Read one page of a file as `decode` does, but leave 8 bits a channel in Pillow's memory; see `decode`."""
+    with _readable(path):
+        decoded = _decoded(path, page, max_pixels)
+        if isinstance(decoded, Raster):
+            return decoded
+        if decoded.deep:
+            return decoded.raster()
+        decoded.rows(0, 1)  # raises for channels that mean nothing here
+        return decoded
+    raise AssertionError
+
+
+def _decoded(path: Path, page: int, max_pixels: int | None) -> Raster | UprightImage:
+    with path.open("rb") as file:
         if tiff_magic(file):
             size, _, orientation, _ = tiff_header(file)
             require_size(path, size, max_pixels)
@@ -107,16 +128,15 @@ def decode(path: Path, page: int = 0, *, max_pixels: int | None = MOST_PIXELS) -
             if page:
                 image.seek(page_position(file, page) if image.format == "TIFF" else page)
             image.load()
-            raster = raster_of_image(image)
-        return raster.turned(orientation)
+            return UprightImage(image, orientation)
     raise AssertionError
 
 
-def from_pillow(image: Image.Image) -> Raster:
-    """The numbers of a picture that Pillow has opened already, upright."""
+def from_pillow(image: Image.Image) -> UprightImage:
+    """A picture that Pillow has opened already, upright."""
     orientation = image.getexif().get(_ORIENTATION, 1)
     image.load()
-    return raster_of_image(image).turned(1 if image.format == "TIFF" else orientation)
+    return UprightImage(image, 1 if image.format == "TIFF" else orientation)
 
 
 def require_size(path: Path, size: tuple[int, int], max_pixels: int | None) -> None:
