@@ -5,7 +5,8 @@
 
 The model is the bundled `tiny`, so that what the picture takes is not hidden behind what the model takes. A cell reads
 the picture and its mask from files, as a run does. Peak memory is that of the process, with what Python and its
-libraries take beforehand; the second of two repetitions is timed.
+libraries take beforehand; the second of two repetitions is timed, or the only one of cells of more than a thousand
+megapixels of masks.
 """
 
 import json
@@ -21,6 +22,7 @@ import torch
 
 from machine import described
 from sam_adapter.annotations.folders import list_pairs
+from sam_adapter.annotations.reading.files import image_size
 from sam_adapter.batch import Batch
 from sam_adapter.config.training import TrainConfig
 from sam_adapter.data.dataset import PairDataset
@@ -34,6 +36,8 @@ from sam_adapter.training.lightning_module import TrainingModule
 KINDS = ("step", "evaluation", "prediction")
 MEGAPIXELS = (1, 6, 24, 100)
 QUERIES = (1, 8, 50)
+ONCE = 1000
+"""Megapixels times queries beyond which a cell is measured once."""
 TABLE = Path(__file__).with_suffix(".md")
 
 
@@ -61,39 +65,51 @@ def measured(kind: str, megapixels: int, queries: int) -> dict[str, float]:
         machine.prepare_process()
         segmenter = SamSegmenter.from_config(config).suited_to(machine)
         task = BinaryTask.from_options(config)
-        dataset = PairDataset(
-            list_pairs(config.image_folder, config.place).records, segmenter.preprocessing, task, training=True
-        )
+        records = list_pairs(config.image_folder, config.place).records
+        dataset = PairDataset(records, segmenter.preprocessing, task, training=True)
         module = TrainingModule(segmenter, task, config, machine, images=1)
         optimizer = module.optimizer()
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
         before = peak()
         began = 0.0
-        for _ in range(2):
+        for _ in range(1 if megapixels * queries > ONCE else 2):
             began = time.perf_counter()
-            if kind == "prediction":
-                predictor = Predictor(segmenter, device="cpu", precision="32")
-                predictor.set_image(Path(name) / "images/a.jpg")
-                prompts = [query.prompt.box for query in dataset[0].queries]
-                boxes = torch.stack([box for box in prompts if box is not None]).numpy()
-                answer = predictor.predict(box=boxes)
-                for index in range(len(answer)):
-                    answer.mask(index)
-                continue
-            batch = Batch.collate([dataset[0]])
             if kind == "step":
-                segmenter.train()
-                losses, _ = module.losses(batch)
-                losses.mean().backward()
-                optimizer.step()
-                optimizer.zero_grad()
+                train_on(dataset, module, optimizer)
+            elif kind == "evaluation":
+                score(dataset, segmenter)
             else:
-                with torch.inference_mode():
-                    metrics = task.metrics({}, search=True)
-                    logits = task.mask_logits(segmenter.train(False)(batch))
-                    sums = sum_over_pixels(logits, batch, segmenter.preprocessing, metrics.reduces(batch))
-                    metrics.collect(batch, sums)
+                answer_all(records[0].image, segmenter, queries)
         return {"peak_gb": peak(), "before_gb": before, "seconds": time.perf_counter() - began}
+
+
+def train_on(dataset: PairDataset, module: TrainingModule, optimizer: torch.optim.Optimizer) -> None:
+    """Read, step, and let go of the batch, as a run does before it reads the next one."""
+    module.segmenter.train()
+    losses, _ = module.losses(Batch.collate([dataset[0]]))
+    losses.mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@torch.inference_mode()
+def score(dataset: PairDataset, segmenter: SamSegmenter) -> None:
+    """Read and score, with the histograms from which a threshold is chosen."""
+    batch = Batch.collate([dataset[0]])
+    metrics = dataset.task.metrics({}, search=True)
+    logits = dataset.task.mask_logits(segmenter.train(False)(batch))
+    metrics.collect(batch, sum_over_pixels(logits, batch, segmenter.preprocessing, metrics.reduces(batch)))
+
+
+def answer_all(image: Path, segmenter: SamSegmenter, queries: int) -> None:
+    """Read, answer equal boxes, and make one mask after another at original size."""
+    predictor = Predictor(segmenter, device="cpu", precision="32")
+    predictor.set_image(image)
+    height, width = image_size(image)
+    box = np.array([0.25, 0.25, 0.75, 0.75]) * [width, height, width, height]
+    answer = predictor.predict(box=np.repeat(box[None], queries, axis=0))
+    for index in range(len(answer)):
+        answer.mask(index)
 
 
 def peak() -> float:

@@ -18,6 +18,8 @@ from .batch import Prompt, Size
 
 SAM_MEAN = (123.675, 116.28, 103.53)
 SAM_STD = (58.395, 57.12, 57.375)
+Picture = np.ndarray | Image.Image
+"""``(H, W, 3)`` uint8 RGB, or an image of Pillow in RGB or grey of 8 bits (modes RGB and L)."""
 
 
 class StoredLogits(Protocol):
@@ -69,31 +71,25 @@ class Preprocessing:
         scale = side / max(height, width)
         return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
-    def resized(self, image: np.ndarray) -> np.ndarray:
-        """The picture at its size inside the square.
-
-        Args:
-            image: ``(H, W, 3)`` uint8 RGB.
-
-        Returns:
-            ``(h, w, 3)`` uint8.
-        """
-        height, width = self.input_size((image.shape[0], image.shape[1]))
-        if self.resize == "squash" and height >= image.shape[0] and width >= image.shape[1]:
+    def resized(self, picture: Picture) -> np.ndarray:
+        """The picture at its size inside the square, ``(h, w, 3)`` uint8 RGB."""
+        original = size_of(picture)
+        height, width = self.input_size(original)
+        if self.resize == "squash" and height >= original[0] and width >= original[1]:
             # Enlarging needs no antialiasing, and OpenCV rounds once where Pillow rounds after each axis.
-            return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+            array = picture if isinstance(picture, np.ndarray) else np.asarray(picture.convert("RGB"))
+            return cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR)
+        # At once: which axis Pillow takes first, and rounds after, follows from the sizes and its version.
+        image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+        return np.array(image.resize((width, height), Image.Resampling.BILINEAR).convert("RGB"))
 
-    def pixel_values(self, image: np.ndarray) -> Tensor:
+    def pixel_values(self, picture: Picture) -> Tensor:
         """The encoder's input for one picture.
-
-        Args:
-            image: ``(H, W, 3)`` uint8 RGB.
 
         Returns:
             ``(3, S, S)`` float32, normalised; padding is zero.
         """
-        pixels = torch.from_numpy(self.resized(image)).permute(2, 0, 1).float()  # (3, h, w)
+        pixels = torch.from_numpy(self.resized(picture)).permute(2, 0, 1).float()  # (3, h, w)
         mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
         pixels = (pixels - mean) / std
         bottom, right = self.image_size - pixels.shape[1], self.image_size - pixels.shape[2]
@@ -128,6 +124,17 @@ class Preprocessing:
         low, high = int(first.min()), int(last.max()) + 1
         square = _rows_of(logits, *_source_rows(slice(low, high), logits.shape[-2], side, logits.device), side)
         return _rows_of(square[..., :width], first - low, last - low, weights, original_size[1])[:, 0]
+
+
+def in_colour(picture: np.ndarray | Image.Image) -> np.ndarray:
+    """A picture as ``(H, W, 3)`` uint8 RGB, whether Pillow holds it or not."""
+    return np.asarray(picture.convert("RGB")) if isinstance(picture, Image.Image) else picture
+
+
+def size_of(picture: Picture) -> Size:
+    """``(H, W)`` of a picture."""
+    height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
+    return height, width
 
 
 def _source_rows(rows: slice, source: int, wanted: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from albumentations.pytorch import ToTensorV2
+from PIL import Image
 
 from sam_adapter.batch import VOID, Prompt
 from sam_adapter.data.augmentation import Augmentation
@@ -33,6 +34,19 @@ def test_enlarging_to_the_square_rounds_once_as_opencv(size: tuple[int, int]):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     found = Preprocessing(image_size=64, resize="squash").resized(image)
     assert np.array_equal(found, cv2.resize(image, (64, 64), interpolation=cv2.INTER_LINEAR))
+
+
+@pytest.mark.parametrize("resize", ["pad", "squash"])
+@pytest.mark.parametrize("size", [(97, 131), (131, 64), (64, 131), (40, 300), (1, 90), (300, 1)])
+def test_grey_and_rgb_of_pillow_are_resized_as_the_array_is(size: tuple[int, int], resize: Any):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    preprocessing = Preprocessing(image_size=64, resize=resize)
+    height, width = preprocessing.input_size(size)
+    wanted = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    for picture in (image, Image.fromarray(image)):
+        assert np.array_equal(preprocessing.resized(picture), np.asarray(wanted))
+    grey = preprocessing.resized(Image.fromarray(image[..., 1]))
+    assert np.array_equal(grey, preprocessing.resized(np.repeat(image[..., 1:2], 3, axis=2)))
 
 
 def test_padding_is_zero_after_normalising_and_lies_right_and_bottom():

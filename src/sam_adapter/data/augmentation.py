@@ -32,6 +32,11 @@ class Augmentation:
         if name not in PRESETS:
             self.require_pictures(_TRIED, _TRIED)
 
+    @property
+    def changes(self) -> bool:
+        """Whether it changes anything."""
+        return self._pipeline is not None
+
     def require_pictures(self, height: int, width: int) -> None:
         """Try the pipeline on a picture of a size, so that what it cannot do is known before training.
 

@@ -12,13 +12,13 @@ from torch.utils.data import Dataset
 from ..annotations.listing import Record
 from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.decoding import MOST_PIXELS
-from ..annotations.reading.files import read_image
+from ..annotations.reading.files import read_image, read_picture
 from ..annotations.reading.instances import Instances, read_instances
 from ..annotations.reading.labels import read_labels
 from ..annotations.reading.rules import ReadingRules
 from ..batch import Annotation, Batch, EncodedImage, Prompt, Sample
 from ..errors import DataError
-from ..preprocessing import Preprocessing
+from ..preprocessing import Preprocessing, in_colour, size_of
 from ..tasks.base import Task
 from ..tasks.splitting import core_map
 from ..tiling.sweep import shown
@@ -96,12 +96,17 @@ class PairDataset(Dataset[Sample]):
         found = self._labels(record)  # first, as reading one takes several times its memory
         labels = found.labels
         image = read_image(record.image, self.reading.brightness, page=record.page, max_pixels=None)
-        if image.shape[:2] != labels.shape:
-            raise DataError(
-                f"mask {record.mask} is {labels.shape[1]}x{labels.shape[0]} but its image is "
-                f"{image.shape[1]}x{image.shape[0]}; masks must match. 'sam-adapter check' lists all such files."
-            )
+        _require_one_size(record, image.shape[:2], labels)
         return image, found
+
+    def _read_resized(self, record: Record) -> tuple[Tensor, Instances]:
+        """Encoder input and labels; the picture at its own size is gone before the label map is read."""
+        picture = read_picture(record.image, self.reading.brightness, page=record.page, max_pixels=None)
+        size, pixel_values = size_of(picture), self.preprocessing.pixel_values(picture)
+        del picture
+        labels = self._labels(record)
+        _require_one_size(record, size, labels.labels)
+        return pixel_values, labels
 
     def _labels(self, record: Record) -> Instances:
         """The label map: of objects where they are told apart, else of foreground or classes."""
@@ -122,6 +127,10 @@ class PairDataset(Dataset[Sample]):
         if self.embeddings is not None:
             encoded = read_encoded(self.embeddings[record.picture])
             return self._sample(index, self._labels(record), rng, encoded=encoded)
+        whole = not self.tiled and self.windows is None
+        if whole and (self.augmentation is None or not self.augmentation.changes):
+            pixel_values, labels = self._read_resized(record)
+            return self._sample(index, labels, rng, pixel_values=pixel_values)
         image, labels = self._read_pair(record)
         if self.tiled:
             return self._sample(index, labels, rng)._replace(picture=torch.tensor(image))
@@ -170,6 +179,14 @@ def _annotation(found: Instances) -> Annotation:
     )
 
 
+def _require_one_size(record: Record, size: tuple[int, ...], labels: np.ndarray) -> None:
+    if size != labels.shape:
+        raise DataError(
+            f"mask {record.mask} is {labels.shape[1]}x{labels.shape[0]} but its image is {size[1]}x{size[0]}; "
+            "masks must match. 'sam-adapter check' lists all such files."
+        )
+
+
 class PictureDataset(Dataset[Sample | DataError]):
     """Pictures without ground truth; one that cannot be read is handed out as its error and stops no other.
 
@@ -212,18 +229,18 @@ class PictureDataset(Dataset[Sample | DataError]):
         """Read and preprocess one picture."""
         path = self.paths[index]
         try:
-            image = read_image(path, self.brightness, page=self.pages[index], max_pixels=self.max_pixels)
+            picture = read_picture(path, self.brightness, page=self.pages[index], max_pixels=self.max_pixels)
         except DataError as error:
             return error
         asked = [self.prompts[path]] if path in self.prompts else []
         return Sample(
             index=index,
             name=str(path),
-            pixel_values=None if self.tiled else self.preprocessing.pixel_values(image),
+            pixel_values=None if self.tiled else self.preprocessing.pixel_values(picture),
             annotation=None,
             queries=[] if self.task is None else self.task.prediction_queries(asked),
-            original_size=(image.shape[0], image.shape[1]),
-            picture=torch.tensor(image) if self.tiled else None,
+            original_size=size_of(picture),
+            picture=torch.tensor(in_colour(picture)) if self.tiled else None,
         )
 
 

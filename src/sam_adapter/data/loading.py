@@ -74,6 +74,7 @@ class ResumableLoader(DataLoader[Sample]):
         for batch in super().__iter__():
             self.batches_done += 1
             yield batch
+            del batch  # else it is held while the next one is read
 
     def state_dict(self) -> dict[str, int]:
         """The number of batches given in this epoch, and of all that it has."""

@@ -118,6 +118,7 @@ def score_records(
             metrics.collect(batch, sums, answers=metrics.answers(logits, batch, segmenter.preprocessing))
             metrics.collect_whole(batch, logits, segmenter.preprocessing)
         done += len(batch)
+        del batch  # else it is held while the next one is read
         if progress is not None:
             progress(done, len(dataset))
     return scoring

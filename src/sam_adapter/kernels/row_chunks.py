@@ -8,6 +8,9 @@ once it passes through memory. Here a chunk of a thousand tokens goes through a 
 
 PyTorch differentiates the chunks one after another too, as it goes back in the order of the forward pass. It keeps for
 each what it keeps for the plain modules: with frozen weights what enters a norm and what enters the activation.
+
+A training step of ViT-B at 1024 has its peak at 2.3 GB with chunks and 2.7 to 2.9 GB without in bfloat16, and at 3.2 GB
+either way in float32; time differs by less than 6 % (benchmarks/kernels.md).
 """
 
 from collections.abc import Callable

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..annotations.reading.files import read_image, rgb_from_pillow
+from ..annotations.reading.files import picture_from_pillow, read_picture
 from ..batch import Batch, EncodedImage, Query, Size
 from ..config.choices import ASKED_KINDS, AskedKind
 from ..config.options import PromptOptions
 from ..config.registry import TASKS, look_up
 from ..errors import DataError
+from ..preprocessing import in_colour, size_of
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
@@ -71,16 +72,19 @@ class Predictor:
         """
         brightness = None if self.segmenter.reading is None else self.segmenter.reading.brightness
         if isinstance(image, str | Path):
-            pixels = read_image(image, brightness)
+            picture = read_picture(image, brightness)
+        elif isinstance(image, Image.Image):
+            picture = picture_from_pillow(image, brightness)
         else:
-            pixels = rgb_from_pillow(image, brightness) if isinstance(image, Image.Image) else np.asarray(image)
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-            raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}.")
-        self._size = (pixels.shape[0], pixels.shape[1])
+            picture = np.asarray(image)
+            if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+                raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {picture.shape} {picture.dtype}.")
+        self._size = size_of(picture)
         if self.tiling is not None:
-            self._picture = torch.tensor(pixels)
+            self._picture = torch.tensor(in_colour(picture))
             return
-        pixel_values = self.segmenter.preprocessing.pixel_values(pixels)[None].to(self.machine.device)
+        pixel_values = self.segmenter.preprocessing.pixel_values(picture)[None].to(self.machine.device)
+        del picture  # the encoder needs the memory
         with self.machine.autocast():
             self._encoded = self.segmenter.encode(pixel_values)
 

@@ -16,8 +16,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...errors import DataError
-from .raster import Raster, raster_of_channels, raster_of_image
+from .raster import Raster, raster_of_channels
 from .tiff import decode_tiff, is_plain, page_position, tiff_header, tiff_magic
+from .upright import UprightImage
+from .values import Storage
 
 MOST_PIXELS = 200_000_000
 """Default of ``--max-pixels``."""
@@ -63,6 +65,8 @@ def read_header(path: Path) -> Header:
         DataError: If the file is not a picture.
     """
     with _readable(path), path.open("rb") as file:
+        if (array := numpy_array(file)) is not None:
+            return Header(size=(array.shape[0], array.shape[1]), deep=array.dtype.itemsize > 1)
         unnamed = False
         if tiff_magic(file):
             (height, width), pages, orientation, unnamed = tiff_header(file)
@@ -89,7 +93,30 @@ def decode(path: Path, page: int = 0, *, max_pixels: int | None = MOST_PIXELS) -
     Raises:
         DataError: If the file cannot be read, is too large, or has channels that mean nothing here.
     """
-    with _readable(path), path.open("rb") as file:
+    with _readable(path):
+        decoded = _decoded(path, page, max_pixels)
+        return decoded if isinstance(decoded, Raster) else decoded.raster()
+    raise AssertionError
+
+
+def decode_image(path: Path, page: int = 0, *, max_pixels: int | None = MOST_PIXELS) -> Raster | UprightImage:
+    """Read one page of a file as `decode` does, but leave 8 bits a channel in Pillow's memory; see `decode`."""
+    with _readable(path):
+        decoded = _decoded(path, page, max_pixels)
+        if isinstance(decoded, Raster):
+            return decoded
+        if decoded.deep:
+            return decoded.raster()
+        decoded.rows(0, 1)  # raises for channels that mean nothing here
+        return decoded
+    raise AssertionError
+
+
+def _decoded(path: Path, page: int, max_pixels: int | None) -> Raster | UprightImage:
+    with path.open("rb") as file:
+        if (array := numpy_array(file)) is not None:
+            require_size(path, (array.shape[0], array.shape[1]), max_pixels)
+            return Raster(values=np.array(array), storage=_storage(array))
         if tiff_magic(file):
             size, _, orientation, _ = tiff_header(file)
             require_size(path, size, max_pixels)
@@ -107,16 +134,48 @@ def decode(path: Path, page: int = 0, *, max_pixels: int | None = MOST_PIXELS) -
             if page:
                 image.seek(page_position(file, page) if image.format == "TIFF" else page)
             image.load()
-            raster = raster_of_image(image)
-        return raster.turned(orientation)
+            return UprightImage(image, orientation)
     raise AssertionError
 
 
-def from_pillow(image: Image.Image) -> Raster:
-    """The numbers of a picture that Pillow has opened already, upright."""
+def numpy_array(file: BinaryIO) -> np.ndarray | None:
+    """The array of a file that NumPy saved, of which no pixel is read yet; None of other files.
+
+    Raises:
+        DataError: If it is no array of numbers with rows and columns.
+    """
+    start = file.read(len(np.lib.format.MAGIC_PREFIX))
+    file.seek(0)
+    if start != np.lib.format.MAGIC_PREFIX:
+        return None
+    try:
+        array = np.load(file.name, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise DataError(f"cannot be read as an array of NumPy ({error}). Save it again with numpy.save.") from error
+    if array.dtype == bool:
+        array = array.view(np.uint8)
+    if array.dtype.kind not in "uif" or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise DataError(
+            f"holds an array of shape {array.shape} and type {array.dtype}; expected numbers as (H, W) or (H, W, 3)."
+        )
+    return array
+
+
+def _storage(array: np.ndarray) -> Storage:
+    if array.ndim == 3:
+        return "colour"
+    if array.dtype.kind == "f":
+        return "float"
+    if array.dtype.itemsize == 1:
+        return "8 bit"
+    return "16 bit" if array.dtype.itemsize == 2 else "32 bit"
+
+
+def from_pillow(image: Image.Image) -> UprightImage:
+    """A picture that Pillow has opened already, upright."""
     orientation = image.getexif().get(_ORIENTATION, 1)
     image.load()
-    return raster_of_image(image).turned(1 if image.format == "TIFF" else orientation)
+    return UprightImage(image, 1 if image.format == "TIFF" else orientation)
 
 
 def require_size(path: Path, size: tuple[int, int], max_pixels: int | None) -> None:

@@ -13,8 +13,8 @@ from ...config.labels import FOREGROUND, VOID
 from ...errors import DataError
 from ..listing import Record
 from .decoding import decode, read_header
-from .files import read_mask, split_mask
-from .labels import class_label
+from .files import read_mask
+from .labels import class_label, labels_of_raster
 from .raster import Raster
 from .rules import ReadingRules
 from .values import Value, row_blocks
@@ -65,16 +65,11 @@ def instances_of_raster(record: Record, raster: Raster, rules: ReadingRules) -> 
     """The objects of a mask that was decoded; see `read_instances`."""
     if rules.objects == "numbers":
         return Instances(_numbered(_numbers(raster), rules.void_numbers), {})
+    kinds = labels_of_raster(record, raster, rules)
     if rules.classes is not None:
-        labels = rules.classes.of_raster(record.mask, raster)
-        return _parts_of_classes(labels, len(rules.classes.names))
-    if rules.masks is None:
-        foreground, valid = read_mask(record.mask, page=record.page, max_pixels=None)
-    else:
-        foreground, valid = split_mask(record.mask, raster, rules.masks)
-    labels = number_parts(foreground)
-    if valid is not None:
-        labels[~valid] = VOID
+        return _parts_of_classes(kinds, len(rules.classes.names))
+    labels = number_parts(kinds == FOREGROUND)
+    labels[kinds == VOID] = VOID
     return Instances(labels, {})
 
 

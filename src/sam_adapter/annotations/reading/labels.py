@@ -6,8 +6,9 @@ from ...config.labels import FOREGROUND, VOID
 from ...errors import DataError
 from ..listing import Record
 from ..objects import AnnotatedObject
+from . import values
 from .decoding import MOST_PIXELS, decode, read_header
-from .files import read_mask, split_mask
+from .files import mask_meanings, read_mask
 from .raster import Raster
 from .rules import ReadingRules
 
@@ -41,11 +42,9 @@ def labels_of_raster(record: Record, raster: Raster, rules: ReadingRules) -> np.
     """The label map of a mask that was decoded; see `read_labels`."""
     if rules.classes is not None:
         return rules.classes.of_raster(record.mask, raster)
-    if rules.masks is None:
-        foreground, valid = read_mask(record.mask, page=record.page, max_pixels=None)
-    else:
-        foreground, valid = split_mask(record.mask, raster, rules.masks)
-    return _with_void(foreground, valid)
+    labels = mask_meanings(record.mask, raster, rules.masks)
+    labels[labels == values.VOID] = VOID  # background and foreground are 0 and 1 in both
+    return labels
 
 
 def labels_of_objects(record: Record, size: tuple[int, int], rules: ReadingRules) -> np.ndarray:
@@ -89,10 +88,3 @@ def class_label(one: AnnotatedObject, record: Record, rules: ReadingRules) -> in
         known = ", ".join(rules.classes.names)
         raise UnknownClassError(f"{record.mask}: {one.entry} has the class '{one.class_name}'; known are {known}.")
     return label
-
-
-def _with_void(foreground: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
-    labels = foreground.view(np.uint8)
-    if valid is not None:
-        labels[~valid] = VOID
-    return labels
