@@ -20,7 +20,7 @@ from machine import described
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
 
 SIDE, DISCS, RADIUS = 1024, 60, 4
-PICTURES = {"train": 20, "val": 2, "test": 6}
+PICTURES = {"train": 12, "val": 1, "test": 6}
 TILES_EACH = 8
 TABLE = Path(__file__).with_suffix(".md")
 
@@ -40,7 +40,7 @@ def write_picture(folder: Path, name: str, rng: np.random.Generator) -> None:
     for x, y in rng.integers(2 * RADIUS, SIDE - 2 * RADIUS, (DISCS, 2)).tolist():
         cv2.circle(mask, (x, y), RADIUS, 255, -1)
     soft = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), 1)
-    grey = texture(rng) + 32 * soft
+    grey = texture(rng) + 40 * soft
     picture = np.stack([grey + shift for shift in (4, 0, -6)], -1).clip(0, 255).astype(np.uint8)
     for kind, pixels in (("images", picture), ("masks", mask)):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def scored(work: Path, adapter: Path, name: str, **options: Any) -> tuple[dict[s
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=6, help="of the run on tiles")
+    parser.add_argument("--epochs", type=int, default=14, help="of the run on tiles")
     asked = parser.parse_args()
     for part, count in PICTURES.items():
         rng = np.random.default_rng(len(part))

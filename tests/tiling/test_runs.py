@@ -66,8 +66,8 @@ def test_the_scores_of_validation_are_those_of_evaluate(run: Path, place: Path, 
     found = scored(held_out, run / "adapter", tmp_path / "scores", prompt="mixed", with_frozen=True)
     assert (found["tile"], found["overlap"]) == (40, 10)
     for name in ("iou_box", "iou_none", "mae"):
-        assert found[name] == pytest.approx(described.scores[name], abs=2e-3), name
-    assert found["frozen"]["iou_box"] == pytest.approx(described.frozen_scores["iou_box"], abs=2e-3)
+        assert found[name] == pytest.approx(described.scores[name], abs=1e-5), name
+        assert found["frozen"][name] == pytest.approx(described.frozen_scores[name], abs=1e-5), name
 
 
 def test_scores_are_those_of_the_masks_that_are_written(run: Path, place: Path, tmp_path: Path):
