@@ -48,7 +48,6 @@ ROOMS = {
     "jsonargparse": {"cli", "config"},
     "pycocotools": {"annotations", "tasks"},
     "skimage": {"tasks"},
-    "scipy": {"tasks"},
     "datasets": {"annotations"},
 }
 

@@ -66,7 +66,7 @@ class SamSegmenter(nn.Module):
         self.reading = reading
         self.class_names = class_names
         self.tiling = tiling
-        self.adapter = apply_method(method, backbone)
+        self.adapter = apply_method(method, backbone, quality=TASKS[task].quality)
         self.learned_prompts: LearnedPrompts | None = None
         questions = (*TASKS[task].questions, *class_names)
         if questions and class_tokens:

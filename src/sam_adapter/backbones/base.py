@@ -87,6 +87,8 @@ class Backbone(nn.Module, ABC):
     family: ClassVar[str]
     untrained: ClassVar[tuple[str, ...]] = ()
     """How the names of parameters begin that no loss reaches; they stay as the base has them."""
+    quality: ClassVar[tuple[str, ...]] = ()
+    """How the names of parameters begin, among those, that predict the quality of answers; some tasks train them."""
     constants: ClassVar[tuple[str, ...]] = ()
     """How the names of parameters begin that stay as the base has them although a loss reaches them: fixed tables, such
     as random Fourier features, that the model's code holds as parameters."""

@@ -57,6 +57,7 @@ class TaskEntry(Entry):
     Attributes:
         classes: Whether pixels have classes; else they are foreground or background.
         objects: Whether objects are told apart; they may have classes.
+        quality: Whether the predicted quality of answers is trained with the mask decoder, as it ranks them.
         score_kinds: Kinds of prompt whose answers have these scores.
         questions: What it asks about a whole picture by learned prompts of its own, before those of the classes.
         scores: Names of the scores that answers about one image have together, beside `METRICS`, and their headings.
@@ -65,6 +66,7 @@ class TaskEntry(Entry):
 
     classes: bool = False
     objects: bool = False
+    quality: bool = False
     score_kinds: tuple[str, ...] = ("box", "points", "none")
     questions: tuple[str, ...] = ()
     monitor: str = "iou"
@@ -94,6 +96,7 @@ TASKS: Mapping[str, TaskEntry] = {
         "tasks.instance:InstanceTask",
         "a mask for each object",
         objects=True,
+        quality=True,
         questions=("foreground", "cores"),
         score_kinds=("none",),
         scores={

@@ -108,12 +108,13 @@ class Unchanged(Method):
     """The base as it is."""
 
 
-def apply_method(settings: MethodSettings, backbone: Backbone) -> Added | None:
+def apply_method(settings: MethodSettings, backbone: Backbone, *, quality: bool = False) -> Added | None:
     """Freeze a base but for the parts that a method trains, and make what the method adds.
 
     Args:
         settings: The method.
         backbone: Changed in place: ``requires_grad`` of its parameters.
+        quality: Whether what predicts the quality of answers is trained, if the mask decoder is.
 
     Returns:
         The module that the method adds, if it adds one.
@@ -122,7 +123,8 @@ def apply_method(settings: MethodSettings, backbone: Backbone) -> Added | None:
     for part in settings.parts:
         backbone.part(part).requires_grad_(True)
     for name, parameter in backbone.named_parameters():
-        if name.startswith((*backbone.untrained, *backbone.constants)):
+        ranks = quality and name.startswith(backbone.quality)
+        if name.startswith((*backbone.untrained, *backbone.constants)) and not ranks:
             parameter.requires_grad_(False)
     return None if settings.adapter is None else method_named(settings.name).added(settings.adapter, backbone)
 

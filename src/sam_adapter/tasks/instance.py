@@ -214,10 +214,16 @@ def _says_nothing(annotation: Annotation) -> bool:
 
 
 def _drawn(annotation: Annotation, numbers: list[int], count: int, rng: np.random.Generator) -> list[int]:
-    """Some objects: as many of each third by area, so that large ones are not drowned by small ones."""
+    """Some objects of all sizes: in turns small, middle and large ones, so that the few are not drowned by the many.
+
+    The range of the logarithm of their areas is cut into three; a size that has no more objects is passed over.
+    """
     if len(numbers) <= count:
         return numbers
-    areas = np.bincount(annotation.labels.ravel().numpy(), minlength=max(numbers) + 1)[numbers]
-    thirds = np.array_split(np.asarray(numbers)[np.argsort(areas, kind="stable")], 3)
-    drawn = [rng.permutation(third)[: -(-count // 3)] for third in thirds]
-    return rng.permutation(np.concatenate(drawn))[:count].tolist()
+    areas = np.log(np.bincount(annotation.labels.ravel().numpy(), minlength=max(numbers) + 1)[numbers])
+    sizes = np.digitize(areas, np.linspace(areas.min(), areas.max(), 4)[1:3])
+    ranks = np.empty(len(numbers))
+    for size in range(3):
+        own = np.flatnonzero(sizes == size)
+        ranks[own] = rng.permutation(len(own)) + rng.random(len(own))  # its turn, and a random place within it
+    return [numbers[at] for at in np.argsort(ranks)[:count]]

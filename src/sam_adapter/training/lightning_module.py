@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..checkpoints.embeddings import embeddings_of
 from ..config.choices import ASKED_KINDS, parse_loss
+from ..config.registry import TASKS
 from ..config.training import TrainConfig
 from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
@@ -62,6 +63,7 @@ class TrainingModule(lightning.LightningModule):
         self.images = images
         self.start = start
         self.loss = WeightedLosses(parse_loss(config.loss))
+        self.quality = TASKS[config.task].quality and "mask_decoder" in segmenter.method.parts
         self.thresholds = dict.fromkeys(ASKED_KINDS, segmenter.threshold)
         self.train_means = EpochMeans()
         self.step_weight = 0.0
@@ -119,21 +121,31 @@ class TrainingModule(lightning.LightningModule):
         return (losses * weight).sum() * self.config.accumulate  # Lightning divides by the number of batches
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of each query ``(Q,)``; and by name the same, its terms, and the IoU."""
+        """Loss of each query ``(Q,)``; and by name the same, its terms, and the IoU.
+
+        Each loss is sums over pixels ``(Q, k)`` and a value made of them ``(Q,)``; they are added with their weights.
+        Where the task ranks answers, the squared error of their predicted quality is added.
+        """
         if not batch.queries:  # the process takes part in the exchange of gradients all the same
             # Not those that a query may leave alone, see MethodSettings.some_untouched: without any gradient the
             # optimiser leaves them alone too, with one of zero it goes on as it went.
             some = set(self.segmenter.backbone.part("prompt_encoder").parameters())
             own = [one for _, one in self.trained() if one not in some] or [one for _, one in self.trained()]
             nothing = torch.stack([0.0 * parameter.sum() for parameter in own]).sum()[None][:0]
-            return nothing, dict.fromkeys(("loss", "iou", *(f"loss_{name}" for name in self.loss.weights)), nothing)
+            terms = (*self.loss.weights, *(["quality"] if self.quality else []))
+            return nothing, dict.fromkeys(("loss", "iou", *(f"loss_{name}" for name in terms)), nothing)
         metrics = self.task.metrics(self.thresholds)
-        logits = self.task.mask_logits(self.segmenter(batch))
+        output = self.segmenter(batch)
+        logits = self.task.mask_logits(output)  # (Q, 1, h, w) -> (Q, h, w)
         sums = sum_over_pixels(logits, batch, self.segmenter.preprocessing, [self.loss, *metrics.reduces(batch)])
         terms = self.loss.terms(sums[0])
         losses = self.loss.weighted(terms)
+        ious = scores_of(sums[1])[:, COLUMNS.index("iou")].to(losses)
+        if self.quality:
+            terms = {**terms, "quality": (output.iou_scores[:, 0].float() - ious).square()}
+            losses = losses + terms["quality"]
         named = {f"loss_{name}": values for name, values in terms.items()}
-        return losses, {"loss": losses, "iou": scores_of(sums[1])[:, COLUMNS.index("iou")].to(losses), **named}
+        return losses, {"loss": losses, "iou": ious, **named}
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """What is trained, by name."""
