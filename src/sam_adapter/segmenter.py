@@ -151,7 +151,7 @@ class SamSegmenter(nn.Module):
 
         Args:
             pixel_values: ``(B, 3, S, S)``.
-            frozen: Without what the method adds; parts of the base that were trained stay so.
+            frozen: Without what the method adds; trained parts of the base keep their weights.
         """
         block_prompts = None if frozen or self.adapter is None else self.adapter.block_prompts(pixel_values)
         return self.backbone.encode(pixel_values, block_prompts)

@@ -58,6 +58,9 @@ class TaskEntry(Entry):
         classes: Whether pixels have classes; else they are foreground or background.
         objects: Whether objects are told apart; they may have classes.
         quality: Whether the predicted quality of answers is trained with the mask decoder, as it ranks them.
+        scores_are: What these scores are of, as a caption.
+        scores_title: Heading of their section in reports.
+        scores_text: What a reader of reports should know of them.
         score_kinds: Kinds of prompt whose answers have these scores.
         questions: What it asks about a whole picture by learned prompts of its own, before those of the classes.
         scores: Names of the scores that answers about one image have together, beside `METRICS`, and their headings.
@@ -67,6 +70,9 @@ class TaskEntry(Entry):
     classes: bool = False
     objects: bool = False
     quality: bool = False
+    scores_are: str = ""
+    scores_title: str = ""
+    scores_text: str = ""
     score_kinds: tuple[str, ...] = ("box", "points", "none")
     questions: tuple[str, ...] = ()
     monitor: str = "iou"
@@ -91,6 +97,12 @@ TASKS: Mapping[str, TaskEntry] = {
             "mdice": "mDice",
             "pixel_accuracy": "pixel accuracy",
         },
+        scores_are="Each pixel one class, over all pixels of the set",
+        scores_title="Classes over all pixels",
+        scores_text=(
+            "Each pixel has one class: that of the answer with the largest probability, or none. The means are over "
+            "the classes that are there or were answered. In the confusion a row is a true class, a column an answer."
+        ),
     ),
     "instance": TaskEntry(
         "tasks.instance:InstanceTask",
@@ -109,6 +121,13 @@ TASKS: Mapping[str, TaskEntry] = {
             "matched_iou": "matched IoU",
             "count_error": "count error",
         },
+        scores_are="Objects found without prompts, over all objects of the set",
+        scores_title="Objects found without prompts",
+        scores_text=(
+            "AP is COCO's mean over IoUs from .5 to .95. F1, AJI and the matched IoU are of objects that fit at an IoU "
+            "of .5; the count error is a mean over images. A few images can hold most of the objects: metrics.json has "
+            "F1, PQ and AJI as means over images too."
+        ),
     ),
 }
 """What is asked of pictures; see `sam_adapter.tasks.base.Task`."""

@@ -100,7 +100,10 @@ class PairDataset(Dataset[Sample]):
         return image, found
 
     def _read_resized(self, record: Record) -> tuple[Tensor, Instances]:
-        """Encoder input and labels; the picture at its own size is gone before the label map is read."""
+        """Encoder input ``(3, S, S)``, resized, normalised and padded at the right and bottom, and labels.
+
+        The picture at its own size is gone before the label map is read.
+        """
         picture = read_picture(record.image, self.reading.brightness, page=record.page, max_pixels=None)
         size, pixel_values = size_of(picture), self.preprocessing.pixel_values(picture)
         del picture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
-from ..config.registry import METRICS
+from ..config.registry import METRICS, TASKS
 from ..config.scores import DETAILED, LOWER_IS_BETTER, headings, unit_sentence
 from ..data.dataset import PairDataset
 from ..errors import agreed, amount
@@ -80,11 +80,7 @@ def _whole_pictures(models: Mapping[str, OverlapMetrics], task: str, kinds: Sequ
             headings, shares = confusion_rows(confusion, kind)
             cells: list[list[Cell]] = [list(row) for row in shares]
             body += table(list(headings), cells, caption=f"What {name} answered for each class, {IN_WORDS[kind]}")
-    text = (
-        "Each pixel has one class: that of the answer with the largest probability, or none. The means are over the "
-        "classes that are there or were answered. In the confusion a row is a true class, a column an answer."
-    )
-    return [Section("Classes over all pixels", text, body)]
+    return [Section(TASKS[task].scores_title, TASKS[task].scores_text, body)]
 
 
 def spread_chart(scorings: Sequence[Scoring]) -> str:

@@ -65,7 +65,7 @@ def whole_scores(models: Mapping[str, Mapping[str, Any]], task: str, added: Sequ
         ]
 
     headings = [*scores.values(), *(f"IoU {name}" for name in classes)]
-    tables = [WholeScores("Each pixel one class, over all pixels of the set", headings, rows(list(scores), "iou"))]
+    tables = [WholeScores(TASKS[task].scores_are, headings, rows(list(scores), "iou"))]
     for name in added:
         over = (
             "over all pixels of the set" if MORE_METRICS[name].of == "counts" else "mean over the pictures that have it"

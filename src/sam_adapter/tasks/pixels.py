@@ -76,7 +76,7 @@ def sum_over_pixels(
     Args:
         mask_logits: ``(Q, h, w)`` low-resolution logits, one for each query; at least one.
         batch: With annotations.
-        preprocessing: How logits come to original size.
+        preprocessing: How logits come to original size: up to the encoder's square, without its padding, and from there.
         reduces: What is summed, all in one pass; those that are a `MapReduce` get their maps.
         within: Rows of the images that are summed over; None takes all.
 
@@ -139,17 +139,17 @@ class _Comparison:
         labels = [self.batch.queries[at].label for at in members]
         annotations = [self.annotations[at] for at in members]
         target = torch.stack([one.target(label, which) for one, label in zip(annotations, labels, strict=True)])
-        counted = [one for annotation in annotations if (one := annotation.counted(which)) is not None]
-        void = torch.stack(counted) if counted else None
+        given = [one for annotation in annotations if (one := annotation.counted(which)) is not None]
+        counted = torch.stack(given) if given else None
         maps, sums = self._maps_of(members, which, full.device) if self.makes else None, []
         taken = 0
         for reduce in self.reduces:
             if isinstance(reduce, MapReduce):
                 own = None if maps is None else maps[:, taken : taken + len(reduce.maps)]
-                sums.append(reduce(full, target, void, members, own if reduce.maps else None))
+                sums.append(reduce(full, target, counted, members, own if reduce.maps else None))
                 taken += len(reduce.maps)
             else:
-                sums.append(reduce(full, target, void, members))
+                sums.append(reduce(full, target, counted, members))
         return sums
 
     def _maps_of(self, members: list[int], rows: slice, device: torch.device) -> Tensor:

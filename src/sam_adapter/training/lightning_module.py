@@ -118,7 +118,7 @@ class TrainingModule(lightning.LightningModule):
         shown = {name: sums[name] / weight.sum().clamp(min=1) for name in ("loss", "iou")}
         self.log_dict(shown, prog_bar=True, logger=False)
         self.step_weight += sum(batch.weight)
-        return (losses * weight).sum() * self.config.accumulate  # Lightning divides by the number of batches
+        return (losses * weight).sum() * self.config.accumulate  # Lightning divides by accumulate_grad_batches
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each query ``(Q,)``; and by name the same, its terms, and the IoU.

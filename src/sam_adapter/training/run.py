@@ -75,14 +75,17 @@ class TrainResult:
 def train(config: TrainConfig) -> TrainResult:
     """Train as configured; what is written is described in `TrainConfig.output`.
 
-    The way of a picture: `PairDataset` reads it and asks the task for queries; `TrainingModule.losses` calls
-    `SamSegmenter.forward`, which encodes it (`SamBackbone.encode`, with the block prompts of `SamAdapter`) and decodes
-    the answers (`Backbone.decode`); `sum_over_pixels` compares them with the targets for `WeightedLosses`; and
-    `AdapterKeeper` writes the trained tensors by `save_adapter`.
+    The path of a picture: `PairDataset` (data/dataset.py) reads it, and the task makes queries of its annotation: for a
+    binary one several prompts that all ask for the foreground. `TrainingModule.losses` (lightning_module.py) calls
+    `SamSegmenter.forward` (segmenter.py), which encodes the picture (`SamBackbone.encode` in backbones/sam.py, with the
+    block prompts of `SamAdapter` in methods/sam_adapter/module.py) and decodes the queries to answers: `Backbone.decode`
+    hands those with prompts of one structure together to `SamBackbone.decode_together`. `sum_over_pixels`
+    (tasks/pixels.py) compares the answers with their targets for `WeightedLosses`.
 
-    Beside its steps, Lightning calls three hooks: its sanity check before the first step scores the frozen base
-    (`TrainingModule.validation_step`), its validation after each epoch scores the adapter (the same function), and
-    `AdapterKeeper` saves the adapter: the best so far, or without validation the latest.
+    Of a fresh run with validation, Lightning's sanity check scores the frozen base before the first step
+    (`TrainingModule.validation_step`); after each epoch the same function scores the adapter. Then `AdapterKeeper`
+    writes it on the first process, with the moving average's weights if there is one, if it is the best so far, or
+    without validation: `save_adapter` (checkpoints/adapter.py) writes the trained tensors, then the JSON description.
 
     Args:
         config: The run.
