@@ -110,6 +110,7 @@ def test_predictor_answers_like_the_command(trained, tmp_path: Path):
     assert several.masks.shape[0] == several.iou_scores.shape[0] == 2
     torch.testing.assert_close(several.probabilities[0], answer.probabilities[0], rtol=1e-4, atol=1e-5)
     assert predictor.predict(points=[[20, 20]], multimask=True).masks.shape[0] == 3
+    assert isinstance(answer.mask_logits, torch.Tensor)
     refined = predictor.predict(points=[[20, 20], [3, 3]], labels=[1, 0], mask_input=answer.mask_logits)
     assert refined.masks.shape == answer.masks.shape
     assert predictor.predict(threshold=0.0).masks.all()

@@ -147,6 +147,7 @@ def test_meta_predictor(kind: str, multimask: bool):
         multimask=multimask,
     )
     key = f"{kind}_{'multi' if multimask else 'single'}"
+    assert isinstance(answer.mask_logits, torch.Tensor)
     assert relative(answer.mask_logits, run[f"{key}.low_res_logits"]) < 1e-4
     assert relative(answer.iou_scores, run[f"{key}.iou_scores"]) < 1e-4
     areas = answer.masks.sum((1, 2))

@@ -13,6 +13,7 @@ import numpy as np
 from ..annotations.run_lengths import run_lengths_of
 from ..system.writing import written_beside
 from ..tasks.object_prediction import ObjectPrediction
+from ..tasks.splitting import boxes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,6 @@ def object_rows(name: str, prediction: ObjectPrediction, image: np.ndarray) -> l
         prediction: What was found.
         image: ``(H, W, 3)`` uint8.
     """
-    from scipy.ndimage import find_objects
-
     labels, scores = prediction.objects.labels, prediction.objects.scores
     flat = labels.ravel()
     size = len(scores) + 1
@@ -67,9 +66,7 @@ def object_rows(name: str, prediction: ObjectPrediction, image: np.ndarray) -> l
     right = np.bincount(flat[inside], weights=columns, minlength=size)
     names = prediction.class_names
     found = []
-    for number, box in enumerate(find_objects(labels), start=1):
-        if box is None:
-            continue
+    for number, box in boxes_of(labels, void=None).items():
         area = int(areas[number])
         found.append(
             ObjectRow(

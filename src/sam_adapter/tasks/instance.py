@@ -24,6 +24,7 @@ from .metrics.answers import ObjectAnswers
 from .object_prediction import ObjectPrediction
 from .prediction import Prediction
 from .prompts import PromptMaker, maker_of
+from .splitting import boxes_of
 
 MAPS = (ALL_OBJECTS, CORES)
 """What is asked about a whole picture, in the order of the task's questions."""
@@ -78,7 +79,7 @@ class InstanceTask(Task):
             return []
         kinds: list[AskedKind] = [kind for kind in asked_kinds(self.prompts.kind) if kind != "none"]
         queries: list[Query] = []
-        boxes = object_boxes(annotation)
+        boxes = boxes_of(annotation.labels.numpy())
         for number in _drawn(annotation, list(boxes), self.objects_per_image, rng) if kinds else ():
             kind = kinds[int(rng.integers(len(kinds)))]
             queries.append(self._about(annotation, number, boxes[number], kind, rng))
@@ -94,7 +95,7 @@ class InstanceTask(Task):
             return []
         kinds = asked_kinds(self.prompts.kind)
         queries: list[Query] = []
-        for number, box in object_boxes(annotation).items():
+        for number, box in boxes_of(annotation.labels.numpy()).items():
             about: list[AskedKind] = [kind for kind in kinds if kind != "none"]
             queries += [self._about(annotation, number, box, kind, rng, exact=True) for kind in about]
         return [*queries, *(self._maps() if "none" in kinds or not queries else ())]
@@ -198,14 +199,6 @@ class InstanceTask(Task):
             threshold=thresholds[queries[0].prompt.kind] if queries else 0.5,
             classes=self.classes,
         )
-
-
-def object_boxes(annotation: Annotation) -> dict[int, Box]:
-    """Rows and columns around each object, by number."""
-    from scipy.ndimage import find_objects
-
-    found = find_objects(annotation.labels.numpy())
-    return {number: box for number, box in enumerate(found, start=1) if box is not None and number != VOID}
 
 
 def _says_nothing(annotation: Annotation) -> bool:

@@ -76,7 +76,7 @@ def sum_over_pixels(
     Args:
         mask_logits: ``(Q, h, w)`` low-resolution logits, one for each query; at least one.
         batch: With annotations.
-        preprocessing: How logits come to original size: up to the encoder's square, without its padding, and from there.
+        preprocessing: How logits come to original size: up to the encoder's square, cut to the picture, and on.
         reduces: What is summed, all in one pass; those that are a `MapReduce` get their maps.
         within: Rows of the images that are summed over; None takes all.
 

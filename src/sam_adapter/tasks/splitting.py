@@ -127,6 +127,14 @@ def number_parts(mask: np.ndarray) -> np.ndarray:
     return cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]
 
 
+def boxes_of(labels: np.ndarray, *, void: int | None = VOID) -> dict[int, tuple[slice, slice]]:
+    """Rows and columns around each object of a label map ``(H, W)`` int32, by number; without the value of void."""
+    from scipy.ndimage import find_objects
+
+    found = find_objects(labels)
+    return {number: box for number, box in enumerate(found, start=1) if box is not None and number != void}
+
+
 def _large_parts(labels: np.ndarray, least_area: int) -> np.ndarray:
     """Leave out small parts and number the others from 1 without gaps, ``(H, W)`` int32."""
     areas = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)

@@ -78,9 +78,9 @@ def train(config: TrainConfig) -> TrainResult:
     The path of a picture: `PairDataset` (data/dataset.py) reads it, and the task makes queries of its annotation: for a
     binary one several prompts that all ask for the foreground. `TrainingModule.losses` (lightning_module.py) calls
     `SamSegmenter.forward` (segmenter.py), which encodes the picture (`SamBackbone.encode` in backbones/sam.py, with the
-    block prompts of `SamAdapter` in methods/sam_adapter/module.py) and decodes the queries to answers: `Backbone.decode`
-    hands those with prompts of one structure together to `SamBackbone.decode_together`. `sum_over_pixels`
-    (tasks/pixels.py) compares the answers with their targets for `WeightedLosses`.
+    block prompts of `SamAdapter` in methods/sam_adapter/module.py) and decodes the queries: `Backbone.decode` hands
+    those with prompts of one structure together to `SamBackbone.decode_together`. `sum_over_pixels` (tasks/pixels.py)
+    compares the answers with their targets for `WeightedLosses`.
 
     Of a fresh run with validation, Lightning's sanity check scores the frozen base before the first step
     (`TrainingModule.validation_step`); after each epoch the same function scores the adapter. Then `AdapterKeeper`

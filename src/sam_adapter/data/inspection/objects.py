@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ...config.labels import VOID
+from ...tasks.splitting import boxes_of
 
 MOST_PIXELS = 4_000_000
 """Larger masks are joined into blocks before their parts are found; parts less than a block apart become one."""
@@ -91,14 +92,11 @@ def objects_in(mask: np.ndarray) -> Objects:
 
 def objects_of_instances(labels: np.ndarray) -> Objects:
     """The objects of a label map ``(H, W)`` int32, in which each has a number."""
-    from scipy.ndimage import find_objects
-
     areas = np.bincount(labels[(labels != 0) & (labels != VOID)].ravel())
     areas = np.sort(areas[areas > 0])
     if not len(areas):
         return Objects()
-    boxes = [box for number, box in enumerate(find_objects(labels), start=1) if box is not None and number != VOID]
-    extent = max(side.stop - side.start for box in boxes for side in box)
+    extent = max(side.stop - side.start for box in boxes_of(labels).values() for side in box)
     return Objects(len(areas), len(areas), 1.0, tuple(int(area) for area in areas[:_MOST_AREAS]), extent)
 
 
