@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from sam_adapter.annotations.coco import list_coco
 from sam_adapter.annotations.reading.instances import instances_of_objects
 from sam_adapter.annotations.reading.rules import ReadingRules
 from sam_adapter.checkpoints.adapter import read_adapter_config
+from sam_adapter.errors import ConfigError
 from sam_adapter.tasks.metrics.matching import count_objects, find_overlaps, object_scores
 from sam_adapter.tasks.object_prediction import ObjectPrediction
+from sam_adapter.tasks.prompts import box_from_mask
 from training_runs import rows, weights
 
 pytest_plugins = ("object_scenes",)
@@ -130,3 +133,38 @@ def test_a_predictor_finds_the_objects_that_the_command_writes(run: Path, scenes
     assert isinstance(found, ObjectPrediction)
     assert np.array_equal(found.objects.labels, np.asarray(Image.open(predicted / "masks/03.png")))
     assert set(found.probability_maps()) == {"foreground", "cores"}
+
+
+def test_a_list_of_prompts_or_a_coco_file_asks_for_one_object_each(run: Path, scenes: Path, tmp_path: Path):
+    truth = truth_of(scenes, "04")
+    numbers = [number for number in np.unique(truth).tolist() if number][:3]
+    boxes = [box_from_mask(truth == number).tolist() for number in numbers]
+    (tmp_path / "list.json").write_text(json.dumps({"04.png": [{"box": box} for box in boxes]}))
+    annotations = [
+        {"id": at, "image_id": 7, "bbox": [left, top, right - left, bottom - top], "category_id": 1}
+        for at, (left, top, right, bottom) in enumerate(boxes)
+    ]
+    content = {"images": [{"id": 7, "file_name": "04.png"}], "annotations": annotations, "categories": []}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    for name in ("list", "coco"):
+        source, output = str(scenes / "images/04.png"), tmp_path / name
+        given: dict[str, Any] = {"prompts": tmp_path / f"{name}.json", "workers": 0, "precision": "32"}
+        predict(PredictConfig(adapter=run / "adapter", input=source, output=output, **given))
+        labels = np.asarray(Image.open(output / "masks/04.png"))
+        for at, number in enumerate(numbers, start=1):
+            both = ((labels == at) & (truth == number)).sum()
+            assert both / ((labels == at) | (truth == number)).sum() > 0.6
+        assert len(list(csv.DictReader((output / "objects.csv").open()))) == 3
+
+
+def test_wrong_prompts_are_named(run: Path, scenes: Path, tmp_path: Path):
+    box = {"box": [1, 1, 20, 20]}
+    for entry, said in (
+        ([{**box, "mask": 1}], "expected {'box'"),
+        ([box, {"box": [1, 1, 900, 20]}], "not inside the picture"),
+        ([box, {}], "expected {'box'"),
+    ):
+        (tmp_path / "p.json").write_text(json.dumps({"04.png": entry}))
+        given: dict[str, Any] = {"prompts": tmp_path / "p.json", "output": tmp_path / "out"}
+        with pytest.raises(ConfigError, match=said):
+            predict(PredictConfig(adapter=run / "adapter", input=str(scenes / "images"), **given))

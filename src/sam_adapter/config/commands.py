@@ -108,7 +108,8 @@ class PredictConfig(MachineOptions, KnownTileOptions, ModelChoice):
     """Folder for masks/, overlays/ and probabilities/."""
     prompts: Path | None = None
     """JSON file: file name to {"box": [x1, y1, x2, y2]} or {"points": [[x, y]], "labels": [1]} in pixels of the
-    picture."""
+    picture; of tasks with objects or classes to a list of such, each with "class" where there are classes. Or a COCO
+    file, whose boxes are the prompts."""
     save: str = "masks,overlays"
     """What to write, separated by commas: masks, overlays, probabilities."""
     threshold: Threshold | None = None

@@ -197,7 +197,7 @@ class PictureDataset(Dataset[Sample | DataError]):
         paths: The files.
         preprocessing: Picture to encoder input.
         task: What is asked; None asks nothing.
-        prompts: File to prompt in pixels of the picture; the others get none.
+        prompts: File to prompts in pixels of the picture, with the labels that they ask for; the others get none.
         pages: Page of each file; None takes the first of all.
         brightness: Scale of deep pictures; None scales each by itself.
         max_pixels: Larger pictures are errors.
@@ -210,7 +210,7 @@ class PictureDataset(Dataset[Sample | DataError]):
         preprocessing: Preprocessing,
         *,
         task: Task | None = None,
-        prompts: Mapping[Path, Prompt] | None = None,
+        prompts: Mapping[Path, tuple[list[Prompt], list[int]]] | None = None,
         pages: list[int] | None = None,
         brightness: Brightness | None = None,
         max_pixels: int | None = MOST_PIXELS,
@@ -235,13 +235,13 @@ class PictureDataset(Dataset[Sample | DataError]):
             picture = read_picture(path, self.brightness, page=self.pages[index], max_pixels=self.max_pixels)
         except DataError as error:
             return error
-        asked = [self.prompts[path]] if path in self.prompts else []
+        asked, labels = self.prompts.get(path, ([], None))
         return Sample(
             index=index,
             name=str(path),
             pixel_values=None if self.tiled else self.preprocessing.pixel_values(picture),
             annotation=None,
-            queries=[] if self.task is None else self.task.prediction_queries(asked),
+            queries=[] if self.task is None else self.task.prediction_queries(asked, labels),
             original_size=size_of(picture),
             picture=torch.tensor(in_colour(picture)) if self.tiled else None,
         )

@@ -29,7 +29,7 @@ from ..tasks.prediction import ClassPrediction, Prediction
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import alone
-from .prompt_files import read_prompts
+from .prompt_files import labels_of, read_prompts
 from .writers import Writers
 
 log = logging.getLogger(__name__)
@@ -54,19 +54,23 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     require_writable(config.output)
     remove_leftovers(*(config.output / kind for kind in config.saved))
     found = _without_results(find_pictures(config.input), config)
-    prompts = read_prompts(config.prompts, found) if config.prompts else {}
+    given = read_prompts(config.prompts, found) if config.prompts else {}
     pictures = list_pages(found, config.pages)
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
-    asked: set[AskedKind] = {prompts.get(one.path, Prompt()).kind for one in pictures}
+    entry = TASKS[segmenter.task]
+    prompts = labels_of(
+        given,
+        segmenter.class_names,
+        several=entry.may_have_classes,
+        needed=entry.classes and bool(segmenter.class_names),
+    )
+    asked: set[AskedKind] = {
+        prompt.kind for one in pictures for prompt in (prompts[one.path][0] if one.path in prompts else [Prompt()])
+    }
     thresholds: dict[AskedKind, float] = {
         kind: segmenter.threshold_for(kind, config.threshold) for kind in asked
     }  # refused before any work
-    if prompts and segmenter.class_names:
-        raise ConfigError(
-            f"prompts: the adapter tells {', '.join(segmenter.class_names)} apart by itself, and this command asks for "
-            "all of them; leave the prompts out, or use Predictor from Python."
-        )
     task: Task = look_up(TASKS, segmenter.task).from_options(PromptOptions(), segmenter.classes)
     machine = Machine.asked(config)
     machine.prepare_process()
@@ -103,7 +107,7 @@ def _loader(
     pictures: list[Picture],
     segmenter: SamSegmenter,
     task: Task,
-    prompts: Mapping[Path, Prompt],
+    prompts: Mapping[Path, tuple[list[Prompt], list[int]]],
     brightness: Brightness | None,
 ) -> DataLoader[Any]:
     """Batches of the pictures, as `picture_loader` makes them."""

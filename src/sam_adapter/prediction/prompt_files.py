@@ -2,9 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -88,8 +88,49 @@ def _coordinates(name: str, values: Any, columns: int, size: Size) -> Tensor:
     return torch.from_numpy(array)
 
 
-def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Prompt]:
-    """Prompts by picture, checked against the pictures' sizes; all problems are reported together."""
+class GivenPrompts(NamedTuple):
+    """What is asked about one picture.
+
+    Attributes:
+        prompts: In pixels of the picture.
+        classes: The class that each of them asks for, where one is given.
+    """
+
+    prompts: list[Prompt]
+    classes: list[str | None]
+
+
+def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, GivenPrompts]:
+    """Prompts by picture, checked against the pictures' sizes; all problems are reported together.
+
+    Args:
+        path: JSON of file name to a prompt, or to a list of prompts; or a COCO file, whose boxes are the prompts.
+        pictures: Files and their names.
+
+    Raises:
+        ConfigError: If the file cannot be read, or names pictures that are not there, or a prompt is wrong.
+    """
+    entries = _entries(path)
+    by_name = {f"{name}{file.suffix}": file for file, name in pictures}
+    bare = Counter(file.name for file, _ in pictures)
+    by_name |= {file.name: file for file, _ in pictures if bare[file.name] == 1}
+    found: dict[Path, GivenPrompts] = {}
+    problems = []
+    for name, entry in entries.items():
+        if name not in by_name:
+            problems.append(f"prompts: '{name}' is not among the pictures.")
+            continue
+        try:
+            found[by_name[name]] = _given(entry, image_size(by_name[name]))
+        except DataError as error:
+            problems.append(f"prompts: '{name}': {error}")
+    if problems:
+        raise ConfigError(*problems)
+    return found
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    """File name to what stands there about it."""
     try:
         if not path.is_file():
             raise ConfigError(f"prompts: there is no file '{path}'.")
@@ -102,36 +143,87 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Pro
         raise ConfigError(f"prompts: '{path}' is not JSON ({error}).") from error
     if not isinstance(entries, dict):
         raise ConfigError(f"prompts: '{path}' should map file names to prompts.")
+    if {"images", "annotations"} <= set(entries):
+        return _coco_boxes(path, entries)
     if set(entries) == set(ASKED_KINDS):
         raise ConfigError(
             f"prompts: '{path}' has a table for each kind of prompt, as 'evaluate --prompt mixed' writes. Give a file "
             'with what stands under "box" or "points" alone.'
         )
-    by_name = {f"{name}{file.suffix}": file for file, name in pictures}
-    bare = Counter(file.name for file, _ in pictures)
-    by_name |= {file.name: file for file, _ in pictures if bare[file.name] == 1}
-    prompts: dict[Path, Prompt] = {}
-    problems = []
-    for name, entry in entries.items():
-        if name not in by_name:
-            problems.append(f"prompts: '{name}' is not among the pictures.")
+    return entries
+
+
+def _coco_boxes(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The boxes of a COCO file, XYWH there, as prompts by file name."""
+    try:
+        names = {one["id"]: str(one["file_name"]) for one in content["images"]}
+        classes = {one["id"]: str(one["name"]) for one in content.get("categories", ())}
+        found: dict[str, Any] = {name: [] for name in names.values()}
+        for one in content["annotations"]:
+            left, top, width, height = (float(value) for value in one["bbox"])
+            entry: dict[str, Any] = {"box": [left, top, left + width, top + height]}
+            if one.get("category_id") in classes:
+                entry["class"] = classes[one["category_id"]]
+            found[names[one["image_id"]]].append(entry)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"prompts: '{path}' is not the COCO file that it looks like ({type(error).__name__}: {error}); expected "
+            "images with id and file_name, and annotations with image_id and bbox."
+        ) from error
+    return {name: entries for name, entries in found.items() if entries}
+
+
+_KNOWN = {"box", "points", "labels", "class", "object", "learned"}
+
+
+def _given(entry: Any, size: Size) -> GivenPrompts:
+    """A prompt, or a list of prompts; those that ask by a learned prompt alone, as `evaluate` writes, are left out."""
+    several = isinstance(entry, list)
+    found = GivenPrompts([], [])
+    for one in entry if several else [entry]:
+        fields = one if isinstance(one, Mapping) else {}
+        asked = {name: fields[name] for name in ("box", "points", "labels") if name in fields}
+        if several and not asked and fields.get("learned"):
             continue
-        try:
-            prompts[by_name[name]] = _prompt_from_entry(entry, image_size(by_name[name]))
-        except DataError as error:
-            problems.append(f"prompts: '{name}': {error}")
+        if not asked or set(fields) - _KNOWN or None in asked.values():
+            raise DataError(
+                f"expected {{'box': [x1, y1, x2, y2]}} or {{'points': [[x, y]], 'labels': [1]}}, or a list of such, "
+                f"got {shortened(one)}."
+            )
+        prompts = make_prompts(**asked, size=size)
+        if len(prompts) != 1:
+            raise DataError(f"box: expected one box for a prompt, got {len(prompts)}.")
+        found.prompts.append(prompts[0])
+        found.classes.append(None if fields.get("class") is None else str(fields["class"]))
+    return found
+
+
+def labels_of(
+    given: Mapping[Path, GivenPrompts], classes: Sequence[str], *, several: bool, needed: bool
+) -> dict[Path, tuple[list[Prompt], list[int]]]:
+    """Prompts with the labels that they ask for.
+
+    Args:
+        given: By picture.
+        classes: That the adapter knows; the first has the label 1.
+        several: Whether a picture may have several prompts.
+        needed: Whether each prompt must name its class.
+
+    Raises:
+        ConfigError: If a picture has more prompts than it may have, or a class is missing or not known.
+    """
+    problems = []
+    found: dict[Path, tuple[list[Prompt], list[int]]] = {}
+    for path, one in given.items():
+        if len(one.prompts) > 1 and not several:
+            problems.append(f"prompts: '{path.name}' has {len(one.prompts)}; a picture is asked for one mask.")
+        wrong = sorted({str(name) for name in one.classes if name is not None and classes and name not in classes})
+        if wrong:
+            problems.append(f"prompts: '{path.name}': class {', '.join(wrong)}; the adapter has {', '.join(classes)}.")
+        if needed and None in one.classes:
+            problems.append(f"prompts: '{path.name}': a prompt has no class; name one of {', '.join(classes)} in each.")
+        labels = [1 if name is None or name not in classes else classes.index(name) + 1 for name in one.classes]
+        found[path] = (one.prompts, labels)
     if problems:
         raise ConfigError(*problems)
-    return prompts
-
-
-def _prompt_from_entry(entry: Any, size: Size) -> Prompt:
-    known = {"box", "points", "labels"}
-    if not isinstance(entry, Mapping) or not entry or set(entry) - known or None in entry.values():
-        raise DataError(
-            f"expected {{'box': [x1, y1, x2, y2]}} or {{'points': [[x, y]], 'labels': [1]}}, got {shortened(entry)}."
-        )
-    prompts = make_prompts(**entry, size=size)
-    if len(prompts) != 1:
-        raise DataError(f"box: expected one box for a picture, got {len(prompts)}.")
-    return prompts[0]
+    return found
