@@ -221,8 +221,8 @@ class MachineOptions(Config):
     on CPUs, folded on GPUs."""
     compile: bool = False
     """Compile the encoder's blocks with torch.compile: a minute at the first step, and again at the first validation
-    and at a batch of another size. It needs a C++ compiler on a CPU, where it gains nothing; an H100's steps took a fifth
-    less time."""
+    and at a batch of another size. It needs a C++ compiler on a CPU, where it gains nothing; an H100's steps took a
+    fifth less time."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Kind of device."""
     workers: int = -1
