@@ -59,13 +59,11 @@ def error(case: Case, heads: int, form: str, dtype: torch.dtype, device: str) ->
     found: list[list[Tensor]] = []
     given = inputs(case, heads, dtype, device)
     for one, kind in ((form, dtype), ("plain", torch.float64)):
-        tokens, *tables = (part.detach().to(kind) for part in given)
-        fill = tables.pop()
-        tables = [table.requires_grad_() for table in tables]
-        tokens.requires_grad_()
-        attended = ATTENTION[one](tokens, *tables, fill, layout)
+        tokens, rows, columns, fill = (part.detach().to(kind) for part in given)
+        learned = [part.requires_grad_() for part in (tokens, rows, columns)]
+        attended = ATTENTION[one](tokens, rows, columns, fill, layout)
         weights = torch.linspace(-1, 1, attended.shape[-1], device=device, dtype=torch.float64).to(kind)
-        gradients = torch.autograd.grad((attended * weights).sum(), [tokens, *tables])
+        gradients = torch.autograd.grad((attended * weights).sum(), learned)
         found.append([attended.detach(), *gradients])
     return max(
         float((one.double() - reference.double()).norm() / reference.double().norm())
