@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sam_adapter.backbones.families import FAMILIES
+from sam_adapter.backbones.families import BUNDLED, FAMILIES
 from sam_adapter.batch import Batch, Output, Prompt, Query
 from sam_adapter.checkpoints.adapter import (
     CONFIG_FILE,
@@ -100,6 +100,20 @@ def test_an_adapter_is_on_the_disk_before_it_takes_the_old_ones_place(
         del steps[:3]
         assert (Path(partial).parent, moved, inside) == (folder, place, folder)
     assert not steps
+
+
+def test_an_adapter_of_the_former_bundled_model_is_told_how_to_go_on(folder: Path, tmp_path: Path):
+    spoiled(folder, "base.sha256", "ab" * 32)
+    with pytest.raises(CheckpointError) as error:
+        load(folder)
+    assert "ab" * 32 in str(error.value)
+    assert str(error.value).endswith(
+        "The bundled model 'tiny' was pretrained again: train the adapter again with 'sam-adapter train --config "
+        "RUN/config.yaml --overwrite true', or give the former weights with --model."
+    )
+    elsewhere = shutil.copytree(BUNDLED["tiny"], tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=r"has [0-9a-f]{64}\. Give the right base with --model\.$"):
+        load(folder, model=str(elsewhere))
 
 
 def test_an_adapter_of_format_1_gives_the_answers_of_its_time():

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..annotations.reading.classes import Classes
-from ..backbones import load_backbone
+from ..backbones import Backbone, load_backbone
+from ..backbones.families import BUNDLED
 from ..config.registry import TASKS
 from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
@@ -120,7 +121,7 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
     if backbone.identity.sha256 != base.sha256:
         raise CheckpointError(
             f"{folder} was trained on the base '{base.name}' with SHA-256 {base.sha256}, but "
-            f"'{backbone.identity.name}' has {backbone.identity.sha256}. Give the right base with --model."
+            f"'{backbone.identity.name}' has {backbone.identity.sha256}. {_base_cure(base.name, backbone)}"
         )
     with torch.device("meta"):  # no memory for what the method adds until the file is known to fit it
         segmenter = SamSegmenter(
@@ -141,6 +142,15 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
     except CheckpointError as error:
         raise CheckpointError(f"{adapter_files(folder)[1]}: {error}") from error
     return segmenter.train(False)
+
+
+def _base_cure(name: str, found: Backbone) -> str:
+    if name in BUNDLED and found.identity.name == name:
+        return (
+            f"The bundled model '{name}' was pretrained again: train the adapter again with 'sam-adapter train "
+            "--config RUN/config.yaml --overwrite true', or give the former weights with --model."
+        )
+    return "Give the right base with --model."
 
 
 def described_classes(description: Description) -> tuple[str, ...]:

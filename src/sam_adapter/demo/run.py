@@ -46,7 +46,7 @@ def run_demo(config: DemoConfig, say: Say) -> list[Row]:
     log_file = places.output / "log.txt"
     for old in (log_file, *(places.run(method) / METRICS for method in METHODS)):
         old.unlink(missing_ok=True)
-    say("A small SAM, pretrained on plain scenes, meets camouflaged ones. All of it happens on this machine.")
+    say("A small SAM, pretrained on plain scenes and crowds, meets camouflage. All of it happens on this machine.")
     with _worker_pool(log_file) as pool:
         plain, rows = _compute(config, pool, say)
     say("4/4  Drawing the report")

@@ -56,7 +56,8 @@ def write_story(places: Places, rows: list[Row], plain: dict[str, float]) -> Non
     """
     of = {(row.model, row.prompt): row.iou for row in rows}
     lead = (
-        f"A small SAM learned to cut objects out of plain scenes: given a box it reaches an IoU of {plain['iou']:.2f}. "
+        "A small SAM learned to cut objects out of plain scenes and crowds: given a box in a plain scene it reaches an "
+        f"IoU of {plain['iou']:.2f}. "
         "On camouflaged scenes, where an object differs from its surroundings in fine texture alone, it falls to "
         f"{of['frozen', 'box']:.2f} with a box and {of['frozen', 'none']:.2f} without a prompt. An adapter that feeds "
         "the image's high frequencies into the frozen encoder lifts it to "
