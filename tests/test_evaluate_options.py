@@ -44,6 +44,7 @@ EVALUATE = {
     "box_scale": SCORES,
     "box_jitter": NO_SCORE,
     "prompts_per_image": NO_SCORE,
+    "objects_per_image": NO_SCORE,
     "positive_points": SCORES,
     "negative_points": SCORES,
     "metrics": HeldBy("test_added_metrics.py", "test_only_what_is_asked_for_is_added_and_nothing_else_changes"),

@@ -255,6 +255,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "classes": HeldBy("semantic/test_classes_in_runs.py", "test_the_doctor_speaks_of_classes"),
     "balance": HeldBy("data/test_balancing.py", "test_rare_classes_are_drawn_more_often"),
     "empty_share": HeldBy("data/test_balancing.py", "test_empty_pictures_have_the_share_that_is_asked_for"),
+    "objects_per_image": HeldBy("objects/test_objects_asked_for.py", "test_training_draws_objects_of_all_sizes"),
     "class_tokens": HeldBy(
         "semantic/test_classes_in_runs.py", "test_a_run_trains_learned_prompts_and_keeps_the_best_class_maps"
     ),

@@ -1,5 +1,7 @@
 """Label maps as COCO's run lengths, and back."""
 
+from typing import Any
+
 import numpy as np
 from pycocotools import mask as coco
 
@@ -14,6 +16,6 @@ def test_run_lengths_of_all_objects_are_those_of_each_mask():
     found = run_lengths_of(labels)
     assert list(found) == [1, 2, 4, 5]
     for number, one in found.items():
-        expected = coco.encode(np.asfortranarray(labels == number, dtype=np.uint8))
+        expected: Any = coco.encode(np.asfortranarray(labels == number, dtype=np.uint8))
         assert one == {"size": [23, 31], "counts": expected["counts"].decode()}
     assert run_lengths_of(np.zeros((4, 5), np.int32)) == {}

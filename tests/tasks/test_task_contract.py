@@ -14,6 +14,7 @@ from sam_adapter.config.scores import HEADINGS, LOWER_IS_BETTER
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.tasks.base import Task
 from sam_adapter.tasks.pixels import sum_over_pixels
+from sam_adapter.tasks.splitting import core_map
 
 SIDE = 64
 SURE = 40.0
@@ -37,7 +38,7 @@ def annotation(size: Size = (SIDE, SIDE), *, void: bool = True) -> Annotation:
     labels = ((rows - size[0] / 2) ** 2 + (columns - size[1] / 2) ** 2 < (min(size) / 3) ** 2).astype(np.uint8)
     if void:
         labels[rows % 7 == 3] = VOID
-    return Annotation.of(torch.from_numpy(labels))
+    return Annotation.of(torch.from_numpy(labels), cores=torch.from_numpy(core_map(labels.astype(np.int32))))
 
 
 def same(one: Query, other: Query) -> bool:

@@ -19,7 +19,8 @@ DISTANCES: tuple[str, ...] = tuple(name for name, entry in KNOWN.items() if entr
 
 def addable(task: str) -> list[str]:
     """Names of the scores that ``--metrics`` can add to those of a task, in the order of columns."""
-    return [name for name, entry in MORE_METRICS.items() if not (TASKS[task].classes and entry.one_mask)]
+    one_mask = not (TASKS[task].classes or TASKS[task].objects)
+    return [name for name, entry in MORE_METRICS.items() if one_mask or not entry.one_mask]
 
 
 def unit_sentence(added: Iterable[str], spacing: Sequence[float]) -> str:
