@@ -80,7 +80,8 @@ def train(config: TrainConfig) -> TrainResult:
     `SamSegmenter.forward` (segmenter.py), which encodes the picture (`SamBackbone.encode` in backbones/sam.py, with the
     block prompts of `SamAdapter` in methods/sam_adapter/module.py) and decodes the queries: `Backbone.decode` hands
     those with prompts of one structure together to `SamBackbone.decode_together`. `sum_over_pixels` (tasks/pixels.py)
-    compares the answers with their targets for `WeightedLosses`.
+    compares the answers with their targets for `WeightedLosses` (losses/base.py): by default the mean cross entropy and
+    1 - IoU, each with weight 1.
 
     Of a fresh run with validation, Lightning's sanity check scores the frozen base before the first step
     (`TrainingModule.validation_step`); after each epoch the same function scores the adapter. Then `AdapterKeeper`
