@@ -29,7 +29,7 @@ from ..tasks.prediction import ClassPrediction, Prediction
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import alone
-from .prompt_files import labels_of, read_prompts
+from .prompt_files import GivenPrompts, labels_of, read_prompts
 from .writers import Writers
 
 log = logging.getLogger(__name__)
@@ -58,13 +58,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     pictures = list_pages(found, config.pages)
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
-    entry = TASKS[segmenter.task]
-    prompts = labels_of(
-        given,
-        segmenter.class_names,
-        several=entry.may_have_classes,
-        needed=entry.classes and bool(segmenter.class_names),
-    )
+    prompts = _with_labels(given, segmenter)
     asked: set[AskedKind] = {
         prompt.kind for one in pictures for prompt in (prompts[one.path][0] if one.path in prompts else [Prompt()])
     }
@@ -100,6 +94,14 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
             "\n".join([f"{amount(len(written), 'picture')} predicted, {len(unread)} not:", *map(str, unread)])
         )
     return written
+
+
+def _with_labels(
+    given: Mapping[Path, GivenPrompts], segmenter: SamSegmenter
+) -> dict[Path, tuple[list[Prompt], list[int]]]:
+    """Prompts with the labels that they ask for, as the adapter's task has them; see `labels_of`."""
+    entry, names = TASKS[segmenter.task], segmenter.class_names
+    return labels_of(given, names, several=entry.may_have_classes, needed=entry.classes and bool(names))
 
 
 def _loader(
