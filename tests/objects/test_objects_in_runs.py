@@ -14,6 +14,7 @@ from sam_adapter.annotations.coco import list_coco
 from sam_adapter.annotations.reading.instances import instances_of_objects
 from sam_adapter.annotations.reading.rules import ReadingRules
 from sam_adapter.checkpoints.adapter import read_adapter_config
+from sam_adapter.config.choices import monitor_mode
 from sam_adapter.errors import ConfigError
 from sam_adapter.tasks.metrics.matching import count_objects, find_overlaps, object_scores
 from sam_adapter.tasks.object_prediction import ObjectPrediction
@@ -144,7 +145,7 @@ def test_a_list_of_prompts_or_a_coco_file_asks_for_one_object_each(run: Path, sc
         {"id": at, "image_id": 7, "bbox": [left, top, right - left, bottom - top], "category_id": 1}
         for at, (left, top, right, bottom) in enumerate(boxes)
     ]
-    content = {"images": [{"id": 7, "file_name": "04.png"}], "annotations": annotations, "categories": []}
+    content = {"images": [{"id": 7, "file_name": "elsewhere/04.png"}], "annotations": annotations, "categories": []}
     (tmp_path / "coco.json").write_text(json.dumps(content))
     for name in ("list", "coco"):
         source, output = str(scenes / "images/04.png"), tmp_path / name
@@ -168,3 +169,8 @@ def test_wrong_prompts_are_named(run: Path, scenes: Path, tmp_path: Path):
         given: dict[str, Any] = {"prompts": tmp_path / "p.json", "output": tmp_path / "out"}
         with pytest.raises(ConfigError, match=said):
             predict(PredictConfig(adapter=run / "adapter", input=str(scenes / "images"), **given))
+
+
+def test_fewer_wrong_counts_are_better():
+    assert monitor_mode("count_error") == monitor_mode("count_error_none") == "min"
+    assert monitor_mode("ap50") == "max"

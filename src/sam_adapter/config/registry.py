@@ -58,6 +58,7 @@ class TaskEntry(Entry):
         classes: Whether pixels have classes; else they are foreground or background.
         objects: Whether objects are told apart; they may have classes.
         quality: Whether the predicted quality of answers is trained with the mask decoder, as it ranks them.
+        lower_is_better: Those of ``scores`` of which less is better.
         scores_are: What these scores are of, as a caption.
         scores_title: Heading of their section in reports.
         scores_text: What a reader of reports should know of them.
@@ -70,6 +71,7 @@ class TaskEntry(Entry):
     classes: bool = False
     objects: bool = False
     quality: bool = False
+    lower_is_better: tuple[str, ...] = ()
     scores_are: str = ""
     scores_title: str = ""
     scores_text: str = ""
@@ -121,6 +123,7 @@ TASKS: Mapping[str, TaskEntry] = {
             "matched_iou": "matched IoU",
             "count_error": "count error",
         },
+        lower_is_better=("count_error",),
         scores_are="Objects found without prompts, over all objects of the set",
         scores_title="Objects found without prompts",
         scores_text=(

@@ -9,7 +9,12 @@ HEADINGS: Mapping[str, str] = {name: entry.heading for name, entry in METRICS.it
 KNOWN = {**METRICS, **MORE_METRICS}
 DETAILED: tuple[str, ...] = tuple(name for name, entry in KNOWN.items() if entry.detailed)
 """Scores that are shown with their interval, and for each kind of prompt."""
-LOWER_IS_BETTER: tuple[str, ...] = (*(name for name, entry in KNOWN.items() if entry.lower_is_better), "ber", "loss")
+LOWER_IS_BETTER: tuple[str, ...] = (
+    *(name for name, entry in KNOWN.items() if entry.lower_is_better),
+    *(name for entry in TASKS.values() for name in entry.lower_is_better),
+    "ber",
+    "loss",
+)
 """Scores, and the loss, of which less is better."""
 
 

@@ -117,6 +117,7 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Giv
     found: dict[Path, GivenPrompts] = {}
     problems = []
     for name, entry in entries.items():
+        name = name if name in by_name else Path(name).name  # COCO files name folders that may be elsewhere
         if name not in by_name:
             problems.append(f"prompts: '{name}' is not among the pictures.")
             continue
