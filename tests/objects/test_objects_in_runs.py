@@ -174,3 +174,21 @@ def test_wrong_prompts_are_named(run: Path, scenes: Path, tmp_path: Path):
 def test_fewer_wrong_counts_are_better():
     assert monitor_mode("count_error") == monitor_mode("count_error_none") == "min"
     assert monitor_mode("ap50") == "max"
+
+
+def test_prompts_of_the_background_alone_ask_for_nothing(run: Path, scenes: Path, tmp_path: Path):
+    (tmp_path / "p.json").write_text(json.dumps({"04.png": {"points": [[5, 5]], "labels": [0]}}))
+    given: dict[str, Any] = {"prompts": tmp_path / "p.json", "output": tmp_path / "out"}
+    with pytest.raises(ConfigError, match="points of the background alone"):
+        predict(PredictConfig(adapter=run / "adapter", input=str(scenes / "images"), **given))
+
+
+def test_objects_without_prompts_are_scored_where_they_were_asked_for_alone(run: Path, scenes: Path, tmp_path: Path):
+    own: dict[str, Any] = {"images": scenes / "images", "masks": scenes / "masks", "workers": 0, "precision": "32"}
+    found = evaluate(EvaluateConfig(adapter=run / "adapter", prompt="box", output=tmp_path / "out", **own))
+    assert "f1" not in found
+    assert found["empty"] == 1
+    per_image = [row for row in csv.DictReader((tmp_path / "out/per_image.csv").open()) if row["object"] != "all"]
+    means = [np.mean([float(row["iou"]) for row in per_image if row["name"] == f"{at:02}"]) for at in range(11)]
+    assert found["object_iou_box_images"] == pytest.approx(np.mean(means), abs=1e-6)
+    assert found["object_iou_box"] == pytest.approx(np.mean([float(row["iou"]) for row in per_image]), abs=1e-6)

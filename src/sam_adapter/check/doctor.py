@@ -36,7 +36,9 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
     tiling = tiling_of(config, looks) if looks else None
     tile = None if tiling is None else tiling.tile
     found.remarks += tile_remark(config, looks, image_size=config.image_size)
-    found.remarks += tiny_object_remarks(found.asked, image_size=config.image_size, tile=tile)
+    found.remarks += tiny_object_remarks(
+        found.asked, image_size=config.image_size, tile=tile, apart=found.rules.objects is not None
+    )
     records = [record for record, _ in found.asked]
     if len(records) > 1:
         try:

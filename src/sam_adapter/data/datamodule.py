@@ -97,7 +97,9 @@ class PairDataModule(lightning.LightningDataModule):
         config = self.config
         pairs = [(record, self.looks[record]) for record in self.train_records]
         tile = None if self.tiling is None else self.tiling.tile
-        for remark in tiny_object_remarks(pairs, image_size=preprocessing.image_size, tile=tile):
+        for remark in tiny_object_remarks(
+            pairs, image_size=preprocessing.image_size, tile=tile, apart=self.reading.objects is not None
+        ):
             log.warning("%s", remark.in_words())
         if config.tile:
             looks = [look for _, look in pairs]

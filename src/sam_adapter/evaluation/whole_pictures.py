@@ -66,7 +66,7 @@ def whole_scores(models: Mapping[str, Mapping[str, Any]], task: str, added: Sequ
 
     headings = [*scores.values(), *(f"IoU {name}" for name in classes)]
     tables = [WholeScores(TASKS[task].scores_are, headings, rows(list(scores), "iou"))]
-    for name in added:
+    for name in added if classes else ():
         over = (
             "over all pixels of the set" if MORE_METRICS[name].of == "counts" else "mean over the pictures that have it"
         )

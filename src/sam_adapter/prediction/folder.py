@@ -101,7 +101,7 @@ def _with_labels(
 ) -> dict[Path, tuple[list[Prompt], list[int]]]:
     """Prompts with the labels that they ask for, as the adapter's task has them; see `labels_of`."""
     entry, names = TASKS[segmenter.task], segmenter.class_names
-    return labels_of(given, names, several=entry.may_have_classes, needed=entry.classes and bool(names))
+    return labels_of(given, names, several=entry.may_have_classes, needed=len(names) > int(entry.objects))
 
 
 def _loader(

@@ -194,6 +194,10 @@ def _given(entry: Any, size: Size) -> GivenPrompts:
         prompts = make_prompts(**asked, size=size)
         if len(prompts) != 1:
             raise DataError(f"box: expected one box for a prompt, got {len(prompts)}.")
+        if prompts[0].box is None and not (prompts[0].point_labels == 1).any():
+            raise DataError(
+                "labels: expected a point with label 1, or a box; points of the background alone ask for nothing."
+            )
         found.prompts.append(prompts[0])
         found.classes.append(None if fields.get("class") is None else str(fields["class"]))
     return found

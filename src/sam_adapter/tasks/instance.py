@@ -149,7 +149,10 @@ class InstanceTask(Task):
     ) -> ObjectAnswers:
         """See `Task.metrics`."""
         names = () if self.classes is None else self.classes.names
-        return ObjectAnswers(thresholds, names=names, search=search, curves=curves, added=added)
+        prompt_free = "none" in asked_kinds(self.prompts.kind)
+        return ObjectAnswers(
+            thresholds, prompt_free=prompt_free, names=names, search=search, curves=curves, added=added
+        )
 
     def plain_metrics(self, added: AddedScores) -> ObjectAnswers:
         """See `Task.plain_metrics`."""

@@ -85,7 +85,7 @@ def decide_rules(
 
 _OBJECTS = (
     "name the classes with '--classes FILE' if the values are classes, whose connected parts are then the objects, or "
-    "give '--mask-rule numbers' if each value is an object"
+    "give '--mask-rule numbers' if each value is an object; '--ignore-value 255' first where that is a void border"
 )
 
 

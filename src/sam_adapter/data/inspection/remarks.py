@@ -41,19 +41,21 @@ def object_remarks(pairs: Pairs) -> list[Remark]:
     return [Remark("several_objects", tuple(record.shown for _, record in several), text, cure)]
 
 
-def tiny_object_remarks(pairs: Pairs, *, image_size: int, tile: int | None = None) -> list[Remark]:
+def tiny_object_remarks(pairs: Pairs, *, image_size: int, tile: int | None = None, apart: bool = False) -> list[Remark]:
     """Objects that SAM's mask cannot show at an input size, and specks beside larger ones.
 
     Args:
         pairs: Pairs and their numbers.
         image_size: Side of the square that the encoder sees.
         tile: Side of the tiles in which pictures are seen; None for whole pictures.
+        apart: Whether objects are told apart; then none is a speck beside another.
     """
     tiny: list[tuple[float, Record]] = []
     specks: list[Record] = []
     for record, look in pairs:
         longest, objects = min(max(look.size), tile or max(look.size)), look.objects
-        if objects.has_tiny_objects(longest_side=longest, image_size=image_size):
+        lost = apart and objects.tiny(longest_side=longest, image_size=image_size) > 0
+        if lost or objects.has_tiny_objects(longest_side=longest, image_size=image_size):
             limit = tiny_area(longest_side=longest, image_size=image_size)
             middle = median(area for area in objects.areas if area < limit)
             tiny.append((middle**0.5 * image_size / (CELL * longest), record))

@@ -1,19 +1,20 @@
 """Scores of an instance task: of answers about single objects, and of objects that are found without prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from ...batch import Annotation, Batch, Query, Size
-from ...config.choices import ASKED_KINDS
+from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ...config.registry import TASKS
 from ...preprocessing import MaskLogits, Preprocessing
 from ..object_prediction import class_of_objects
 from ..splitting import split_objects
-from .means import is_empty
+from .means import Answer, is_empty
 from .objects import ObjectMetrics
 
 SIZES: Mapping[str, tuple[float, float]] = {
@@ -33,7 +34,19 @@ class ObjectAnswers(ObjectMetrics):
 
     The rows of `OverlapMetrics` are the answers about objects, with box and points, and for the kind 'none' the
     foreground of all objects; the other maps have no rows of their own.
+
+    Args:
+        thresholds: See `OverlapMetrics`.
+        prompt_free: Whether objects are to be found without prompts; pictures without objects are asked for the maps
+            all the same.
+        **more: See `ObjectMetrics`.
     """
+
+    def __init__(
+        self, thresholds: Mapping[AskedKind, float] | None = None, *, prompt_free: bool = True, **more: Any
+    ) -> None:
+        super().__init__(thresholds, **more)
+        self.prompt_free = prompt_free
 
     @property
     def needs_whole(self) -> bool:
@@ -49,7 +62,7 @@ class ObjectAnswers(ObjectMetrics):
         for at, (index, annotation) in enumerate(zip(batch.indices, batch.annotations, strict=True)):
             assert annotation is not None
             logits = {batch.queries[one].label: mask_logits[one : one + 1] for one in batch.queries_about(at)}
-            if ALL_OBJECTS not in logits:
+            if ALL_OBJECTS not in logits or not self.prompt_free:
                 continue
             maps = _FullMaps(logits, batch.original_sizes[at], preprocessing)
             foreground = maps.of(ALL_OBJECTS)
@@ -91,11 +104,22 @@ class ObjectAnswers(ObjectMetrics):
             if not own:
                 continue
             result[f"object_iou_{kind}"] = _mean([one["iou"] for one in own])
+            pictures = [[one["iou"] for one in some] for some in _by_picture(rows, kind)]
+            result[f"object_iou_{kind}_images"] = _mean([_mean(some) for some in pictures])
             for name, (least, most) in SIZES.items():
                 some = [one["iou"] for one in own if least <= one["tp"] + one["fn"] < most]
                 if some:
                     result[f"object_iou_{kind}_{name}"] = _mean(some)
         return result
+
+
+def _by_picture(rows: Mapping[Answer, Mapping[str, float]], kind: AskedKind) -> Iterable[list[Mapping[str, float]]]:
+    """The scores of the objects of each picture that were asked for with a kind of prompt."""
+    found: dict[int, list[Mapping[str, float]]] = {}
+    for answer, row in rows.items():
+        if answer.kind == kind and answer.label > 0 and not is_empty(row):
+            found.setdefault(answer.index, []).append(row)
+    return found.values()
 
 
 @dataclass(frozen=True)
