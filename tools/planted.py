@@ -66,8 +66,8 @@ FAULTS = (
         "high_frequency(pixel_values)",
         ADAPTER,
     ),
-    Fault("box_scale is ignored", "tasks/binary.py", "box_scale=options.box_scale,", "", PROMPTS),
-    Fault("negative_points is ignored", "tasks/binary.py", "negative_points=options.negative_points,", "", PROMPTS),
+    Fault("box_scale is ignored", "tasks/prompts.py", "box_scale=options.box_scale,", "", PROMPTS),
+    Fault("negative_points is ignored", "tasks/prompts.py", "negative_points=options.negative_points,", "", PROMPTS),
     Fault(
         "gradient checkpointing is ignored",
         "backbones/sam.py",
@@ -141,8 +141,8 @@ FAULTS = (
     Fault(
         "an image counts once for each query",
         "batch.py",
-        "sample.weight / len(sample.queries)",
-        "sample.weight",
+        "return [sample.weight * query.share / every for query in sample.queries]",
+        "return [sample.weight * query.share for query in sample.queries]",
         ("tests/test_batch.py",),
     ),
     Fault(
