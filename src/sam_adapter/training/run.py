@@ -76,17 +76,18 @@ def train(config: TrainConfig) -> TrainResult:
     """Train as configured; what is written is described in `TrainConfig.output`.
 
     The path of a picture: `PairDataset` (data/dataset.py) reads it, and the task makes queries of its annotation: for a
-    binary one several prompts that all ask for the foreground. `TrainingModule.losses` (lightning_module.py) calls
-    `SamSegmenter.forward` (segmenter.py), which encodes the picture (`SamBackbone.encode` in backbones/sam.py, with the
-    block prompts of `SamAdapter` in methods/sam_adapter/module.py) and decodes the queries: `Backbone.decode` hands
-    those with prompts of one structure together to `SamBackbone.decode_together`. `sum_over_pixels` (tasks/pixels.py)
-    compares the answers with their targets for `WeightedLosses` (losses/base.py): by default the mean cross entropy and
-    1 - IoU, each with weight 1.
+    binary one several prompts that all ask for the foreground. `TrainingModule.losses` (training/lightning_module.py)
+    calls `SamSegmenter.forward` (segmenter.py), which encodes the picture (`SamBackbone.encode` in backbones/sam.py,
+    with the block prompts of `SamAdapter` in methods/sam_adapter/module.py) and decodes the queries: `Backbone.decode`
+    hands those with prompts of one structure together to `SamBackbone.decode_together`. `sum_over_pixels`
+    (tasks/pixels.py) compares the answers with their targets for `WeightedLosses` (training/losses/base.py): by default
+    the mean cross entropy and 1 - IoU, each with weight 1.
 
     Of a fresh run with validation, Lightning's sanity check scores the frozen base before the first step
-    (`TrainingModule.validation_step`); after each epoch the same function scores the adapter. Then `AdapterKeeper`
-    writes it on the first process, with the moving average's weights if there is one, if it is the best so far, or
-    without validation: `save_adapter` (checkpoints/adapter.py) writes the trained tensors, then the JSON description.
+    (`TrainingModule.validation_step`); after each epoch the same function scores the adapter. `AdapterKeeper` then has
+    the first process write it: the best one so far, or without validation the latest; with the weights of the moving
+    average if there is one. `save_adapter` (checkpoints/adapter.py) writes the trained tensors, then the JSON
+    description.
 
     Args:
         config: The run.
