@@ -24,8 +24,7 @@ from ..errors import ConfigError, DataError, amount
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable
-from ..tasks.base import Task
-from ..tasks.prediction import ClassPrediction, Prediction
+from ..tasks.base import AnyPrediction, Task
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import alone
@@ -136,7 +135,7 @@ def _by_tiles(
     thresholds: Mapping[AskedKind, float],
     machine: Machine,
     config: PredictConfig,
-) -> list[Prediction | ClassPrediction]:
+) -> list[AnyPrediction]:
     """The predictions for pictures that are seen tile by tile."""
     sweep = sweep_of(segmenter, task, machine, batch_size=config.batch_size)
     keep = "probabilities" in config.saved

@@ -17,9 +17,8 @@ from ..errors import DataError
 from ..preprocessing import in_colour, size_of
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
-from ..tasks.base import Task
-from ..tasks.object_prediction import ObjectPrediction
-from ..tasks.prediction import ClassPrediction, Prediction
+from ..tasks.base import AnyPrediction, Task
+from ..tasks.prediction import Prediction
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import Strip, joined
@@ -89,7 +88,7 @@ class Predictor:
             self._encoded = self.segmenter.encode(pixel_values)
 
     @torch.inference_mode()
-    def predict_all(self, *, threshold: float | None = None) -> Prediction | ClassPrediction | ObjectPrediction:
+    def predict_all(self, *, threshold: float | None = None) -> AnyPrediction:
         """All that the adapter's task asks about a picture by itself: the class of each pixel, or the prompt-free mask.
 
         Args:

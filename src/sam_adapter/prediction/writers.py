@@ -5,6 +5,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -18,11 +19,9 @@ from ..config.commands import PredictConfig
 from ..report.drawing import overlay
 from ..report.legend import with_legend
 from ..system.writing import written_beside
+from ..tasks.base import AnyPrediction
 from ..tasks.object_prediction import ObjectPrediction
-from ..tasks.prediction import ClassPrediction, Prediction
 from .objects import ObjectTables
-
-AnyPrediction = Prediction | ClassPrediction | ObjectPrediction
 
 WRITERS = 4
 """Threads that write results; compressing the overlay of a photograph takes longer than a GPU takes to encode it."""
@@ -72,10 +71,11 @@ class Writers:
                 self._progress(len(self.written), self._total)
 
     def _write(self, prediction: AnyPrediction, picture: Picture) -> Path:
+        # Once, if at all: what is known of objects and what is drawn both need it.
+        pixels = cache(lambda: read_image(picture.path, self._brightness, page=picture.page, max_pixels=None))
         if isinstance(prediction, ObjectPrediction):
-            image = read_image(picture.path, self._brightness, page=picture.page, max_pixels=None)
-            self._objects.add(picture.name, picture.path.name, prediction, image)
-        return _write(prediction, picture, self._config, self._brightness)
+            self._objects.add(picture.name, picture.path.name, prediction, pixels())
+        return _write(prediction, picture.name, self._config, pixels)
 
     def __enter__(self) -> Self:
         return self
@@ -89,12 +89,13 @@ class Writers:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _write(prediction: AnyPrediction, picture: Picture, config: PredictConfig, brightness: Brightness | None) -> Path:
+def _write(prediction: AnyPrediction, own: str, config: PredictConfig, pixels: Callable[[], np.ndarray]) -> Path:
+    """Write the results of the picture that they are named after."""
     files = []
     for kind in config.saved:
-        made = _made(kind, prediction, picture, brightness)
+        made = _made(kind, prediction, pixels)
         for suffix, image in zip(file_names(made), made.values(), strict=True):
-            name = f"{picture.name}/{suffix}" if suffix else picture.name
+            name = f"{own}/{suffix}" if suffix else own
             wide = image.mode == "I"  # more objects than 16 bits hold
             file = config.output / kind / f"{name}.{'tif' if wide else 'png'}"
             with written_beside(file) as partial:
@@ -106,9 +107,7 @@ def _write(prediction: AnyPrediction, picture: Picture, config: PredictConfig, b
     return files[0]
 
 
-def _made(
-    kind: str, prediction: AnyPrediction, picture: Picture, brightness: Brightness | None
-) -> dict[str, Image.Image]:
+def _made(kind: str, prediction: AnyPrediction, pixels: Callable[[], np.ndarray]) -> dict[str, Image.Image]:
     """What one kind of result shows, by name; the name is empty where there is one picture."""
     if kind == "probabilities":
         return {
@@ -116,16 +115,16 @@ def _made(
             for name, one in prediction.probability_maps().items()
         }
     if kind == "overlays":
-        drawn = read_image(picture.path, brightness, page=picture.page, max_pixels=None)
+        drawn = pixels()
         layers = prediction.layers()
         for layer in layers:
             drawn = overlay(drawn, layer.mask.numpy(), colour=layer.colour)
         named = [(layer.name, layer.colour) for layer in layers if layer.name and layer.colour is not None]
         return {"": Image.fromarray(with_legend(drawn, named))}
-    pixels, palette = prediction.values()
-    image = Image.fromarray(pixels)
+    values, palette = prediction.values()
+    image = Image.fromarray(values)
     if palette is not None:
-        image = Image.fromarray(pixels, mode="P")
+        image = Image.fromarray(values, mode="P")
         image.putpalette(palette.tobytes())
     return {"": image}
 

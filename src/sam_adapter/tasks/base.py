@@ -6,23 +6,45 @@ prediction and reports ask the task, and know none by name.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Generic, Self, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from torch import Tensor
 
 from ..annotations.reading.classes import Classes
-from ..batch import Annotation, Batch, Output, Prompt, Query
+from ..batch import Annotation, Batch, Output, Prompt, Query, Size
 from ..config.choices import AskedKind
 from ..config.options import PromptOptions
-from ..preprocessing import Preprocessing
-from ..tiling.sweep import Strip
+from ..preprocessing import MaskLogits, Preprocessing
+from ..tiling.sweep import Strip, joined
 from .metrics import AddedScores, OverlapMetrics
 from .object_prediction import ObjectPrediction
 from .prediction import ClassPrediction, Prediction
 
+AnyPrediction = Prediction | ClassPrediction | ObjectPrediction
+P = TypeVar("P", bound=AnyPrediction)
+"""What a task predicts for an image."""
 
-class Task(ABC):
+
+class Answers(TypedDict):
+    """The answers to all queries about one image, on the CPU, as every prediction holds them.
+
+    Attributes:
+        mask_logits: ``(N, h, w)`` float32 low-resolution logits, or those of tiles.
+        iou_scores: ``(N,)`` predicted quality of each.
+        original_size: ``(H, W)``.
+        preprocessing: How logits come to original size.
+        threshold: Probability above which a pixel is foreground.
+    """
+
+    mask_logits: MaskLogits
+    iou_scores: Tensor
+    original_size: Size
+    preprocessing: Preprocessing
+    threshold: float
+
+
+class Task(ABC, Generic[P]):
     """What is asked of pictures."""
 
     name: ClassVar[str]
@@ -86,24 +108,47 @@ class Task(ABC):
         """What collects the scores of answers that know of no classes and are one mask each."""
         return OverlapMetrics(added=added)
 
-    @abstractmethod
     def mask_logits(self, output: Output) -> Tensor:
         """The logits of each query's answer, ``(Q, h, w)``."""
+        return output.mask_logits[:, 0]
 
     @abstractmethod
+    def prediction(self, queries: Sequence[Query], **answers: Unpack[Answers]) -> P:
+        """The prediction for one image.
+
+        Args:
+            queries: What was asked about it.
+            **answers: To them.
+        """
+
     def predictions(
         self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
-    ) -> Sequence[Prediction | ClassPrediction | ObjectPrediction]:
+    ) -> list[P]:
         """The prediction for each image of a batch, in their order.
 
         Args:
             batch: What was asked.
-            output: The answers.
+            output: The answers; one or three masks each.
             preprocessing: How logits come to original size.
             thresholds: Probability above which a pixel is foreground, for each kind of prompt.
         """
+        logits, scores = output.mask_logits.float().cpu(), output.iou_scores.float().cpu()
+        found: list[P] = []
+        for at, size in enumerate(batch.original_sizes):
+            about = batch.queries_about(at)
+            queries = [batch.queries[query] for query in about]
+            found.append(
+                self.prediction(
+                    queries,
+                    mask_logits=logits[about].flatten(0, 1),
+                    iou_scores=scores[about].flatten(),
+                    original_size=size,
+                    preprocessing=preprocessing,
+                    threshold=threshold_of(queries, thresholds),
+                )
+            )
+        return found
 
-    @abstractmethod
     def tiled_prediction(
         self,
         strips: Iterable[Strip],
@@ -111,7 +156,7 @@ class Task(ABC):
         thresholds: Mapping[AskedKind, float],
         *,
         keep: bool = False,
-    ) -> Prediction | ClassPrediction:
+    ) -> P:
         """The prediction for one picture that is seen tile by tile.
 
         Args:
@@ -120,3 +165,23 @@ class Task(ABC):
             thresholds: See `predictions`.
             keep: Whether probabilities will be asked for, where that takes more memory than the prediction.
         """
+        logits = joined(strips)
+        return self.prediction(
+            queries,
+            mask_logits=logits,
+            iou_scores=logits.iou_scores(),
+            original_size=logits.size,
+            preprocessing=logits.preprocessing,
+            threshold=threshold_of(queries, thresholds),
+        )
+
+
+def threshold_of(queries: Sequence[Query], thresholds: Mapping[AskedKind, float]) -> float:
+    """The threshold of answers about one image: that of the kind of prompt of its first query."""
+    return thresholds[queries[0].prompt.kind] if queries else 0.5
+
+
+def says_nothing(annotation: Annotation) -> bool:
+    """Whether the ground truth is void everywhere."""
+    counted = annotation.counted_array()
+    return counted is not None and not counted.any()

@@ -1,27 +1,24 @@
 """Binary segmentation: one foreground mask an image, asked for by a prompt or without one."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Self, Unpack
 
 import numpy as np
-from torch import Tensor
 
 from ..annotations.reading.classes import Classes
-from ..batch import FOREGROUND, Annotation, Batch, Output, Prompt, Query
+from ..batch import FOREGROUND, Annotation, Prompt, Query
 from ..config.choices import AskedKind
 from ..config.options import PromptOptions
-from ..preprocessing import Preprocessing
-from ..tiling.sweep import Strip, joined
-from .base import Task
+from .base import Answers, Task, says_nothing
 from .metrics import AddedScores, OverlapMetrics
 from .prediction import Prediction
 from .prompts import PromptMaker, maker_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class BinaryTask(Task):
+class BinaryTask(Task[Prediction]):
     """One mask an image.
 
     Training asks for the same mask several times, with prompts drawn at random; evaluation asks once with each kind.
@@ -63,52 +60,14 @@ class BinaryTask(Task):
         """See `Task.metrics`."""
         return OverlapMetrics(thresholds, search=search, curves=curves, added=added)
 
-    def mask_logits(self, output: Output) -> Tensor:
-        """See `Task.mask_logits`."""
-        return output.mask_logits[:, 0]
-
-    def predictions(
-        self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
-    ) -> list[Prediction]:
-        """See `Task.predictions`."""
-        logits, scores = output.mask_logits.float().cpu(), output.iou_scores.float().cpu()
-        found = []
-        for at, size in enumerate(batch.original_sizes):
-            about = batch.queries_about(at)
-            found.append(
-                Prediction(
-                    mask_logits=logits[about].flatten(0, 1),
-                    iou_scores=scores[about].flatten(),
-                    original_size=size,
-                    preprocessing=preprocessing,
-                    threshold=thresholds[batch.queries[about[0]].prompt.kind],
-                )
-            )
-        return found
-
-    def tiled_prediction(
-        self,
-        strips: Iterable[Strip],
-        queries: Sequence[Query],
-        thresholds: Mapping[AskedKind, float],
-        *,
-        keep: bool = False,
-    ) -> Prediction:
-        """See `Task.tiled_prediction`."""
-        logits = joined(strips)
-        return Prediction(
-            mask_logits=logits,
-            iou_scores=logits.iou_scores(),
-            original_size=logits.size,
-            preprocessing=logits.preprocessing,
-            threshold=thresholds[queries[0].prompt.kind],
-        )
+    def prediction(self, queries: Sequence[Query], **answers: Unpack[Answers]) -> Prediction:
+        """See `Task.prediction`."""
+        return Prediction(**answers)
 
 
 def _queries(annotation: Annotation, make: Callable[..., list[Prompt]]) -> list[Query]:
     """A query for each prompt that is made from the foreground; none if the ground truth says nothing anywhere."""
-    counted = annotation.counted_array()
-    if counted is not None and not counted.any():
+    if says_nothing(annotation):
         return []
-    prompts = make(annotation.target(FOREGROUND).numpy(), counted=counted)
+    prompts = make(annotation.target(FOREGROUND).numpy(), counted=annotation.counted_array())
     return [Query(prompt=prompt, label=FOREGROUND) for prompt in prompts]

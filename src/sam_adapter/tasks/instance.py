@@ -4,25 +4,21 @@ Without prompts two learned prompts ask for maps of the whole picture: the foreg
 which keep those apart that touch. The objects are then split by a watershed, as the best tools for cells do.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, Unpack
 
 import numpy as np
-from torch import Tensor
 
 from ..annotations.reading.classes import Classes
-from ..batch import Annotation, Batch, Output, Prompt, Query
+from ..batch import Annotation, Prompt, Query
 from ..config.choices import AskedKind, asked_kinds
 from ..config.labels import ALL_OBJECTS, CORES, FOREGROUND, VOID, objects_of_class
 from ..config.options import PromptOptions
-from ..preprocessing import Preprocessing
-from ..tiling.sweep import Strip, joined
-from .base import Task
+from .base import Answers, Task, says_nothing
 from .metrics import AddedScores
 from .metrics.answers import ObjectAnswers
 from .object_prediction import ObjectPrediction
-from .prediction import Prediction
 from .prompts import PromptMaker, maker_of
 from .splitting import boxes_of
 
@@ -37,7 +33,7 @@ Box = tuple[slice, slice]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstanceTask(Task):
+class InstanceTask(Task[ObjectPrediction]):
     """A query an object, and queries for maps of the whole picture.
 
     Training asks for some objects of a picture, drawn evenly by size, with prompts drawn at random; evaluation asks for
@@ -75,7 +71,7 @@ class InstanceTask(Task):
 
     def training_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """See `Task.training_queries`."""
-        if _says_nothing(annotation):
+        if says_nothing(annotation):
             return []
         kinds: list[AskedKind] = [kind for kind in asked_kinds(self.prompts.kind) if kind != "none"]
         queries: list[Query] = []
@@ -91,7 +87,7 @@ class InstanceTask(Task):
 
     def evaluation_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """See `Task.evaluation_queries`."""
-        if _says_nothing(annotation):
+        if says_nothing(annotation):
             return []
         kinds = asked_kinds(self.prompts.kind)
         queries: list[Query] = []
@@ -158,55 +154,10 @@ class InstanceTask(Task):
         """See `Task.plain_metrics`."""
         return ObjectAnswers(added=added)
 
-    def mask_logits(self, output: Output) -> Tensor:
-        """See `Task.mask_logits`."""
-        return output.mask_logits[:, 0]
-
-    def predictions(
-        self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
-    ) -> Sequence[Prediction | ObjectPrediction]:
-        """See `Task.predictions`."""
-        logits, scores = output.mask_logits[:, 0].float().cpu(), output.iou_scores[:, 0].float().cpu()
-        found: list[ObjectPrediction] = []
-        for at, size in enumerate(batch.original_sizes):
-            about = batch.queries_about(at)
-            found.append(
-                ObjectPrediction(
-                    mask_logits=logits[about],
-                    iou_scores=scores[about],
-                    labels=tuple(batch.queries[query].label for query in about),
-                    original_size=size,
-                    preprocessing=preprocessing,
-                    threshold=thresholds[batch.queries[about[0]].prompt.kind] if about else 0.5,
-                    classes=self.classes,
-                )
-            )
-        return found
-
-    def tiled_prediction(
-        self,
-        strips: Iterable[Strip],
-        queries: Sequence[Query],
-        thresholds: Mapping[AskedKind, float],
-        *,
-        keep: bool = False,
-    ) -> ObjectPrediction:
-        """See `Task.tiled_prediction`; objects are split in the whole picture, so its answers are kept."""
-        logits = joined(strips)
-        return ObjectPrediction(
-            mask_logits=logits,
-            iou_scores=logits.iou_scores(),
-            labels=tuple(query.label for query in queries),
-            original_size=logits.size,
-            preprocessing=logits.preprocessing,
-            threshold=thresholds[queries[0].prompt.kind] if queries else 0.5,
-            classes=self.classes,
-        )
-
-
-def _says_nothing(annotation: Annotation) -> bool:
-    counted = annotation.counted_array()
-    return counted is not None and not counted.any()
+    def prediction(self, queries: Sequence[Query], **answers: Unpack[Answers]) -> ObjectPrediction:
+        """See `Task.prediction`; objects are split in the whole picture when they are asked for."""
+        labels = tuple(query.label for query in queries)
+        return ObjectPrediction(labels=labels, classes=self.classes, **answers)
 
 
 def _drawn(annotation: Annotation, numbers: list[int], count: int, rng: np.random.Generator) -> list[int]:

@@ -2,24 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..annotations.reading.classes import Classes
-from ..batch import Annotation, Batch, Output, Prompt, Query
+from ..batch import Annotation, Prompt, Query
 from ..config.choices import AskedKind, asked_kinds
 from ..config.options import PromptOptions
-from ..preprocessing import Preprocessing
 from ..tiling.sweep import Strip, joined
-from .base import Task
+from .base import Answers, Task, says_nothing, threshold_of
 from .class_map import class_map
 from .metrics import AddedScores
 from .metrics.classes import ClassMetrics
 from .pixels import bands
-from .prediction import ClassPrediction, Prediction
+from .prediction import ClassPrediction
 from .prompts import PromptMaker, maker_of
 
 MOST_ASKED = 8
@@ -27,7 +26,7 @@ MOST_ASKED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticTask(Task):
+class SemanticTask(Task[ClassPrediction]):
     """A query a class.
 
     Training asks for classes that a picture has with prompts drawn at random, and by their learned prompts; for some of
@@ -74,16 +73,16 @@ class SemanticTask(Task):
                 half = bool(rng.integers(2))
                 told = half if self.with_class == "auto" else self.with_class == "always"
                 queries.append(_query(prompt, label, told=told))
-        if "none" in asked_kinds(self.prompts.kind) and (counted is None or counted.any()):
+        if "none" in asked_kinds(self.prompts.kind) and not says_nothing(annotation):
             most = min(max(len(present), 1), MOST_ASKED)
             queries += [_query(Prompt(), label, told=True) for label in rng.permutation(absent)[:most].tolist()]
         return queries
 
     def evaluation_queries(self, annotation: Annotation, rng: np.random.Generator) -> list[Query]:
         """See `Task.evaluation_queries`."""
-        counted = annotation.counted_array()
-        if counted is not None and not counted.any():
+        if says_nothing(annotation):
             return []
+        counted = annotation.counted_array()
         present, absent = self._present(annotation)
         queries: list[Query] = []
         for label in present:
@@ -115,30 +114,10 @@ class SemanticTask(Task):
             thresholds, names=names, has_background=background, search=search, curves=curves, added=added
         )
 
-    def mask_logits(self, output: Output) -> Tensor:
-        """See `Task.mask_logits`."""
-        return output.mask_logits[:, 0]
-
-    def predictions(
-        self, batch: Batch, output: Output, preprocessing: Preprocessing, thresholds: Mapping[AskedKind, float]
-    ) -> list[Prediction | ClassPrediction]:
-        """See `Task.predictions`."""
-        logits, scores = output.mask_logits[:, 0].float().cpu(), output.iou_scores[:, 0].float().cpu()
-        found: list[Prediction | ClassPrediction] = []
-        for at, size in enumerate(batch.original_sizes):
-            about = batch.queries_about(at)
-            found.append(
-                ClassPrediction(
-                    mask_logits=logits[about],
-                    iou_scores=scores[about],
-                    labels=tuple(batch.queries[query].label for query in about),
-                    classes=self.classes,
-                    original_size=size,
-                    preprocessing=preprocessing,
-                    threshold=thresholds[batch.queries[about[0]].prompt.kind] if about else 0.5,
-                )
-            )
-        return found
+    def prediction(self, queries: Sequence[Query], **answers: Unpack[Answers]) -> ClassPrediction:
+        """See `Task.prediction`."""
+        labels = tuple(query.label for query in queries)
+        return ClassPrediction(labels=labels, classes=self.classes, **answers)
 
     def tiled_prediction(
         self,
@@ -150,7 +129,7 @@ class SemanticTask(Task):
     ) -> ClassPrediction:
         """See `Task.tiled_prediction`; without ``keep`` no more than the class map and one strip of answers is held."""
         labels = tuple(query.label for query in queries)
-        threshold = thresholds[queries[0].prompt.kind] if queries else 0.5
+        threshold = threshold_of(queries, thresholds)
         found: list[Tensor] = []
 
         def mapped() -> Iterator[Strip]:

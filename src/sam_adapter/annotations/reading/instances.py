@@ -10,11 +10,9 @@ import cv2
 import numpy as np
 
 from ...config.labels import FOREGROUND, VOID
-from ...errors import DataError
 from ..listing import Record
 from .decoding import decode, read_header
-from .files import read_mask
-from .labels import class_label, labels_of_raster
+from .labels import class_label, labels_of_raster, paint
 from .raster import Raster
 from .rules import ReadingRules
 from .values import Value, row_blocks
@@ -75,27 +73,18 @@ def instances_of_raster(record: Record, raster: Raster, rules: ReadingRules) -> 
 
 def instances_of_objects(record: Record, size: tuple[int, int], rules: ReadingRules) -> Instances:
     """Paint the objects of an image one over another, in their order; see `read_instances`."""
-    labels = np.zeros(size, np.int32)
     classes: dict[int, int] = {}
+    values: list[int] = []
     number = 0
     for one in record.objects or ():
-        if not one.void:
-            number = following(number)
-        value = VOID if one.void else number
-        if not one.void and rules.classes is not None:
-            classes[number] = class_label(one, record, rules)
-        if one.file is None:
-            window, inside = one.region(size)
-            labels[window][inside] = value
+        if one.void:
+            values.append(VOID)
             continue
-        foreground, valid = read_mask(one.file, rules.masks, max_pixels=None)
-        if foreground.shape != size:
-            had, wanted = (f"{shape[1]}x{shape[0]}" for shape in (foreground.shape, size))
-            raise DataError(f"{one.file}: mask is {had} but its image {record.image} is {wanted}; masks must match.")
-        if valid is not None:
-            labels[~valid & (labels == 0)] = VOID
-        labels[foreground] = value
-    return Instances(labels, classes)
+        number = following(number)
+        values.append(number)
+        if rules.classes is not None:
+            classes[number] = class_label(one, record, rules)
+    return Instances(paint(np.zeros(size, np.int32), record, rules, values), classes)
 
 
 def following(number: int) -> int:

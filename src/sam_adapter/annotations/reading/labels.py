@@ -1,5 +1,7 @@
 """The annotation of an image as a label map, from whichever kind of file holds it."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ...config.labels import FOREGROUND, VOID
@@ -58,9 +60,27 @@ def labels_of_objects(record: Record, size: tuple[int, int], rules: ReadingRules
     Raises:
         DataError: If an object has another size than the image, or a class that the set does not have.
     """
-    labels = np.zeros(size, np.uint8)
-    for one in record.objects or ():
-        label = VOID if one.void else class_label(one, record, rules)
+    values = (VOID if one.void else class_label(one, record, rules) for one in record.objects or ())
+    return paint(np.zeros(size, np.uint8), record, rules, values)
+
+
+def paint(labels: np.ndarray, record: Record, rules: ReadingRules, values: Iterable[int]) -> np.ndarray:
+    """Paint the objects of an image into a label map, each with a value of its own, later ones over earlier ones.
+
+    Args:
+        labels: ``(H, W)`` zeros, of the image's size; changed in place.
+        record: With objects.
+        rules: What the values of mask files mean.
+        values: For each object; `VOID` for those that are void.
+
+    Returns:
+        The label map.
+
+    Raises:
+        DataError: If an object has another size than the image.
+    """
+    size = labels.shape[:2]
+    for one, label in zip(record.objects or (), values, strict=True):
         if one.file is None:
             window, inside = one.region(size)
             labels[window][inside] = label
