@@ -25,6 +25,13 @@ from ...errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+_OBJECTS = (
+    "name the classes with '--classes FILE' if the values are classes, whose connected parts are then the objects, or "
+    "give '--mask-rule numbers' if each value is an object; '--ignore-value 255' first where that is a void border"
+)
+_WHOLE = 0.95
+"""Share of the values of all files that must each be one connected part to be taken for objects."""
+
 
 def decide_rules(
     listing: Listing, values: Sequence[MaskValues], options: DataOptions, task: str, known: Classes | None = None
@@ -81,16 +88,6 @@ def decide_rules(
     if TASKS[task].classes or (outlined and rules.objects and named):
         rules = replace(rules, classes=_classes_of_objects(listing, given, known))
     return rules, decision.troubles
-
-
-_OBJECTS = (
-    "name the classes with '--classes FILE' if the values are classes, whose connected parts are then the objects, or "
-    "give '--mask-rule numbers' if each value is an object; '--ignore-value 255' first where that is a void border"
-)
-
-
-_WHOLE = 0.95
-"""Share of the values of all files that must each be one connected part to be taken for objects."""
 
 
 def _number_objects(

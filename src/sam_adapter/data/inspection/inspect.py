@@ -131,9 +131,8 @@ def _summary(listing: Listing, pairs: list[_Pair], rules: ReadingRules, options:
     seen = [Seen(pair.record, pair.look, pair.headers, pair.values, pair.depth) for pair in good if pair.look]
     found.remarks = remarks_of(seen, rules, options, listing.loops)
     pairs_and_looks = [(one.record, one.look) for one in seen]
-    if (
-        rules.classes is None and rules.objects is None
-    ):  # a box is around the objects of one class, and a picture may be labelled everywhere
+    # A box is around the objects of one class, and a picture may be labelled everywhere.
+    if rules.classes is None and rules.objects is None:
         found.remarks += object_remarks(pairs_and_looks)
     found.remarks += orientation_remarks(pairs_and_looks)
     found.remarks += [*class_remarks(pairs_and_looks, rules.classes), *listing_remarks(listing)]
