@@ -71,6 +71,15 @@ class Prompt:
         return self.with_each(lambda tensor: tensor.to(device))
 
 
+class Window(NamedTuple):
+    """The part of a picture such as the one that a sample shows, in pixels of the picture."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """One question about one image, which one mask answers.
@@ -80,12 +89,14 @@ class Query:
         label: Value in the label map of what is asked for; or `ALL_OBJECTS`, `CORES` or `objects_of_class`.
         learned: Which learned prompt asks too, counted from 0; None for no one.
         share: How much it counts beside the other queries about its image in the loss.
+        region: Part of the image in which a mean of the loss over pixels is taken; None takes all of it.
     """
 
     prompt: Prompt = Prompt()
     label: int = FOREGROUND
     learned: int | None = None
     share: float = 1.0
+    region: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -139,15 +150,6 @@ class Annotation:
         """`counted` of all rows as an array."""
         counted = self.counted()
         return None if counted is None else counted.numpy()
-
-
-class Window(NamedTuple):
-    """The part of a picture that a sample shows, in pixels of the picture."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,17 @@ def test_negative_points_lie_near_the_object_and_not_in_void():
     assert len(rows) == 23
 
 
+def test_the_loss_is_taken_around_the_object_and_of_maps_everywhere():
+    labels = np.zeros((60, 100), np.int32)
+    labels[20:24, 30:36] = 1  # 8 pixels on each side
+    labels[2:52, 60:80] = 2  # half of 50 pixels, as far as the picture reaches
+    queries = task().training_queries(annotation_of(labels), np.random.default_rng(0))
+    regions = {query.label: query.region for query in queries}
+    assert regions == {1: (12, 22, 20, 22), 2: (0, 35, 60, 65), ALL_OBJECTS: None, CORES: None}
+    queries = task().evaluation_queries(annotation_of(labels), np.random.default_rng(0))
+    assert {query.label: query.region for query in queries} == regions  # the validation loss is the same one
+
+
 def test_training_draws_objects_of_all_sizes():
     labels = np.zeros((200, 200), np.int32)
     number = 0

@@ -11,7 +11,7 @@ from typing import Self, Unpack
 import numpy as np
 
 from ..annotations.reading.classes import Classes
-from ..batch import Annotation, Prompt, Query
+from ..batch import Annotation, Prompt, Query, Size, Window
 from ..config.choices import AskedKind, asked_kinds
 from ..config.labels import ALL_OBJECTS, CORES, FOREGROUND, VOID, objects_of_class
 from ..config.options import PromptOptions
@@ -26,6 +26,8 @@ MAPS = (ALL_OBJECTS, CORES)
 """What is asked about a whole picture, in the order of the task's questions."""
 MARGIN = 8
 """Pixels around an object in which points outside of it are drawn."""
+REACH = 0.5
+"""Part of an object's longer side by which the region of its loss reaches beyond its box."""
 
 
 Box = tuple[slice, slice]
@@ -120,7 +122,7 @@ class InstanceTask(Task[ObjectPrediction]):
             counted=part != VOID,
             exact=exact,
         )
-        return Query(prompt=prompt, label=number)
+        return Query(prompt=prompt, label=number, region=_around(box, (height, width)))
 
     def prediction_queries(self, prompts: list[Prompt], labels: list[int] | None = None) -> list[Query]:
         """See `Task.prediction_queries`; without prompts the maps are asked for, and split into objects."""
@@ -158,6 +160,14 @@ class InstanceTask(Task[ObjectPrediction]):
         """See `Task.prediction`; objects are split in the whole picture when they are asked for."""
         labels = tuple(query.label for query in queries)
         return ObjectPrediction(labels=labels, classes=self.classes, **answers)
+
+
+def _around(box: Box, size: Size) -> Window:
+    """The part of a picture that reaches beyond an object's box by `REACH` of its longer side, or by `MARGIN`."""
+    margin = max(MARGIN, round(REACH * max(side.stop - side.start for side in box)))
+    top, left = (max(side.start - margin, 0) for side in box)
+    bottom, right = (min(side.stop + margin, whole) for side, whole in zip(box, size, strict=True))
+    return Window(top, left, bottom - top, right - left)
 
 
 def _drawn(annotation: Annotation, numbers: list[int], count: int, rng: np.random.Generator) -> list[int]:

@@ -48,7 +48,7 @@ Returns:
 
 @runtime_checkable
 class MapReduce(Protocol):
-    """A `Reduce` that needs maps beside the target, each made once a query from its whole target.
+    """A `Reduce` that needs more than the target: maps, each made once a query from the whole of it, and regions.
 
     Attributes:
         maps: How they are made; where there are none, None is handed over.
@@ -57,9 +57,19 @@ class MapReduce(Protocol):
     maps: Sequence[MakeMap]
 
     def __call__(
-        self, logits: Tensor, target: Tensor, counted: Tensor | None, members: list[int], maps: Tensor | None, /
+        self,
+        logits: Tensor,
+        target: Tensor,
+        counted: Tensor | None,
+        members: list[int],
+        maps: Tensor | None,
+        near: Tensor | None,
+        /,
     ) -> Tensor:
-        """See `Reduce`; ``maps`` is ``(n, len(maps), rows, W)`` float32."""
+        """See `Reduce`; ``maps`` is ``(n, len(maps), rows, W)`` float32, ``near`` the queries' regions.
+
+        These are ``(n, rows, W)`` bool, or None if no query has one.
+        """
         ...
 
 
@@ -142,15 +152,30 @@ class _Comparison:
         given = [one for annotation in annotations if (one := annotation.counted(which)) is not None]
         counted = torch.stack(given) if given else None
         maps, sums = self._maps_of(members, which, full.device) if self.makes else None, []
+        near = self._regions(members, which, target)
         taken = 0
         for reduce in self.reduces:
             if isinstance(reduce, MapReduce):
                 own = None if maps is None else maps[:, taken : taken + len(reduce.maps)]
-                sums.append(reduce(full, target, counted, members, own if reduce.maps else None))
+                sums.append(reduce(full, target, counted, members, own if reduce.maps else None, near))
                 taken += len(reduce.maps)
             else:
                 sums.append(reduce(full, target, counted, members))
         return sums
+
+    def _regions(self, members: list[int], rows: slice, target: Tensor) -> Tensor | None:
+        """Where the pixels of the queries' regions are, of the shape of their targets; None if no query has one."""
+        regions = [self.batch.queries[at].region for at in members]
+        if not any(regions):
+            return None
+        near = torch.ones_like(target)
+        first = rows.start or 0
+        for own, region in zip(near, regions, strict=True):
+            if region is not None:
+                own.zero_()
+                top, bottom = (max(at - first, 0) for at in (region.top, region.top + region.height))
+                own[top:bottom, region.left : region.left + region.width] = True
+        return near
 
     def _maps_of(self, members: list[int], rows: slice, device: torch.device) -> Tensor:
         """Rows of all maps of some queries, ``(n, maps, rows, W)``; queries with one target have them in common."""

@@ -33,12 +33,15 @@ class Loss:
         count: Number of sums.
         target_map: What is made once a query from its whole target, on the CPU, before any sums are taken; None needs
             nothing.
+        local: Whether its sums are taken in a query's region alone, where it has one: in a mean over all pixels of a
+            picture a small object hardly counts.
     """
 
     sums: Callable[..., Tensor]
     value: Callable[[Tensor], Tensor]
     count: int
     target_map: MakeMap | None = None
+    local: bool = False
 
     def __call__(self, logits: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
         """The loss of whole masks.
@@ -96,14 +99,21 @@ class WeightedLosses:
         counted: Tensor | None,
         members: list[int],
         maps: Tensor | None = None,
+        near: Tensor | None = None,
     ) -> Tensor:
         """All sums of some rows of some masks, ``(n, sums)``; see `sam_adapter.tasks.pixels.MapReduce`."""
         require_same_shape(logits, target, counted)
         truth, some = target.float(), None if counted is None else counted.float()
+        inside = some if near is None else near.float() if some is None else near * some
         own = iter(()) if maps is None else iter(maps.unbind(1))
         return torch.cat(
             [
-                loss.sums(logits, truth, some, *([] if loss.target_map is None else [next(own)]))
+                loss.sums(
+                    logits,
+                    truth,
+                    inside if loss.local else some,
+                    *([] if loss.target_map is None else [next(own)]),
+                )
                 for loss in self.losses.values()
             ],
             -1,

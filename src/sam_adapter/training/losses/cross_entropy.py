@@ -46,12 +46,12 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
-bce = Loss(_plain_sums, _plain_value, 2)
+bce = Loss(_plain_sums, _plain_value, 2, local=True)
 """Binary cross entropy, mean over pixels."""
 
-balanced_bce = Loss(_balanced_sums, _balanced_value, 4)
+balanced_bce = Loss(_balanced_sums, _balanced_value, 4, local=True)
 """Binary cross entropy in which foreground and background weigh the same; an absent one weighs nothing."""
 
-focal = Loss(_focal_sums, _plain_value, 2)
+focal = Loss(_focal_sums, _plain_value, 2, local=True)
 """Focal loss, mean over pixels: the cross entropy of a pixel times the square of the probability that its truth lacks,
 so that pixels that are already right count little, and times .25 for foreground and .75 for background."""
