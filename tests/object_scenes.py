@@ -47,7 +47,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(scenes: Path, output: Path, **changes) -> TrainConfig:
     own = {"task": "instance", "val_fraction": 0.25, "batch_size": 2, "precision": "32", "image_size": 128}
-    return config(scenes, "tiny", output, **{**own, **changes})
+    return config(scenes, output=output, **{"model": "tiny", **own, **changes})
 
 
 @pytest.fixture(scope="session")

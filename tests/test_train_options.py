@@ -262,6 +262,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "with_class": HeldBy("tasks/test_semantic.py", "test_training_tells_the_class_of_a_prompt_as_often_as_it_should"),
     "method": Changes({"method": "decoder"}, method),
     "parts": Changes({"parts": ()}, parts),
+    "correction_rounds": Changes({"correction_rounds": 1}, another_loss, prompt="mixed"),
     "loss": HeldBy("test_train_options.py", "test_the_loss_is_the_weighted_sum"),
     "epochs": Changes({"epochs": 2}, lambda plain, changed: (len(plain.rows), len(changed.rows)) == (1, 2)),
     "batch_size": Changes({"batch_size": 1}, lambda plain, changed: (plain.steps, changed.steps) == (2, 4)),

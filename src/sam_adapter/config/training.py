@@ -69,6 +69,9 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
     alone."""
     loss: str = "bce+iou"
     """Weighted sum of losses, for example '0.5*bce+dice'."""
+    correction_rounds: int = 0
+    """Times that each box or point is asked again in a step, as SAM was trained: with a point in the error of the
+    former answer, and with that answer as a mask. The losses of all answers are added."""
     epochs: int = 20
     """Passes over the training images."""
     batch_size: int = 2
@@ -147,6 +150,9 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
             "embedding_cache: embeddings are kept of whole pictures, and tiles are drawn anew in each epoch; leave one "
             "of the two out."
             if self.embedding_cache and self.tile
+            else None,
+            "correction_rounds: boxes and points are corrected, and the run has none; choose another --prompt."
+            if self.correction_rounds and self.prompt == "none"
             else None,
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
             *self.task_problems(self.task),

@@ -18,13 +18,14 @@ from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
-from ..tasks.metrics import COLUMNS, AddedScores, scores_of
+from ..tasks.metrics import AddedScores
 from ..tasks.pixels import sum_over_pixels
 from ..tasks.tiles import collect_by_tiles, sweep_of
 from .averaging import MovingAverage
 from .decay import decay_groups
 from .epoch_means import EpochMeans
 from .losses.base import WeightedLosses
+from .query_losses import QueryLosses
 from .run_folder import LAST
 
 
@@ -63,8 +64,16 @@ class TrainingModule(lightning.LightningModule):
         self.images = images
         self.start = start
         self.loss = WeightedLosses(parse_loss(config.loss))
-        self.quality = TASKS[config.task].quality and "mask_decoder" in segmenter.method.parts
         self.thresholds = dict.fromkeys(ASKED_KINDS, segmenter.threshold)
+        self.query_losses = QueryLosses(
+            segmenter=segmenter,
+            task=task,
+            loss=self.loss,
+            thresholds=self.thresholds,
+            quality=TASKS[config.task].quality and "mask_decoder" in segmenter.method.parts,
+            rounds=config.correction_rounds,
+            seed=config.seed,
+        )
         self.train_means = EpochMeans()
         self.step_weight = 0.0
         """Weight of the queries in the batches since the last step of the optimiser."""
@@ -121,31 +130,10 @@ class TrainingModule(lightning.LightningModule):
         return (losses * weight).sum() * self.config.accumulate  # Lightning divides by accumulate_grad_batches
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of each query ``(Q,)``; and by name the same, its terms, and the IoU.
-
-        Each loss is sums over pixels ``(Q, k)`` and a value made of them ``(Q,)``; they are added with their weights.
-        Where the task ranks answers, the squared error of their predicted quality is added.
-        """
+        """Loss of each query ``(Q,)``; and by name the same, its terms, and the IoU; see `QueryLosses.of`."""
         if not batch.queries:  # the process takes part in the exchange of gradients all the same
-            # Not those that a query may leave alone, see MethodSettings.some_untouched: without any gradient the
-            # optimiser leaves them alone too, with one of zero it goes on as it went.
-            some = set(self.segmenter.backbone.part("prompt_encoder").parameters())
-            own = [one for _, one in self.trained() if one not in some] or [one for _, one in self.trained()]
-            nothing = torch.stack([0.0 * parameter.sum() for parameter in own]).sum()[None][:0]
-            terms = (*self.loss.weights, *(["quality"] if self.quality else []))
-            return nothing, dict.fromkeys(("loss", "iou", *(f"loss_{name}" for name in terms)), nothing)
-        metrics = self.task.metrics(self.thresholds)
-        output = self.segmenter(batch)
-        logits = self.task.mask_logits(output)  # (Q, 1, h, w) -> (Q, h, w)
-        sums = sum_over_pixels(logits, batch, self.segmenter.preprocessing, [self.loss, *metrics.reduces(batch)])
-        terms = self.loss.terms(sums[0])
-        losses = self.loss.weighted(terms)
-        ious = scores_of(sums[1])[:, COLUMNS.index("iou")].to(losses)
-        if self.quality:
-            terms = {**terms, "quality": (output.iou_scores[:, 0].float() - ious).square()}
-            losses = losses + terms["quality"]
-        named = {f"loss_{name}": values for name, values in terms.items()}
-        return losses, {"loss": losses, "iou": ious, **named}
+            return self.query_losses.of_nothing([one for _, one in self.trained()])
+        return self.query_losses.of(batch, epoch=self.current_epoch)
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """What is trained, by name."""
