@@ -263,6 +263,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "method": Changes({"method": "decoder"}, method),
     "parts": Changes({"parts": ()}, parts),
     "correction_rounds": Changes({"correction_rounds": 1}, another_loss, prompt="mixed"),
+    "multimask": HeldBy("objects/test_multimask.py", "test_with_it_they_are_trained_and_saved"),
     "loss": HeldBy("test_train_options.py", "test_the_loss_is_the_weighted_sum"),
     "epochs": Changes({"epochs": 2}, lambda plain, changed: (len(plain.rows), len(changed.rows)) == (1, 2)),
     "batch_size": Changes({"batch_size": 1}, lambda plain, changed: (plain.steps, changed.steps) == (2, 4)),

@@ -37,6 +37,7 @@ class SamSegmenter(nn.Module):
         class_names: Of a task with classes; a learned prompt asks for each of them, after the task's own questions.
         class_tokens: Tokens of each learned prompt; 0 has none, as a SAM as it is.
         tiling: How pictures are cut into tiles; None takes them whole.
+        multimask: Whether the three masks of multimask output are trained too.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class SamSegmenter(nn.Module):
         class_names: tuple[str, ...] = (),
         class_tokens: int = 0,
         tiling: Tiling | None = None,
+        multimask: bool = False,
     ) -> None:
         super().__init__()
         assert preprocessing.image_size == backbone.image_size
@@ -66,7 +68,8 @@ class SamSegmenter(nn.Module):
         self.reading = reading
         self.class_names = class_names
         self.tiling = tiling
-        self.adapter = apply_method(method, backbone, quality=TASKS[task].quality)
+        self.multimask = multimask
+        self.adapter = apply_method(method, backbone, quality=TASKS[task].quality, multimask=multimask)
         self.learned_prompts: LearnedPrompts | None = None
         questions = (*TASKS[task].questions, *class_names)
         if questions and class_tokens:
@@ -102,6 +105,7 @@ class SamSegmenter(nn.Module):
             prompt=config.prompt,
             class_names=class_names,
             class_tokens=config.class_tokens,
+            multimask=config.multimask,
         )
 
     @classmethod

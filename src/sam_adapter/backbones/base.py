@@ -89,6 +89,8 @@ class Backbone(nn.Module, ABC):
     """How the names of parameters begin that no loss reaches; they stay as the base has them."""
     quality: ClassVar[tuple[str, ...]] = ()
     """How the names of parameters begin, among those, that predict the quality of answers; some tasks train them."""
+    several_masks: ClassVar[tuple[str, ...]] = ()
+    """How the names of parameters begin, among those, that only the three masks of multimask output have."""
     constants: ClassVar[tuple[str, ...]] = ()
     """How the names of parameters begin that stay as the base has them although a loss reaches them: fixed tables, such
     as random Fourier features, that the model's code holds as parameters."""

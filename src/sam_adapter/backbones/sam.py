@@ -33,10 +33,11 @@ class SamBackbone(Backbone):
     family = "sam"
     constants = ("sam.shared_image_embedding.",)  # random Fourier features
     quality = ("sam.mask_decoder.iou_prediction_head.",)
+    several_masks = tuple(f"sam.mask_decoder.output_hypernetworks_mlps.{mask}." for mask in (1, 2, 3))
     untrained = (
         # The predicted quality, the three masks beside the one that is trained, and what reads an earlier mask.
         *quality,
-        *(f"sam.mask_decoder.output_hypernetworks_mlps.{mask}." for mask in (1, 2, 3)),
+        *several_masks,
         "sam.prompt_encoder.mask_embed.",
     )
 

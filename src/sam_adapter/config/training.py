@@ -72,6 +72,9 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
     correction_rounds: int = 0
     """Times that each box or point is asked again in a step, as SAM was trained: with a point in the error of the
     former answer, and with that answer as a mask. The losses of all answers are added."""
+    multimask: bool = False
+    """Of a task with objects: train the three masks that a single point may mean too. The best of them is compared with
+    the object, and the predicted quality of all three is trained."""
     epochs: int = 20
     """Passes over the training images."""
     batch_size: int = 2
@@ -154,10 +157,24 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
             "correction_rounds: boxes and points are corrected, and the run has none; choose another --prompt."
             if self.correction_rounds and self.prompt == "none"
             else None,
+            self._multimask_problem(),
             "resume and overwrite: give one of them." if self.resume and self.overwrite else None,
             *self.task_problems(self.task),
             self._monitor_problem(),
         ]
+
+    def _multimask_problem(self) -> str | None:
+        """What is wrong with training the three masks for a point."""
+        if not self.multimask:
+            return None
+        one_point = self.prompt in ("points", "mixed") and (self.positive_points, self.negative_points) == (1, 0)
+        if TASKS[self.task].quality and one_point and "mask_decoder" in self.trained_parts:
+            return None
+        tasks = " or ".join(name for name, entry in TASKS.items() if entry.quality)
+        return (
+            f"multimask: expected task {tasks}, prompts of one positive point (prompt points or mixed) and "
+            "mask_decoder among the parts; leave it out, or change those."
+        )
 
     def _monitor_problem(self) -> str | None:
         """What is wrong with the score that chooses the best adapter; nothing while ``metrics`` cannot be read."""

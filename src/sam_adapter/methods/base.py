@@ -108,13 +108,16 @@ class Unchanged(Method):
     """The base as it is."""
 
 
-def apply_method(settings: MethodSettings, backbone: Backbone, *, quality: bool = False) -> Added | None:
+def apply_method(
+    settings: MethodSettings, backbone: Backbone, *, quality: bool = False, multimask: bool = False
+) -> Added | None:
     """Freeze a base but for the parts that a method trains, and make what the method adds.
 
     Args:
         settings: The method.
         backbone: Changed in place: ``requires_grad`` of its parameters.
         quality: Whether what predicts the quality of answers is trained, if the mask decoder is.
+        multimask: Whether the three masks of multimask output are trained, if the mask decoder is.
 
     Returns:
         The module that the method adds, if it adds one.
@@ -122,9 +125,9 @@ def apply_method(settings: MethodSettings, backbone: Backbone, *, quality: bool 
     backbone.requires_grad_(False)
     for part in settings.parts:
         backbone.part(part).requires_grad_(True)
+    reached = (*(backbone.quality if quality else ()), *(backbone.several_masks if multimask else ()))
     for name, parameter in backbone.named_parameters():
-        ranks = quality and name.startswith(backbone.quality)
-        if name.startswith((*backbone.untrained, *backbone.constants)) and not ranks:
+        if name.startswith((*backbone.untrained, *backbone.constants)) and not name.startswith(reached):
             parameter.requires_grad_(False)
     return None if settings.adapter is None else method_named(settings.name).added(settings.adapter, backbone)
 

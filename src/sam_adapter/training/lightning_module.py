@@ -72,6 +72,7 @@ class TrainingModule(lightning.LightningModule):
             thresholds=self.thresholds,
             quality=TASKS[config.task].quality and "mask_decoder" in segmenter.method.parts,
             rounds=config.correction_rounds,
+            multimask=config.multimask,
             seed=config.seed,
         )
         self.train_means = EpochMeans()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch
+from ..batch import Batch, Prompt
 from ..config.choices import AskedKind
 from ..segmenter import SamSegmenter
 from ..tasks.base import Task
@@ -29,6 +29,7 @@ class QueryLosses:
         loss: Of masks.
         thresholds: Of the IoU that is logged, by kind of prompt.
         quality: Whether the squared error of the predicted quality is added.
+        multimask: Whether the best of three masks is taken too for queries of one point.
         rounds: How often queries with prompts are asked again with a correction.
         seed: Of the corrections.
     """
@@ -38,6 +39,7 @@ class QueryLosses:
     loss: WeightedLosses
     thresholds: Mapping[AskedKind, float]
     quality: bool
+    multimask: bool
     rounds: int
     seed: int
 
@@ -56,10 +58,12 @@ class QueryLosses:
 
         Those of answers after correction are added; the IoU is that of the first answer.
         """
-        if self.rounds and batch.pixel_values is not None:  # encoded once, whatever is asked
+        if (self.rounds or self.multimask) and batch.pixel_values is not None:  # encoded once, whatever is asked
             encoded = self.segmenter.encode(batch.pixel_values)
             batch = replace(batch, pixel_values=None, encoded=encoded)
         logits, terms, ious = self._of_answers(batch)
+        if self.multimask:
+            terms = self._with_best_of_three(batch, terms)
         members = prompted(batch) if self.rounds else []
         asked = batch
         for turn in range(self.rounds if members else 0):
@@ -81,16 +85,41 @@ class QueryLosses:
         return losses, {"loss": losses, "iou": ious, **{f"loss_{name}": values for name, values in terms.items()}}
 
     def _of_answers(self, batch: Batch) -> tuple[Tensor, Terms, Tensor]:
-        """Answers ``(Q, h, w)`` to a batch, the terms of their losses, and their IoUs ``(Q,)``.
-
-        Each loss is sums over pixels ``(Q, k)`` and a value made of them ``(Q,)``.
-        """
-        metrics = self.task.metrics(self.thresholds)
+        """Answers ``(Q, h, w)`` to a batch, the terms of their losses, and their IoUs ``(Q,)``."""
         output = self.segmenter(batch)
         logits = self.task.mask_logits(output)  # (Q, 1, h, w) -> (Q, h, w)
-        sums = sum_over_pixels(logits, batch, self.segmenter.preprocessing, [self.loss, *metrics.reduces(batch)])
-        terms = self.loss.terms(sums[0])
-        ious = scores_of(sums[1])[:, COLUMNS.index("iou")].to(sums[0])
+        terms, ious = self.of_masks(logits, batch)
         if self.quality:
             terms["quality"] = (output.iou_scores[:, 0].float() - ious).square()
         return logits, terms, ious
+
+    def _with_best_of_three(self, batch: Batch, terms: Terms) -> Terms:
+        """Add the loss of the best of three masks for each query of one point, and the mean error of all qualities."""
+        members = [at for at, query in enumerate(batch.queries) if _is_one_point(query.prompt)]
+        if not members:
+            return terms
+        output = self.segmenter(chosen(batch, members), multimask=True)
+        logits = output.mask_logits.flatten(0, 1)  # (n, M, h, w) -> (n * M, h, w)
+        each = chosen(batch, [at for at in members for _ in range(output.mask_logits.shape[1])])
+        more, ious = self.of_masks(logits, each)
+        shape = output.iou_scores.shape
+        best = self.loss.weighted(more).reshape(shape).argmin(1, keepdim=True)
+        added = {name: values.reshape(shape).gather(1, best)[:, 0] for name, values in more.items()}
+        if self.quality:
+            added["quality"] = (output.iou_scores.float() - ious.reshape(shape)).square().mean(1)
+        at = torch.tensor(members, device=logits.device)
+        return {name: values.index_add(0, at, added[name]) for name, values in terms.items()}
+
+    def of_masks(self, logits: Tensor, batch: Batch) -> tuple[Terms, Tensor]:
+        """The terms of the losses of masks ``(Q, h, w)``, and their IoUs ``(Q,)``.
+
+        Each loss is sums over pixels ``(Q, k)`` and a value made of them ``(Q,)``.
+        """
+        counts = self.task.metrics(self.thresholds).reduces(batch)
+        sums = sum_over_pixels(logits, batch, self.segmenter.preprocessing, [self.loss, *counts])
+        return self.loss.terms(sums[0]), scores_of(sums[1])[:, COLUMNS.index("iou")].to(sums[0])
+
+
+def _is_one_point(prompt: Prompt) -> bool:
+    """Whether a prompt says so little that it may mean several things."""
+    return prompt.kind == "points" and prompt.points is not None and len(prompt.points) == 1

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..checkpoints.adapter import described_classes, read_adapter_config, read_adapter_weights
 from ..errors import CheckpointError
-from ..methods.base import MethodSettings, method_named
+from ..methods.base import BACKBONE, MethodSettings, method_named
 from ..segmenter import SamSegmenter
 
 
@@ -48,7 +48,11 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
         prompt=segmenter.prompt,
         class_names=segmenter.class_names,
         class_tokens=description.class_tokens or segmenter.class_tokens,
+        multimask=segmenter.multimask,
     )
+    if begun.multimask:  # an adapter that was trained without has them as the base has
+        several = tuple(f"{BACKBONE}{name}" for name in begun.backbone.several_masks)
+        state = {name: one for name, one in begun.trained_state().items() if name.startswith(several)} | state
     size, own_size = description.preprocessing.image_size, segmenter.preprocessing.image_size
     try:
         begun.require_fitting(state)
