@@ -1,5 +1,6 @@
 """The three masks for a point: left as they are, or trained by the best of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def after_a_step(folder: str, **changes) -> TrainingModule:
     return module
 
 
-def of_three(names: dict[str, Tensor]) -> list[Tensor]:
+def of_three(names: Mapping[str, Tensor]) -> list[Tensor]:
     return [tensor for name, tensor in names.items() if name.startswith(tuple(THREE))]
 
 
