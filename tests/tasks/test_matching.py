@@ -99,9 +99,15 @@ def test_void_counts_nowhere():
 def test_objects_in_void_are_left_out():
     truth = row((VOID, 20), (1, 6), (0, 14))
     found = row((0, 4), (1, 6), (0, 4), (2, 8), (0, 12), (3, 6))
-    assert find_overlaps(truth, found).found_numbers.tolist() == [3]  # 2 has 6 of 8 in void, and 2 of 6 of true 1
-    assert find_overlaps(row((VOID, 4), (0, 4)), row((1, 8))).found_numbers.tolist() == [1]
-    assert find_overlaps(row((VOID, 5), (0, 3)), row((1, 8))).found_numbers.tolist() == []
+    overlaps = find_overlaps(truth, found)
+    assert overlaps.found_void.tolist() == [6, 6, 0]
+    assert overlaps.without_crowd().found_numbers.tolist() == [3]  # 2 has 6 of 8 in void, and 2 of 6 of true 1
+    for void, kept in ((4, [1]), (5, []), (8, [])):
+        one = find_overlaps(row((VOID, void), (0, 8 - void)), row((1, 8)))
+        assert one.without_crowd().found_numbers.tolist() == kept
+        assert count_objects(one).found == len(kept)
+    fits = find_overlaps(row((VOID, 5), (1, 3)), row((1, 8)))
+    assert count_objects(fits)[:3] == (1, 1, 1)
 
 
 def test_what_lies_in_a_crowd_is_neither_right_nor_wrong():

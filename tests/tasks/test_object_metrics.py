@@ -34,7 +34,7 @@ def cells(rng: np.random.Generator, count: int, size: int = 200) -> np.ndarray:
     return labels.astype(np.int32)
 
 
-def image(seed: int, count: int, *, classes: int = 1, crowds: int = 0) -> Image:
+def image(seed: int, count: int, *, classes: int = 1, crowds: int = 0, void: bool = False) -> Image:
     """Cells, and an answer where some are shifted, some joined with their neighbour, some missing; scores have ties."""
     rng = np.random.default_rng(seed)
     truth = cells(rng, count)
@@ -48,6 +48,8 @@ def image(seed: int, count: int, *, classes: int = 1, crowds: int = 0) -> Image:
     crowd = rng.choice(np.unique(truth)[1:], crowds, replace=False).tolist()
     for one in crowd:  # with some of the cells around
         truth[np.isin(truth, truth[cv2.dilate((truth == one).view(np.uint8), np.ones((9, 9), np.uint8)) > 0])] = one
+    if void:
+        truth[50:110, 30:150] = VOID
     true_classes = {one: int(rng.integers(1, classes + 1)) for one in range(truth.max() + 1)}
     found_classes = [true_classes[one] if rng.random() < 0.9 else 1 for one in shown[1:].tolist()]
     scores = rng.integers(1, 6, len(found_classes)).astype(np.float32) / 5
@@ -75,7 +77,9 @@ def plain(images: Sequence[Image], classes: int) -> np.ndarray:
     truths: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for at, (truth, found, true_classes, found_classes, crowd) in enumerate(images, start=1):
-        for number in np.unique(truth[truth > 0]).tolist():
+        for label in range(1, classes + 1) if (truth == VOID).any() else ():
+            truths.append(entry(truth == VOID, at, label, len(truths) + 1) | {"iscrowd": 1})
+        for number in np.unique(truth[(truth > 0) & (truth != VOID)]).tolist():
             one = entry(truth == number, at, true_classes[number], len(truths) + 1)
             truths.append(one | {"iscrowd": int(number in crowd)})
         for number in range(1, len(found) + 1):
@@ -119,10 +123,12 @@ def metrics_of(images: Mapping[int, Image], names: Sequence[str] = ()) -> Object
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize("crowds", [0, 3])
-def test_average_precision_is_that_of_pycocotools(classes: int, crowds: int, capsys: pytest.CaptureFixture[str]):
-    """With more objects than its usual 100, with ties, and with an image that has none."""
-    images = [image(seed, 170, classes=classes, crowds=crowds) for seed in range(3)]
+@pytest.mark.parametrize(("crowds", "void"), [(0, False), (3, False), (3, True), (0, True)])
+def test_average_precision_is_that_of_pycocotools(
+    classes: int, crowds: int, void: bool, capsys: pytest.CaptureFixture[str]
+):
+    """With more objects than its usual 100, with ties, with an image that has none, and with void as a crowd."""
+    images = [image(seed, 170, classes=classes, crowds=crowds, void=void) for seed in range(3)]
     assert min(len(one[1]) for one in images) > 120
     images += [empty_image(), halves(), halves(), halves()]
     only_found = image(9, 20, classes=classes)

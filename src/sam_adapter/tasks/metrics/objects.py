@@ -83,13 +83,13 @@ class ObjectMetrics(OverlapMetrics):
         )
         counts = np.array([[index, len(one.true_numbers), len(one.found_numbers), len(one.pairs)]], dtype=np.int64)
         true = np.stack([one.true_numbers, one.true_areas, one.true_classes, one.crowd.astype(np.int64)], axis=1)
-        answered = np.stack([one.found_numbers, one.found_areas, one.found_classes], axis=1)
+        answered = np.stack([one.found_numbers, one.found_areas, one.found_void, one.found_classes], axis=1)
         self._append(counts, true, answered, one.scores, one.pairs)
 
     def collect_nothing(self) -> None:
         """See `OverlapMetrics.collect_nothing`."""
         super().collect_nothing()
-        self._append(*(np.zeros((0, columns), np.int64) for columns in (4, 4, 3)), np.zeros(0), np.zeros((0, 3), int))
+        self._append(*(np.zeros((0, columns), np.int64) for columns in (4, 4, 4)), np.zeros(0), np.zeros((0, 3), int))
 
     def _append(self, *rows: np.ndarray) -> None:
         """Add rows to each state, and tell torchmetrics so, which counts calls of ``update`` alone."""
@@ -120,7 +120,7 @@ class ObjectMetrics(OverlapMetrics):
                 slice(begin, begin + count) for begin, count in zip(begins, counts, strict=True)
             )
             true_numbers, true_areas, true_classes, crowd = true[of_true].T
-            found_numbers, found_areas, found_classes = found[of_found].T
+            found_numbers, found_areas, found_void, found_classes = found[of_found].T
             result[index] = Overlaps(
                 true_numbers=true_numbers,
                 true_areas=true_areas,
@@ -128,6 +128,7 @@ class ObjectMetrics(OverlapMetrics):
                 crowd=crowd.astype(bool),
                 found_numbers=found_numbers,
                 found_areas=found_areas,
+                found_void=found_void,
                 found_classes=found_classes,
                 scores=scores[of_found],
                 pairs=pairs[of_pairs],
