@@ -216,6 +216,10 @@ def test_merged_and_split_objects_are_told():
     told = metrics.per_image_objects()
     assert (told[0]["merged"], told[0]["split"], told[0]["missed"]) == (1, 0, 3)
     assert (told[1]["merged"], told[1]["split"], told[1]["extra"]) == (0, 1, 3)
+    metrics.add_objects(2, squares(0, 10, 20, 30), found_at())
+    metrics.add_objects(3, squares(0, 10), found_at(0, 10))
+    assert metrics.telling_wholes(1) == {2: "most missed", 0: "most merged or split"}
+    assert list(metrics.telling_wholes(5)) == [2, 0, 1]
 
 
 def test_two_processes_are_one():

@@ -207,9 +207,7 @@ def count_objects(overlaps: Overlaps) -> ObjectCounts:
     overlaps = overlaps.without_crowd()
     chosen = overlaps.ious[match(overlaps)]
     common, joint = _aggregated(overlaps)
-    intersection = overlaps.pairs[:, 2]
-    in_found = overlaps.found_at[2 * intersection > overlaps.true_areas[overlaps.true_at]]
-    in_true = overlaps.true_at[2 * intersection > overlaps.found_areas[overlaps.found_at]]
+    merged, split = merged_and_split(overlaps)
     return ObjectCounts(
         true=len(overlaps.true_numbers),
         found=len(overlaps.found_numbers),
@@ -218,9 +216,21 @@ def count_objects(overlaps: Overlaps) -> ObjectCounts:
         sure_iou=float(chosen[chosen > MATCHED].sum()),
         common=common,
         joint=joint,
-        merged=int((np.bincount(in_found) > 1).sum()),
-        split=int((np.bincount(in_true) > 1).sum()),
+        merged=len(merged),
+        split=len(split),
     )
+
+
+def merged_and_split(overlaps: Overlaps) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the found objects that have merged several, and of the true ones that were split.
+
+    Returns:
+        ``(m,)`` and ``(s,)`` int64, see `ObjectCounts`.
+    """
+    common = overlaps.pairs[:, 2]
+    in_found = overlaps.found_at[2 * common > overlaps.true_areas[overlaps.true_at]]
+    in_true = overlaps.true_at[2 * common > overlaps.found_areas[overlaps.found_at]]
+    return np.flatnonzero(np.bincount(in_found) > 1), np.flatnonzero(np.bincount(in_true) > 1)
 
 
 def object_scores(counts: np.ndarray) -> dict[str, np.ndarray]:

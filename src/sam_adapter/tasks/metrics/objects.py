@@ -168,6 +168,20 @@ class ObjectMetrics(OverlapMetrics):
             result[index] |= {name: float(scores[name][at]) for name in OVER_IMAGES}
         return result
 
+    def telling_wholes(self, count: int = 3) -> dict[int, str]:
+        """The images with most missed objects, and of the others those with most that were merged or split.
+
+        Args:
+            count: How many of each.
+        """
+        images = self.per_image_objects()
+        found: dict[int, str] = {}
+        for words, names in (("most missed", ["missed"]), ("most merged or split", ["merged", "split"])):
+            wrong = {at: sum(row[name] for name in names) for at, row in images.items() if at not in found}
+            ranked = sorted((at for at in wrong if wrong[at]), key=lambda at: -wrong[at])
+            found |= dict.fromkeys(ranked[:count], words)
+        return found
+
     def compute(self) -> dict[str, float]:
         """Means over answers and images, see `OverlapMetrics.compute`, and scores of objects.
 

@@ -164,6 +164,10 @@ class OverlapMetrics(Metric):
     def collect_mask(self, index: int, annotation: Annotation, mask: np.ndarray) -> None:
         """Add scores of what a whole mask ``(H, W)`` bool of an image is split into; there are none here."""
 
+    def telling_wholes(self) -> dict[int, str]:
+        """The images whose answers as a whole are worth a picture in a report, each with the reason; none here."""
+        return {}
+
     def details(self) -> dict[str, Any]:
         """What else is known of the set, for metrics.json."""
         return {}
