@@ -14,7 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sam_adapter.batch import VOID
-from sam_adapter.tasks.metrics import score
+from sam_adapter.config.labels import ALL_OBJECTS
+from sam_adapter.tasks.metrics import score, scores_of
+from sam_adapter.tasks.metrics.answers import ObjectAnswers
 from sam_adapter.tasks.metrics.average_precision import average_precision
 from sam_adapter.tasks.metrics.matching import find_overlaps
 from sam_adapter.tasks.metrics.objects import ObjectMetrics
@@ -260,3 +262,49 @@ def test_thousands_of_objects_take_seconds():
     truth = cells(np.random.default_rng(0), 3000, 600)
     one = find_overlaps(truth, np.roll(truth, 1, 0))
     assert average_precision([one], [1])[0, 0] > 0.5
+
+
+def row(tp: int, fp: int, fn: int) -> torch.Tensor:
+    return scores_of(torch.tensor([tp, fp, fn, 100, 0.0], dtype=torch.float64))
+
+
+def test_an_image_s_score_is_the_mean_over_kinds_not_over_its_many_objects():
+    metrics = ObjectMetrics()
+    for label in (1, 2, 3):
+        metrics.update(0, row(label, 0, 4 - label), kind="box", label=label)
+    metrics.update(0, row(9, 1, 0), kind="none", label=2)
+    metrics.update(0, row(0, 7, 0), kind="none", label=5)  # nothing to find
+    scores = metrics.per_image()[0]
+    assert scores["iou"] == pytest.approx((0.5 + 0.9) / 2, abs=1e-3)
+    assert scores["iou"] == pytest.approx(metrics.compute()["iou"])
+    assert scores["tp"] == (2 + 9) / 2
+    assert metrics.per_image("box")[0]["iou"] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_an_image_without_objects_is_right_if_no_object_is_found():
+    metrics = ObjectAnswers()
+    for index, speck, found in ((0, 3, found_at()), (1, 9, found_at(30)), (2, 0, found_at()), (3, 2, found_at())):
+        metrics.update(index, row(0, speck, 0), kind="none", label=ALL_OBJECTS)
+        metrics.add_objects(index, squares(), found)
+    metrics.update(4, row(5, 0, 0), kind="none", label=ALL_OBJECTS)
+    metrics.add_objects(4, squares(0), found_at(0, 50))
+    assert metrics.compute()["empty_correct"] == 3 / 4
+    assert ObjectMetrics.compute(metrics)["empty_correct"] == 1 / 4  # of the pixels
+
+
+def test_scores_where_nothing_is_true():
+    metrics = ObjectMetrics()
+    metrics.add_objects(0, squares(), found_at())
+    assert metrics.compute() == {"count_error": 0, "count_bias": 0} | dict.fromkeys(
+        ("count_error_low", "count_error_high", "count_bias_low", "count_bias_high"), 0
+    )
+    metrics.add_objects(1, squares(), found_at(30, 60))
+    scores = metrics.compute()
+    assert (scores["f1"], scores["pq"], scores["aji"], scores["precision_objects"]) == (0, 0, 0, 0)
+    assert not {"f1_images", "pq_images", "aji_images", "ap", "recall_objects", "matched_iou"} & scores.keys()
+    metrics.add_objects(2, squares(0, 20), found_at(0, 20))
+    scores = metrics.compute()
+    assert scores["f1"] == pytest.approx(4 / (2 + 4))  # the two of the image without objects are false
+    assert scores["f1_images"] == scores["pq_images"] == scores["aji_images"] == 1
+    assert np.isnan(metrics.per_image_objects()[0]["f1"])
+    assert metrics.per_image_objects()[1]["f1"] == 0

@@ -85,11 +85,11 @@ def _counts(errors: ObjectErrors) -> str:
 
 
 def _drawn(errors: ObjectErrors, truth: np.ndarray, found: np.ndarray) -> list[Drawn]:
-    """The objects in their colours, from below to above."""
+    """The objects in their colours, from below to above; none is drawn twice."""
     return [
-        Drawn(truth, errors.missed, FALSE_NEGATIVE),
-        Drawn(found, errors.matched, TRUE_POSITIVE),
-        Drawn(found, errors.false, FALSE_POSITIVE),
+        Drawn(truth, np.setdiff1d(errors.missed, errors.split), FALSE_NEGATIVE),
+        Drawn(found, np.setdiff1d(errors.matched, errors.merged), TRUE_POSITIVE),
+        Drawn(found, np.setdiff1d(errors.false, errors.merged), FALSE_POSITIVE),
         Drawn(truth, errors.split, SPLIT),
         Drawn(found, errors.merged, MERGED),
     ]

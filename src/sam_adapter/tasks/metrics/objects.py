@@ -192,7 +192,9 @@ class ObjectMetrics(OverlapMetrics):
             ``count_bias``, means over images of how many objects more or fewer were found than there are, without and
             with the sign. ``f1_images``, ``pq_images``, ``aji_images`` are means over the images that have objects. All
             but average precision with ``_low`` and ``_high``. With classes ``ap[NAME]``, ``f1[NAME]``, ``pq[NAME]`` of
-            each. What is 0 / 0 is absent.
+            each. What is 0 / 0 is absent: F1, PQ and AJI where nothing is true and nothing found, AP and recall where
+            nothing is true. Objects that are found where nothing is true count as false in the scores of the set (F1
+            and PQ of a class with nothing else are 0), and in no mean over images.
         """
         images = self.by_image()
         result = super().compute() if len(joined(self.keys)) or not images else {}
