@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from conftest import write_pairs
+from sam_adapter.config.choices import monitors_in_words
 from sam_adapter.config.registry import METRICS
 from sam_adapter.config.scores import with_kinds
 
@@ -58,7 +59,7 @@ def test_a_new_score_is_in_all_that_scores_are_in(tmp_path: Path, sam_folder: st
          "--prompt", "box", "--monitor", "purity_points"], capture_output=True, text=True,
     )  # fmt: skip
     possible = ["missed", *with_kinds(["box"])[:-1], "purity", "purity_box", "ber", "loss"]
-    assert f"possible are {', '.join(possible)}" in refused.stderr
+    assert f"possible are {monitors_in_words(possible)}" in refused.stderr
 
     scores = tmp_path / "scores"
     told = sam_adapter("evaluate", *data, "--adapter", str(output / "adapter"), "--output", str(scores), "--report")

@@ -18,6 +18,7 @@ from conftest import write_pairs
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, load, train
 from sam_adapter.batch import Output
 from sam_adapter.checkpoints.adapter import save_adapter
+from sam_adapter.config.choices import monitors_in_words
 from sam_adapter.config.commands import PredictConfig
 from sam_adapter.errors import ConfigError
 from sam_adapter.prediction.folder import predict
@@ -100,11 +101,20 @@ def test_the_monitored_score_decides(mixed_run: TrainConfig, tmp_path: Path):
 def test_a_score_that_the_run_does_not_have_cannot_be_monitored(prompt: str, monitor: str):
     with pytest.raises(ConfigError, match="possible are") as error:
         config(Path("p"), "sam", Path("o"), prompt=prompt, monitor=monitor)
-    possible = str(error.value).partition("possible are ")[2].rstrip(".").split(", ")
-    assert {"iou", f"iou_{prompt}", "dice", f"dice_{prompt}", "mae", "ber", "loss"} <= set(possible)
-    assert not [
-        one for one in possible if one.endswith(("_box", "_points", "_none")) and not one.endswith(f"_{prompt}")
-    ]
+    possible = str(error.value).partition("possible are ")[2]
+    assert possible == f"iou and dice, each alone or with _{prompt}; mae, ber and loss."
+
+
+def test_the_scores_of_objects_are_named_in_groups():
+    with pytest.raises(ConfigError, match="possible are") as error:
+        config(Path("p"), "sam", Path("o"), task="instance", monitor="f1_box")
+    assert str(error.value) == (
+        "monitor: task instance with prompt mixed is never scored by 'f1_box'; possible are iou and dice, each alone "
+        "or with _box, _points or _none; ap, ap50, ap75, f1, pq, aji, matched_iou and count_error, each alone or with "
+        "_none; mae, ber and loss."
+    )
+    assert monitors_in_words(["mae", "hd95", "hd95_none", "hd95_box"]) == "hd95, alone or with _box or _none; mae"
+    assert monitors_in_words(["iou_box"]) == "iou_box"
 
 
 def test_a_moving_average_is_validated_and_written(mixed_run: TrainConfig, tmp_path: Path):

@@ -110,7 +110,7 @@ class Annotation:
         labels: ``(H, W)`` uint8, or int32 where each object has a number; 0 is background and `VOID` says nothing.
         has_void: Whether any pixel is void.
         cores: ``(H, W)`` bool, the inner parts of all objects; None where there are no objects apart.
-        class_labels: ``(H, W)`` uint8, the label of the class of each object's pixels; None where they have none.
+        class_labels: ``(H, W)`` uint8, the label of the class of each object's pixels; None where no object has one.
         object_classes: Number of each object to the label of its class; empty where objects have none.
     """
 
@@ -133,7 +133,8 @@ class Annotation:
         if label == ALL_OBJECTS:
             return (self.labels[rows] != 0) & (self.labels[rows] != VOID)
         if label < CORES:
-            assert self.class_labels is not None
+            if self.class_labels is None:  # a picture without objects
+                return torch.zeros_like(self.labels[rows], dtype=torch.bool)
             return self.class_labels[rows] == objects_of_class(label)
         return self.labels[rows] == label
 

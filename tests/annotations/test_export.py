@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from conftest import DATA, needs_shared
 from sam_adapter.annotations.coco import list_coco
-from sam_adapter.annotations.export import VOID_LABEL, write_coco, write_label_maps
+from sam_adapter.annotations.export import VOID_LABEL, with_ids_of, write_coco, write_label_maps
 from sam_adapter.annotations.labelme import list_labelme
 from sam_adapter.annotations.listing import Listing, Record
 from sam_adapter.annotations.objects import AnnotatedObject
@@ -35,12 +35,18 @@ def written(folder: Path, listing: Listing) -> Path:
     return path
 
 
+def as_in_coco(record: Record, names: tuple[str, ...]) -> list[AnnotatedObject]:
+    """The objects in the order of a COCO file, void first; what is of no class is a crowd of each."""
+    objects = sorted(record.objects or (), key=lambda one: not one.void)
+    return [one for one in objects for _ in (names if one.class_name not in names else [0])]
+
+
 def require_same(first: Listing, second: Listing) -> None:
-    """The same objects with the same pixels; void comes first in a COCO file."""
+    """The same objects with the same pixels."""
     assert [record.name for record in first.records] == [record.name for record in second.records]
     sizes = sizes_of(first)
     for one, other in zip(first.records, second.records, strict=True):
-        objects = [sorted(record.objects or (), key=lambda item: not item.void) for record in (one, other)]
+        objects = [as_in_coco(record, first.class_names) for record in (one, other)]
         assert len(objects[0]) == len(objects[1])
         for before, after in zip(*objects, strict=True):
             assert before.void == after.void
@@ -83,7 +89,8 @@ def test_coco_s_own_library_reads_the_file(tmp_path: Path):
     sizes = sizes_of(listing)
     for image_id, record in zip(read.getImgIds(), listing.records, strict=True):
         assert read.loadImgs(image_id)[0]["file_name"] == f"{record.name}.png"
-        objects = list(record.objects or ())
+        names = listing.class_names
+        objects = [one for one in record.objects or () for _ in (names if one.class_name not in names else [0])]
         for entry, one in zip(read.loadAnns(read.getAnnIds(image_id)), objects, strict=True):
             mask = one.mask(sizes[record.name])
             np.testing.assert_array_equal(read.annToMask(entry), mask)
@@ -91,6 +98,40 @@ def test_coco_s_own_library_reads_the_file(tmp_path: Path):
             box = [columns.min(), rows.min(), columns.max() + 1 - columns.min(), rows.max() + 1 - rows.min()]
             assert (entry["area"], entry["bbox"], entry["iscrowd"]) == (mask.sum(), box, one.void)
             assert one.void or read.loadCats(entry["category_id"])[0]["name"] == one.class_name
+
+
+def test_void_of_no_class_is_a_crowd_of_each(tmp_path: Path):
+    listing = made(tmp_path)
+    entries = json.loads(written(tmp_path, listing).read_text())["annotations"]
+    assert sorted(one["category_id"] for one in entries if one["iscrowd"]) == [1, 2]
+
+
+def result(folder: Path, name: str, images: list[tuple[int, str]], kinds: list[tuple[int, str]]) -> Path:
+    """A COCO file with an object of the first class in the last picture."""
+    content = {
+        "images": [{"id": number, "file_name": file} for number, file in images],
+        "categories": [{"id": number, "name": kind} for number, kind in kinds],
+        "annotations": [{"id": 9, "image_id": images[-1][0], "category_id": kinds[0][0], "score": 0.5}],
+    }
+    return write_json(folder / name, content)
+
+
+def test_results_take_the_ids_of_another_file(tmp_path: Path):
+    truth = result(
+        tmp_path,
+        "truth.json",
+        [(30, "x/a.png"), (7, "x/day/b.png"), (4, "x/day2\\b.png"), (5, "c.png")],
+        [(90, "car"), (2, "tv/monitor"), (1, "dog")],
+    )
+    kinds = [(1, "tv/monitor"), (2, "car")]
+    found = result(tmp_path, "found.json", [(1, "a.png"), (3, "v/c.png"), (2, "day/b.png")], kinds)
+    taken = with_ids_of(found, truth)
+    assert [one["id"] for one in taken["images"]] == [30, 5, 7]
+    assert taken["categories"] == json.loads(truth.read_text())["categories"]
+    assert taken["annotations"] == [{"id": 9, "image_id": 7, "category_id": 2, "score": 0.5}]
+    wrong = result(tmp_path, "wrong.json", [(1, "b.png"), (2, "e.png")], [(1, "monitor")])
+    with pytest.raises(DataError, match=r"2 file_name 'b\.png'; .*no file_name 'e\.png'; .*no category 'monitor'\."):
+        with_ids_of(wrong, truth)
 
 
 def test_label_maps_show_what_is_not_covered(tmp_path: Path):

@@ -1,8 +1,15 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from sam_adapter import cli
+from sam_adapter.config.labels import VOID
 from sam_adapter.data.inspection import objects
-from sam_adapter.data.inspection.objects import Objects, objects_in
+from sam_adapter.data.inspection.findings import Remark
+from sam_adapter.data.inspection.objects import Objects, objects_in, objects_of_instances
 
 
 def squares(size: tuple[int, int], *corners: tuple[int, int, int]) -> np.ndarray:
@@ -45,3 +52,52 @@ def test_a_speck_beside_an_object_is_no_tiny_object():
     assert found.tiny(longest_side=512, image_size=1024) == 1
     assert not found.has_tiny_objects(longest_side=512, image_size=1024)
     assert found.count == 1
+
+
+def test_objects_that_are_told_apart_and_the_pairs_that_touch(monkeypatch: pytest.MonkeyPatch):
+    labels = np.zeros((20, 30), np.int32)
+    labels[0:4, 0:4], labels[0:4, 4:9], labels[4:8, 9:12] = 1, 2, 300  # 2 and 300 over a corner
+    labels[10:14, 0:4], labels[10:14, 4:5], labels[10:14, 5:9] = 4, VOID, 5  # void keeps them apart
+    labels[16:17, 20:24], labels[17:18, 19:20] = 70_000, 70_001  # to the lower left
+    for band in (1 << 22, 30, 60):
+        monkeypatch.setattr(objects, "_BAND_PIXELS", band)
+        found = objects_of_instances(labels)
+        assert found.touching == 3
+    assert (found.parts, found.areas) == (7, (1, 4, 12, 16, 16, 16, 20))
+    assert objects_in(labels > 0).touching == 0
+
+
+def test_check_counts_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for name, sides in (("a", (8, 8, 1)), ("b", (8,)), ("c", ())):
+        labels = np.zeros((64, 64), np.uint16)
+        for number, side in enumerate(sides, start=1):
+            labels[10 : 10 + side, 10 * number : 10 * number + side] = 300 * number
+        labels[10:18, 18:20] = labels[10, 17]  # the first meets the second
+        Image.fromarray(labels).save(tmp_path / f"masks/{name}.png")
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(
+            tmp_path / f"images/{name}.png"
+        )
+    source = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
+    given = ["check", "--task", "instance", "--mask-rule", "numbers", "--image-size", "128", *source]
+    cli.main([*given, "--json", str(tmp_path / "found.json")])
+    said = (
+        "Remark objects: 4 objects in 3 pictures, 0 to 3 a picture (median 1); their area is 72 pixels (median; a disc "
+        "9.6 across), 1 the smallest; 25.0% are smaller than a cell of SAM's mask (4x4 pixels of the 128x128 input, "
+        "whole pictures); 1 touching pair."
+    )
+    assert said in capsys.readouterr().out
+    (remark,) = [
+        one for one in json.loads((tmp_path / "found.json").read_text())["remarks"] if one["kind"] == "objects"
+    ]
+    assert f"Remark objects: {remark['text']}." == said
+    cli.main([*given, "--tile", "32"])
+    assert "0.0% are smaller than a cell of SAM's mask (4x4 pixels of the 128x128 input, 32-pixel tiles)" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_remark_about_no_file_says_no_number_of_files():
+    assert Remark("tiles", (), "a").in_words() == "Remark tiles: a."
+    assert Remark("void", (Path("a"),), "b").in_words().startswith("Remark void (1): b.")

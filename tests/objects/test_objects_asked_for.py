@@ -126,6 +126,9 @@ def test_targets_are_the_object_all_of_them_their_cores_and_those_of_a_class(lab
     assert set(labels[cores]) == set(numbers)
     second = annotation.target(objects_of_class(2), rows).numpy()
     assert np.array_equal(second, np.isin(labels[rows], numbers[1::2]))
+    empty = annotation_of(np.zeros_like(labels))
+    assert not empty.target(objects_of_class(1), rows).any()
+    assert empty.target(objects_of_class(1), rows).shape == second.shape
 
 
 def test_classes_are_asked_for_by_learned_prompts_where_there_are_several(labels):

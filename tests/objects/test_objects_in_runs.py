@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,19 @@ def test_scores_are_those_of_the_label_maps_that_are_written(scenes: Path, score
     assert metrics["baselines"]["otsu"]["f1"] > 0.5
 
 
-def test_a_report_shows_objects_and_the_tables_name_them(scored: Path):
+def test_a_report_shows_objects_and_the_tables_name_them(scenes: Path, scored: Path):
     page = (scored / "report.html").read_text()
     assert "object all" in page
     assert "AP50" in page
+    section = page.split("Objects that were missed, merged and split")[1].split("<section>")[0]
+    cases = re.findall(r"(most missed|most merged or split): (\d\d), (\d+) of (\d+) missed", section)
+    assert 1 <= len(cases) <= 6
+    assert [int(case[2]) for case in cases if case[0] == "most missed"] == sorted(
+        (int(case[2]) for case in cases if case[0] == "most missed"), reverse=True
+    )
+    for _, name, missed, true in cases:
+        assert int(true) == len(np.unique(truth_of(scenes, name))) - 1 >= int(missed)
+    assert section.count("<img") == 4 * len(cases)
     prompts = json.loads((scored / "prompts.json").read_text())
     assert prompts["00.png"][-2]["object"] == "all"
 

@@ -6,6 +6,7 @@ import pytest
 from sam_adapter.batch import VOID
 from sam_adapter.tasks.metrics import matching
 from sam_adapter.tasks.metrics.matching import Overlaps, count_objects, find_overlaps, match, object_scores
+from sam_adapter.tasks.metrics.object_errors import object_errors
 
 
 def row(*runs: tuple[int, int]) -> np.ndarray:
@@ -99,9 +100,15 @@ def test_void_counts_nowhere():
 def test_objects_in_void_are_left_out():
     truth = row((VOID, 20), (1, 6), (0, 14))
     found = row((0, 4), (1, 6), (0, 4), (2, 8), (0, 12), (3, 6))
-    assert find_overlaps(truth, found).found_numbers.tolist() == [3]  # 2 has 6 of 8 in void, and 2 of 6 of true 1
-    assert find_overlaps(row((VOID, 4), (0, 4)), row((1, 8))).found_numbers.tolist() == [1]
-    assert find_overlaps(row((VOID, 5), (0, 3)), row((1, 8))).found_numbers.tolist() == []
+    overlaps = find_overlaps(truth, found)
+    assert overlaps.found_void.tolist() == [6, 6, 0]
+    assert overlaps.without_crowd().found_numbers.tolist() == [3]  # 2 has 6 of 8 in void, and 2 of 6 of true 1
+    for void, kept in ((4, [1]), (5, []), (8, [])):
+        one = find_overlaps(row((VOID, void), (0, 8 - void)), row((1, 8)))
+        assert one.without_crowd().found_numbers.tolist() == kept
+        assert count_objects(one).found == len(kept)
+    fits = find_overlaps(row((VOID, 5), (1, 3)), row((1, 8)))
+    assert count_objects(fits)[:3] == (1, 1, 1)
 
 
 def test_what_lies_in_a_crowd_is_neither_right_nor_wrong():
@@ -156,3 +163,20 @@ def test_many_objects_in_bands_against_counting_one_by_one(monkeypatch: pytest.M
 def test_maps_of_different_size():
     with pytest.raises(ValueError, match=r"same shape, got \(1, 30\) and \(1, 29\)"):
         find_overlaps(TRUTH, FOUND[:, 1:])
+
+
+def test_errors_by_number_are_those_that_are_counted():
+    truth = row((1, 10), (0, 2), (2, 8), (3, 6), (0, 4), (4, 12), (5, 4), (VOID, 6))
+    found = row((1, 8), (0, 4), (2, 14), (3, 2), (0, 2), (4, 4), (5, 4), (6, 4), (0, 4), (7, 6))
+    overlaps = find_overlaps(truth, found)
+    errors = object_errors(overlaps, [1])
+    assert errors.matched.tolist() == [1, 2]
+    assert errors.missed.tolist() == [3, 4, 5]
+    assert errors.false.tolist() == [3, 4, 5, 6]  # 7 lies in void
+    assert (errors.merged.tolist(), errors.split.tolist()) == ([2], [4])
+    counts = count_objects(overlaps)
+    assert (counts.merged, counts.split, counts.true - counts.matched) == (1, 1, 3)
+    classes = dict.fromkeys(range(1, 6), 1) | {2: 2}
+    apart = object_errors(find_overlaps(truth, found, true_classes=classes, found_classes=[1] * 7), [1, 2])
+    assert apart.missed.tolist() == [3, 4, 5, 2]  # class after class
+    assert apart.merged.tolist() == []

@@ -14,7 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sam_adapter.batch import VOID
-from sam_adapter.tasks.metrics import score
+from sam_adapter.config.labels import ALL_OBJECTS
+from sam_adapter.tasks.metrics import score, scores_of
+from sam_adapter.tasks.metrics.answers import ObjectAnswers
 from sam_adapter.tasks.metrics.average_precision import average_precision
 from sam_adapter.tasks.metrics.matching import find_overlaps
 from sam_adapter.tasks.metrics.objects import ObjectMetrics
@@ -34,7 +36,7 @@ def cells(rng: np.random.Generator, count: int, size: int = 200) -> np.ndarray:
     return labels.astype(np.int32)
 
 
-def image(seed: int, count: int, *, classes: int = 1, crowds: int = 0) -> Image:
+def image(seed: int, count: int, *, classes: int = 1, crowds: int = 0, void: bool = False) -> Image:
     """Cells, and an answer where some are shifted, some joined with their neighbour, some missing; scores have ties."""
     rng = np.random.default_rng(seed)
     truth = cells(rng, count)
@@ -48,6 +50,8 @@ def image(seed: int, count: int, *, classes: int = 1, crowds: int = 0) -> Image:
     crowd = rng.choice(np.unique(truth)[1:], crowds, replace=False).tolist()
     for one in crowd:  # with some of the cells around
         truth[np.isin(truth, truth[cv2.dilate((truth == one).view(np.uint8), np.ones((9, 9), np.uint8)) > 0])] = one
+    if void:
+        truth[50:110, 30:150] = VOID
     true_classes = {one: int(rng.integers(1, classes + 1)) for one in range(truth.max() + 1)}
     found_classes = [true_classes[one] if rng.random() < 0.9 else 1 for one in shown[1:].tolist()]
     scores = rng.integers(1, 6, len(found_classes)).astype(np.float32) / 5
@@ -75,7 +79,9 @@ def plain(images: Sequence[Image], classes: int) -> np.ndarray:
     truths: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for at, (truth, found, true_classes, found_classes, crowd) in enumerate(images, start=1):
-        for number in np.unique(truth[truth > 0]).tolist():
+        for label in range(1, classes + 1) if (truth == VOID).any() else ():
+            truths.append(entry(truth == VOID, at, label, len(truths) + 1) | {"iscrowd": 1})
+        for number in np.unique(truth[(truth > 0) & (truth != VOID)]).tolist():
             one = entry(truth == number, at, true_classes[number], len(truths) + 1)
             truths.append(one | {"iscrowd": int(number in crowd)})
         for number in range(1, len(found) + 1):
@@ -119,10 +125,12 @@ def metrics_of(images: Mapping[int, Image], names: Sequence[str] = ()) -> Object
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize("crowds", [0, 3])
-def test_average_precision_is_that_of_pycocotools(classes: int, crowds: int, capsys: pytest.CaptureFixture[str]):
-    """With more objects than its usual 100, with ties, and with an image that has none."""
-    images = [image(seed, 170, classes=classes, crowds=crowds) for seed in range(3)]
+@pytest.mark.parametrize(("crowds", "void"), [(0, False), (3, False), (3, True), (0, True)])
+def test_average_precision_is_that_of_pycocotools(
+    classes: int, crowds: int, void: bool, capsys: pytest.CaptureFixture[str]
+):
+    """With more objects than its usual 100, with ties, with an image that has none, and with void as a crowd."""
+    images = [image(seed, 170, classes=classes, crowds=crowds, void=void) for seed in range(3)]
     assert min(len(one[1]) for one in images) > 120
     images += [empty_image(), halves(), halves(), halves()]
     only_found = image(9, 20, classes=classes)
@@ -210,6 +218,10 @@ def test_merged_and_split_objects_are_told():
     told = metrics.per_image_objects()
     assert (told[0]["merged"], told[0]["split"], told[0]["missed"]) == (1, 0, 3)
     assert (told[1]["merged"], told[1]["split"], told[1]["extra"]) == (0, 1, 3)
+    metrics.add_objects(2, squares(0, 10, 20, 30), found_at())
+    metrics.add_objects(3, squares(0, 10), found_at(0, 10))
+    assert metrics.telling_wholes(1) == {2: "most missed", 0: "most merged or split"}
+    assert list(metrics.telling_wholes(5)) == [2, 0, 1]
 
 
 def test_two_processes_are_one():
@@ -250,3 +262,49 @@ def test_thousands_of_objects_take_seconds():
     truth = cells(np.random.default_rng(0), 3000, 600)
     one = find_overlaps(truth, np.roll(truth, 1, 0))
     assert average_precision([one], [1])[0, 0] > 0.5
+
+
+def row(tp: int, fp: int, fn: int) -> torch.Tensor:
+    return scores_of(torch.tensor([tp, fp, fn, 100, 0.0], dtype=torch.float64))
+
+
+def test_an_image_s_score_is_the_mean_over_kinds_not_over_its_many_objects():
+    metrics = ObjectMetrics()
+    for label in (1, 2, 3):
+        metrics.update(0, row(label, 0, 4 - label), kind="box", label=label)
+    metrics.update(0, row(9, 1, 0), kind="none", label=2)
+    metrics.update(0, row(0, 7, 0), kind="none", label=5)  # nothing to find
+    scores = metrics.per_image()[0]
+    assert scores["iou"] == pytest.approx((0.5 + 0.9) / 2, abs=1e-3)
+    assert scores["iou"] == pytest.approx(metrics.compute()["iou"])
+    assert scores["tp"] == (2 + 9) / 2
+    assert metrics.per_image("box")[0]["iou"] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_an_image_without_objects_is_right_if_no_object_is_found():
+    metrics = ObjectAnswers()
+    for index, speck, found in ((0, 3, found_at()), (1, 9, found_at(30)), (2, 0, found_at()), (3, 2, found_at())):
+        metrics.update(index, row(0, speck, 0), kind="none", label=ALL_OBJECTS)
+        metrics.add_objects(index, squares(), found)
+    metrics.update(4, row(5, 0, 0), kind="none", label=ALL_OBJECTS)
+    metrics.add_objects(4, squares(0), found_at(0, 50))
+    assert metrics.compute()["empty_correct"] == 3 / 4
+    assert ObjectMetrics.compute(metrics)["empty_correct"] == 1 / 4  # of the pixels
+
+
+def test_scores_where_nothing_is_true():
+    metrics = ObjectMetrics()
+    metrics.add_objects(0, squares(), found_at())
+    assert metrics.compute() == {"count_error": 0, "count_bias": 0} | dict.fromkeys(
+        ("count_error_low", "count_error_high", "count_bias_low", "count_bias_high"), 0
+    )
+    metrics.add_objects(1, squares(), found_at(30, 60))
+    scores = metrics.compute()
+    assert (scores["f1"], scores["pq"], scores["aji"], scores["precision_objects"]) == (0, 0, 0, 0)
+    assert not {"f1_images", "pq_images", "aji_images", "ap", "recall_objects", "matched_iou"} & scores.keys()
+    metrics.add_objects(2, squares(0, 20), found_at(0, 20))
+    scores = metrics.compute()
+    assert scores["f1"] == pytest.approx(4 / (2 + 4))  # the two of the image without objects are false
+    assert scores["f1_images"] == scores["pq_images"] == scores["aji_images"] == 1
+    assert np.isnan(metrics.per_image_objects()[0]["f1"])
+    assert metrics.per_image_objects()[1]["f1"] == 0

@@ -1,7 +1,10 @@
 """Annotated objects to files that other tools read: a COCO file, and label maps."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from ..errors import DataError
 from ..system.writing import written_beside
 from .listing import Record
 from .objects import AnnotatedObject, label_map
+from .run_lengths import run_lengths_of
 
 VOID_LABEL = 65535
 """Value of void in label maps."""
@@ -23,8 +27,9 @@ def write_coco(
     """Write a COCO file.
 
     Polygons stay as they are, to a thousandth of a pixel; what is given by run lengths, and void, which is a crowd in
-    COCO's words, is written as run lengths; COCO knows no order, and void that covered an object is read below it.
-    Objects of a mask file must be read first.
+    COCO's words, is written as run lengths; void that is of no class is a crowd of each, as COCO's scores take the
+    classes apart. COCO knows no order, and void that covered an object is read below it. Objects of a mask file must be
+    read first; see `with_outlines`.
 
     Args:
         path: The file.
@@ -44,13 +49,89 @@ def write_coco(
         for one in record.objects or ():
             if one.class_name not in numbers and not one.void:
                 raise DataError(f"{record.mask}: {one.entry} is of the class '{one.class_name}', which has no number.")
-            of = numbers.get(one.class_name, 1)
-            entry = {"id": len(annotations) + 1, "image_id": image_id, "category_id": of, "iscrowd": int(one.void)}
-            annotations.append(entry | _shape(one, record, size))
+            shape = _shape(one, record, size)
+            for of in [numbers[one.class_name]] if one.class_name in numbers else numbers.values():
+                entry = {"id": len(annotations) + 1, "image_id": image_id, "category_id": of, "iscrowd": int(one.void)}
+                annotations.append(entry | shape)
     categories = [{"id": number, "name": name, "supercategory": ""} for name, number in numbers.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     with written_beside(path) as partial:
         partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def with_outlines(record: Record, labels: np.ndarray, class_names: Mapping[int, str], *, void: int) -> Record:
+    """A record with the objects of a label map as run lengths, for `write_coco`.
+
+    Args:
+        record: Of the image.
+        labels: ``(H, W)`` int32, 0 is background and every other number an object.
+        class_names: Number of each object to the name of its class.
+        void: Value of what is void.
+    """
+    objects = [
+        AnnotatedObject(
+            class_name="" if number == void else class_names[number],
+            run_lengths={**runs, "counts": runs["counts"].encode("ascii")},
+            void=number == void,
+            entry=f"object {number}",
+        )
+        for number, runs in run_lengths_of(labels).items()
+    ]
+    return replace(record, objects=tuple(objects))
+
+
+def with_ids_of(results: Path, truth: Path) -> dict[str, Any]:
+    """A COCO file of results under the ids of another one, so that COCO's library can compare the two.
+
+    ``predict`` numbers pictures by their names and classes in their order, and knows no other file's ids.
+
+    Args:
+        results: What ``predict`` wrote, ``objects.json``.
+        truth: A COCO file of the same pictures, known by the ends of their paths, and the same names of categories.
+
+    Returns:
+        The contents of ``results``; ids of annotations stay. Categories of ``truth`` alone are among its categories.
+
+    Raises:
+        DataError: If a picture or a category is not in ``truth``, or two of its pictures have one name.
+    """
+    found, known = (json.loads(path.read_text(encoding="utf-8")) for path in (results, truth))
+    problems: list[str] = []
+    images = _numbers_of_pictures(found["images"], known["images"], problems)
+    named = {one["name"]: one["id"] for one in known["categories"]}
+    kinds = {one["id"]: named.get(one["name"]) for one in found["categories"]}
+    problems += [f"it has no category '{one['name']}'" for one in found["categories"] if one["name"] not in named]
+    if problems:
+        raise DataError(f"{results}: cannot take the ids of {truth}: {'; '.join(problems)}.")
+    return {
+        "images": [{**one, "id": images[one["id"]]} for one in found["images"]],
+        "annotations": [
+            {**one, "image_id": images[one["image_id"]], "category_id": kinds[one["category_id"]]}
+            for one in found["annotations"]
+        ],
+        "categories": known["categories"],
+    }
+
+
+def _numbers_of_pictures(
+    found: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]], problems: list[str]
+) -> dict[int, Any]:
+    """The id of each picture to the known one of its name; a picture that has none, or several, is a problem.
+
+    A path that the other file has under more folders, or under fewer, is the same.
+    """
+    alone: dict[str, list[tuple[list[str], Any]]] = defaultdict(list)
+    for one in known:
+        *folders, name = one["file_name"].replace("\\", "/").split("/")
+        alone[name].append((folders[::-1], one["id"]))
+    numbers = {}
+    for one in found:
+        *folders, name = one["file_name"].split("/")
+        same = [number for others, number in alone[name] if all(map(eq, folders[::-1], others))]
+        if len(same) != 1:
+            problems.append(f"it has {len(same) or 'no'} file_name '{one['file_name']}'")
+        numbers[one["id"]] = same[0] if same else None
+    return numbers
 
 
 def write_label_maps(folder: Path, records: Sequence[Record], sizes: Mapping[str, tuple[int, int]]) -> list[Path]:

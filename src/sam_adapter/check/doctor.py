@@ -8,7 +8,7 @@ from ..config.commands import CheckConfig
 from ..config.training import TrainConfig
 from ..data.inspection.findings import CURES, Fault, Inspection
 from ..data.inspection.inspect import inspect
-from ..data.inspection.remarks import tiny_object_remarks
+from ..data.inspection.remarks import object_count_remarks, tiny_object_remarks
 from ..data.splitting import grouped_split
 from ..data.tiles import tile_remark, tiling_of
 from ..errors import ConfigError, DataError
@@ -35,6 +35,8 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
     looks = [look for _, look in found.asked]
     tiling = tiling_of(config, looks) if looks else None
     tile = None if tiling is None else tiling.tile
+    if found.rules.objects is not None:
+        found.remarks += object_count_remarks(found.asked, image_size=config.image_size, tile=tile)
     found.remarks += tile_remark(config, looks, image_size=config.image_size)
     found.remarks += tiny_object_remarks(
         found.asked, image_size=config.image_size, tile=tile, apart=found.rules.objects is not None

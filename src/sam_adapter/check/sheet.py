@@ -92,7 +92,7 @@ def _head(found: Inspection, shown: int) -> list[str]:
     for kind in dict.fromkeys(fault.kind for fault in found.faults):
         alike = [fault for fault in found.faults if fault.kind == kind]
         lines.append(f"Fault {kind.replace('_', ' ')} ({len(alike)}): {', '.join(fault.path.name for fault in alike)}")
-    lines += [f"{remark.kind.replace('_', ' ')} ({len(remark.files)}): {remark.text}" for remark in found.remarks]
+    lines += [f"{remark.head.replace('_', ' ')}: {remark.text}" for remark in found.remarks]
     return lines
 
 

@@ -1,12 +1,12 @@
 """What options can be chosen from, and what the choices mean."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
 from .registry import DEFAULT_TASK, LOSSES, METHODS, MORE_METRICS, TASKS
-from .scores import HEADINGS, LOWER_IS_BETTER, addable, with_kinds
+from .scores import HEADINGS, LOWER_IS_BETTER, with_kinds
 
 AskedKind = Literal["box", "points", "none"]
 PromptKind = Literal["box", "points", "none", "mixed"]
@@ -21,13 +21,9 @@ ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
 if TYPE_CHECKING:
     MethodName = str
     TaskName = str
-    Monitor = str
 else:
     MethodName = Literal[tuple(METHODS)]
     TaskName = Literal[tuple(TASKS)]
-    Monitor = Literal[
-        (*dict.fromkeys(one for task in TASKS for one in with_kinds(ASKED_KINDS, task, addable(task))), "loss")
-    ]
 
 
 def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
@@ -44,6 +40,29 @@ def possible_monitors(prompt: PromptKind, task: str = DEFAULT_TASK, added: Itera
         added: Scores that ``--metrics`` adds.
     """
     return [*with_kinds(asked_kinds(prompt), task, added), "loss"]
+
+
+def monitors_in_words(monitors: Iterable[str]) -> str:
+    """Names of scores, those of which kinds of prompt have their own behind one another.
+
+    ``iou and dice, each alone or with _box, _points or _none; mae, ber and loss``.
+    """
+    names = dict.fromkeys(monitors)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        base, _, kind = name.rpartition("_")
+        if base not in names or kind not in ASKED_KINDS:
+            kinds = tuple(f"_{one}" for one in ASKED_KINDS if f"{name}_{one}" in names)
+            groups.setdefault(kinds, []).append(name)
+    words = []
+    for kinds, some in sorted(groups.items(), key=lambda group: -len(group[0])):
+        each = f", {'each ' if len(some) > 1 else ''}alone or with {_listed(kinds, 'or')}" if kinds else ""
+        words.append(_listed(some, "and") + each)
+    return "; ".join(words)
+
+
+def _listed(names: Sequence[str], last: str) -> str:
+    return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
 
 
 def monitor_mode(monitor: str) -> Literal["min", "max"]:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from ..errors import ConfigError
 from .choices import (
     MethodName,
-    Monitor,
     PromptKind,
     Resize,
+    monitors_in_words,
     parse_loss,
     possible_monitors,
 )
@@ -97,7 +97,7 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
     """Measure one real step, print its peak memory and how long an epoch will take, and write nothing."""
     gradient_checkpointing: bool = False
     """Recompute each encoder block in the backward pass: far less memory, about a third more time."""
-    monitor: Monitor | None = None
+    monitor: str | None = None
     """Validation score by which the best adapter is kept, one of those that --metrics adds too; without it the task's
     own, iou or miou. Those without a kind of prompt are means over the kinds that the run trains, 'iou_box' and so on
     are of one kind."""
@@ -188,7 +188,10 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
         for name in addable(self.task):
             if self.monitor in possible_monitors(self.prompt, self.task, [*added, name]):
                 return f"monitor: the run has no '{self.monitor}'; add it with '--metrics {','.join([*added, name])}'."
-        return f"monitor: prompt {self.prompt} is never scored by '{self.monitor}'; possible are {', '.join(monitors)}."
+        return (
+            f"monitor: task {self.task} with prompt {self.prompt} is never scored by '{self.monitor}'; possible are "
+            f"{monitors_in_words(monitors)}."
+        )
 
     def _validation_problems(self) -> list[str | None]:
         """What is wrong with the options for the validation set."""

@@ -28,7 +28,7 @@ from ..tasks.metrics import OverlapMetrics, is_empty
 from ..tiling.grid import Tiling
 from .baselines import BASELINES, score_baselines
 from .comparable import require_comparable
-from .scoring import Progress, Scoring, Thresholds, predict_masks, score_records, telling_queries
+from .scoring import Progress, Scoring, Thresholds, predict_masks, predict_objects, score_records, telling_queries
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ def _score_all(
     scorings: list[Scoring] = []
     datasets: list[PairDataset] = []
     shown: Mapping[int, Sequence[Query]] = {}
+    wholes: Mapping[int, str] = {}
     with embedding_folder(config) as kept:
         for name, segmenter in _contenders(config):
             segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
@@ -108,7 +109,9 @@ def _score_all(
             )
             if config.report and not scorings:
                 shown = telling_queries(scoring, dataset.task)
+                wholes = scoring.metrics.telling_wholes()
             scoring.masks.update(predict_masks(segmenter, dataset, shown, machine, thresholds=thresholds))
+            scoring.objects.update(predict_objects(segmenter, dataset, wholes, machine, thresholds=thresholds))
             scorings.append(scoring)
             datasets.append(dataset)
     return scorings, datasets[0]

@@ -1,12 +1,12 @@
 """What one model got on a data set: its answers to every prompt, scored."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from ..batch import Batch, Prompt, Query
+from ..batch import Batch, Prompt, Query, Sample
 from ..config.choices import AskedKind
 from ..config.commands import EvaluateConfig
 from ..data.dataset import PairDataset
@@ -16,6 +16,7 @@ from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
 from ..tasks.metrics import AddedScores, Answer, OverlapMetrics, is_empty
+from ..tasks.object_prediction import ObjectPrediction
 from ..tasks.pixels import sum_over_pixels
 from ..tasks.tiles import collect_by_tiles, sweep_of
 from ..tiling.grid import Tiling
@@ -41,6 +42,7 @@ class Scoring:
         metrics: Its scores, and for a report those at every threshold.
         queries: What each image was asked, by index, in pixels of the original.
         masks: Answers ``(H, W)`` about the images that a report shows.
+        objects: What was found without prompts in those of them that are shown as a whole, of a task with objects.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Scoring:
     metrics: OverlapMetrics
     queries: dict[int, list[Query]] = field(default_factory=dict)
     masks: dict[Answer, np.ndarray] = field(default_factory=dict)
+    objects: dict[int, ObjectPrediction] = field(default_factory=dict)
 
     @property
     def prompts(self) -> dict[int, list[Prompt]]:
@@ -139,20 +142,54 @@ def predict_masks(
         wanted = {(query.prompt.kind, query.label) for query in queries}
         sample = dataset[index]
         kept = [query for query in sample.queries if (query.prompt.kind, query.label) in wanted]
-        batch = Batch.collate([sample._replace(queries=kept)]).to(machine.device)
-        logits: MaskLogits | None = None
-        if batch.queries and segmenter.tiling is not None:
-            sweep = sweep_of(segmenter, dataset.task, machine, batch_size=1)
-            logits = joined(sweep.strips(batch.pictures[0], batch.queries))
-        elif batch.queries:
-            with machine.autocast():
-                logits = dataset.task.mask_logits(segmenter(batch))
-        for at, query in enumerate(batch.queries):
+        logits = _answers(segmenter, dataset, sample._replace(queries=kept), machine)
+        for at, query in enumerate(kept):
             assert logits is not None
-            full = segmenter.preprocessing.to_original_size(logits[at : at + 1], batch.original_sizes[0])[0]
+            full = segmenter.preprocessing.to_original_size(logits[at : at + 1], sample.original_size)[0]
             kind = query.prompt.kind
             masks[Answer(index, kind, query.label)] = (full.sigmoid() > thresholds[kind]).cpu().numpy()
     return masks
+
+
+@torch.inference_mode()
+def predict_objects(
+    segmenter: SamSegmenter,
+    dataset: PairDataset,
+    indices: Iterable[int],
+    machine: Machine,
+    *,
+    thresholds: Thresholds,
+) -> dict[int, ObjectPrediction]:
+    """The objects that are found without prompts in some images, of a task with objects."""
+    found = {}
+    for index in indices:
+        sample = dataset[index]
+        kept = [query for query in sample.queries if query.learned is not None]
+        logits = _answers(segmenter, dataset, sample._replace(queries=kept), machine)
+        assert logits is not None
+        prediction = dataset.task.prediction(
+            kept,
+            mask_logits=logits.float().cpu() if isinstance(logits, torch.Tensor) else logits,
+            iou_scores=torch.ones(len(kept)),  # split objects have scores of their own
+            original_size=sample.original_size,
+            preprocessing=segmenter.preprocessing,
+            threshold=thresholds["none"],
+        )
+        assert isinstance(prediction, ObjectPrediction)
+        found[index] = prediction
+    return found
+
+
+def _answers(segmenter: SamSegmenter, dataset: PairDataset, sample: Sample, machine: Machine) -> MaskLogits | None:
+    """The logits of the answers to an image's queries; None if there are no queries."""
+    batch = Batch.collate([sample]).to(machine.device)
+    if not batch.queries:
+        return None
+    if segmenter.tiling is not None:
+        sweep = sweep_of(segmenter, dataset.task, machine, batch_size=1)
+        return joined(sweep.strips(batch.pictures[0], batch.queries))
+    with machine.autocast():
+        return dataset.task.mask_logits(segmenter(batch))
 
 
 def telling_queries(scoring: Scoring, task: Task) -> dict[int, list[Query]]:

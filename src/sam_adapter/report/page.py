@@ -125,6 +125,15 @@ def charts_row(*charts: str) -> str:
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
+def legend(*meanings: tuple[tuple[int, int, int], str]) -> str:
+    """Colours and what they mean, side by side."""
+    items = "".join(
+        f'<li><span class="swatch" style="background:rgb{colour}"></span>{escape(meaning)}</li>'
+        for colour, meaning in meanings
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
 def error_legend(*, void: bool = False) -> str:
     """What the colours of `drawing.error_map` mean.
 

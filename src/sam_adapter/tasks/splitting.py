@@ -20,6 +20,8 @@ PEAK_HEIGHT = 1.0
 """Pixels by which a peak of the distance transform rises above the pass to a higher one."""
 PEAK_SMOOTHING = 2.0
 """Standard deviation in pixels of the blur of the distance transform: a rough edge makes no peaks."""
+SCORE_DIGITS = 4
+"""Of scores, as files have them: what is scored ranks as what is written does."""
 DISTANCE_WEIGHT = 0.05
 """By which each pixel of distance to the nearest seed lowers the surface: it decides where probabilities are flat."""
 _BAND_PIXELS = 1 << 22
@@ -221,7 +223,7 @@ def _scores(labels: np.ndarray, foreground: np.ndarray, core: np.ndarray | None)
     scores = _means(labels, foreground, number)
     if core is not None:
         scores = scores * _means(np.where(core_map(labels), labels, 0), core, number)
-    return scores.clip(0, 1).astype(np.float32)
+    return scores.clip(0, 1).round(SCORE_DIGITS).astype(np.float32)
 
 
 def _means(labels: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:

@@ -88,7 +88,12 @@ class Remark:
         """The remark as lines of a report."""
         cure = f" What to do: {self.cure}." if self.cure else ""
         files = f"\n  {_shorten([str(path) for path in self.files])}" if self.files else ""
-        return f"Remark {self.kind} ({len(self.files)}): {self.text}.{cure}{files}"
+        return f"Remark {self.head}: {self.text}.{cure}{files}"
+
+    @property
+    def head(self) -> str:
+        """Its kind, and how many files it is about if it is about files."""
+        return f"{self.kind} ({len(self.files)})" if self.files else self.kind
 
 
 @dataclass(frozen=True, kw_only=True)

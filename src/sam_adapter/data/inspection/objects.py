@@ -19,6 +19,9 @@ CELL = 4
 TINY_CELLS = 2
 """A part that covers fewer cells than this is lost in SAM's mask."""
 _MOST_AREAS = 256
+_MOST_APART = 4096
+"""The same of objects that the annotation tells apart, none of which is a speck."""
+_BAND_PIXELS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class Objects:
         parts: All of them.
         count: Those that are no specks beside the largest.
         box_fill: Share of the box around all foreground that is foreground; 0 without foreground.
-        areas: Areas of the 256 smallest parts, in order.
+        areas: Areas of the 256 smallest parts, in order; of the 4096 smallest objects that are told apart.
         extent: Longest side of the box around the part that extends farthest; a block too long at most in large masks.
+        touching: Pairs of objects that touch, over corners too; connected parts never do.
     """
 
     parts: int = 0
@@ -38,15 +42,18 @@ class Objects:
     box_fill: float = 0.0
     areas: tuple[int, ...] = ()
     extent: int = field(default=0, compare=False)
+    touching: int = 0
 
-    def tiny(self, *, longest_side: int, image_size: int) -> int:
+    def tiny(self, *, longest_side: int, image_size: int, cells: int = TINY_CELLS) -> int:
         """Number of parts that are lost in SAM's mask.
 
         Args:
             longest_side: Of the picture.
             image_size: Side of the square that the encoder sees.
+            cells: Of the mask; parts that cover fewer are counted.
         """
-        return sum(area < tiny_area(longest_side=longest_side, image_size=image_size) for area in self.areas)
+        limit = tiny_area(longest_side=longest_side, image_size=image_size, cells=cells)
+        return sum(area < limit for area in self.areas)
 
     def has_tiny_objects(self, *, longest_side: int, image_size: int) -> bool:
         """Whether parts lost in SAM's mask are what is to be found, not a speck or two beside it."""
@@ -68,9 +75,9 @@ class ClassLook(NamedTuple):
     objects: int
 
 
-def tiny_area(*, longest_side: int, image_size: int) -> float:
-    """The area in pixels of the picture below which a part is lost in SAM's mask."""
-    return TINY_CELLS * (CELL * longest_side / image_size) ** 2
+def tiny_area(*, longest_side: int, image_size: int, cells: int = TINY_CELLS) -> float:
+    """The area in pixels of the picture below which a part is lost in SAM's mask; that of some cells of it."""
+    return cells * (CELL * longest_side / image_size) ** 2
 
 
 def objects_in(mask: np.ndarray) -> Objects:
@@ -97,7 +104,26 @@ def objects_of_instances(labels: np.ndarray) -> Objects:
     if not len(areas):
         return Objects()
     extent = max(side.stop - side.start for box in boxes_of(labels).values() for side in box)
-    return Objects(len(areas), len(areas), 1.0, tuple(int(area) for area in areas[:_MOST_AREAS]), extent)
+    smallest = tuple(int(area) for area in areas[:_MOST_APART])
+    return Objects(len(areas), len(areas), 1.0, smallest, extent, touching_pairs(labels))
+
+
+def touching_pairs(labels: np.ndarray) -> int:
+    """How many pairs of objects of a label map ``(H, W)`` int32 touch, over corners too; void is no object."""
+    rows = max(_BAND_PIXELS // max(labels.shape[1], 1), 1)
+    found = np.zeros(0, np.int64)
+    for top in range(0, labels.shape[0], rows):
+        band = labels[top : top + rows + 1]
+        for here, there in (
+            (band[:, :-1], band[:, 1:]),
+            (band[:-1], band[1:]),
+            (band[:-1, :-1], band[1:, 1:]),
+            (band[:-1, 1:], band[1:, :-1]),
+        ):
+            apart = (here != there) & (here > 0) & (there > 0) & (here != VOID) & (there != VOID)
+            one, other = here[apart].astype(np.int64), there[apart].astype(np.int64)
+            found = np.union1d(found, np.minimum(one, other) << 32 | np.maximum(one, other))
+    return len(found)
 
 
 def _areas(mask: np.ndarray) -> tuple[np.ndarray, int]:

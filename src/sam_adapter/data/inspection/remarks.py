@@ -1,6 +1,7 @@
 """What the numbers of all pairs together say about a set: objects, orientation, near copies."""
 
 from collections.abc import Sequence
+from math import pi
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
@@ -39,6 +40,34 @@ def object_remarks(pairs: Pairs) -> list[Remark]:
         "that each holds one, with a mask of that object alone"
     )
     return [Remark("several_objects", tuple(record.shown for _, record in several), text, cure)]
+
+
+def object_count_remarks(pairs: Pairs, *, image_size: int, tile: int | None = None) -> list[Remark]:
+    """How many objects there are where they are told apart, how large they are, and how many touch.
+
+    Args:
+        pairs: Pairs and their numbers.
+        image_size: Side of the square that the encoder sees.
+        tile: Side of the tiles in which pictures are seen; None for whole pictures.
+    """
+    counts = [look.objects.parts for _, look in pairs]
+    areas = sorted(area for _, look in pairs for area in look.objects.areas)
+    if not areas:
+        return []
+    small = 0
+    for _, look in pairs:
+        longest = min(max(look.size), tile or max(look.size))
+        small += look.objects.tiny(longest_side=longest, image_size=image_size, cells=1)
+    middle = median(areas)
+    seen = f"{tile}-pixel tiles" if tile else "whole pictures"
+    text = (
+        f"{amount(sum(counts), 'object')} in {amount(len(pairs), 'picture')}, {min(counts)} to {max(counts)} a picture "
+        f"(median {median(counts):g}); their area is {middle:g} pixels (median; a disc {2 * (middle / pi) ** 0.5:.1f} "
+        f"across), {areas[0]} the smallest; {small / sum(counts):.1%} are smaller than a cell of SAM's mask "
+        f"({CELL}x{CELL} pixels of the {image_size}x{image_size} input, {seen}); "
+        f"{amount(sum(look.objects.touching for _, look in pairs), 'touching pair')}"
+    )
+    return [Remark("objects", (), text)]
 
 
 def tiny_object_remarks(pairs: Pairs, *, image_size: int, tile: int | None = None, apart: bool = False) -> list[Remark]:

@@ -87,9 +87,13 @@ class ObjectAnswers(ObjectMetrics):
 
         Returns:
             ``object_iou_box``, ``object_iou_box_small`` and so on by COCO's sizes, absent where there are no such
-            objects.
+            objects. ``empty_correct`` is the share of images without objects in which no object is found without
+            prompts: a speck that is too small for an object is none.
         """
         result = super().compute()
+        empty = [row["found"] for row in self.per_image_objects().values() if not row["true"]]
+        if "empty_correct" in result and empty:
+            result["empty_correct"] = sum(not found for found in empty) / len(empty)
         for name in TASKS["instance"].scores:  # found without prompts
             result |= {f"{name}_none{end}": result[f"{name}{end}"] for end in ENDS if f"{name}{end}" in result}
         return {**result, **self._means_over_objects()}

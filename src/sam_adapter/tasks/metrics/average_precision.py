@@ -1,7 +1,8 @@
 """COCO's average precision from counted pixels in place of masks.
 
 Sorting, interpolation and means are those of ``pycocotools``. It compares all true objects of a picture with all found
-ones, mask by mask, which for thousands of objects takes hours; here only pairs that overlap are looked at.
+ones, mask by mask, which for thousands of objects takes hours; here only pairs that overlap are looked at. Void is
+what it is in COCO's files: a crowd, of every class.
 """
 
 import io
@@ -23,7 +24,7 @@ def average_precision(images: Sequence[Overlaps], labels: Sequence[int]) -> np.n
     """Average precision of each class at each of `IOUS`, with no limit to the number of found objects.
 
     Args:
-        images: Objects of each image; a crowd is neither missed nor wrong to find.
+        images: Objects of each image; a crowd, or void, is neither missed nor wrong to find.
         labels: Of the classes.
 
     Returns:
@@ -59,31 +60,34 @@ class _CountedPixels(COCOeval):
                 self.objects[at, label] = image.of_class(label)
 
     def computeIoU(self, imgId: int, catId: int) -> _Candidates:  # noqa: N802, N803
-        """For each found object by falling score, the true ones with an IoU that counts, crowds last.
+        """For each found object by falling score, the true ones with an IoU that counts, crowds and then void last.
 
-        In a crowd the IoU is the share of the found object that lies in it.
+        In a crowd the IoU is the share of the found object that lies in it. All of its pixels count, also in void.
         """
         one = self.objects[imgId, catId]
         true_rank = np.empty(len(one.true_numbers), dtype=np.int64)
         true_rank[np.argsort(one.crowd, kind="stable")] = np.arange(len(true_rank))
         found_rank = np.empty(len(one.found_numbers), dtype=np.int64)
         found_rank[np.argsort(-one.scores, kind="stable")] = np.arange(len(found_rank))
-        shares = one.pairs[:, 2] / np.maximum(one.found_areas[one.found_at], 1)
-        ious = np.where(one.crowd[one.true_at], shares, one.ious)
+        common, areas = one.pairs[:, 2], one.found_areas + one.found_void
+        unions = one.true_areas[one.true_at] + areas[one.found_at] - common
+        ious = common / np.where(one.crowd[one.true_at], areas[one.found_at], unions)
         candidates: _Candidates = [[] for _ in found_rank]
         order = np.argsort(true_rank[one.true_at], kind="stable")
         for at in order[ious[order] >= IOUS[0]].tolist():
             candidates[found_rank[one.found_at[at]]].append((int(true_rank[one.true_at[at]]), float(ious[at])))
+        for at in np.flatnonzero(one.found_void >= IOUS[0] * areas).tolist():
+            candidates[found_rank[at]].append((len(true_rank), float(one.found_void[at] / areas[at])))
         return candidates
 
     def evaluateImg(self, imgId: int, catId: int, aRng: list[float], maxDet: int) -> dict[str, Any] | None:  # noqa: N802, N803
         """The same as the library's, from the candidates alone."""
         one = self.objects[imgId, catId]
         every: Any = self.ious[imgId, catId]
-        crowd = np.sort(one.crowd)
+        crowd = np.append(np.sort(one.crowd), True)  # void is the last one
         matches = np.zeros((len(IOUS), len(one.found_numbers)))
         ignored = np.zeros(matches.shape, dtype=bool)
-        if not len(crowd) and not matches.shape[1]:
+        if not len(one.crowd) and not matches.shape[1]:
             return None
         for row, threshold in enumerate(self.params.iouThrs.tolist()):
             taken: set[int] = set()

@@ -23,7 +23,7 @@ _BAND_PIXELS = 1 << 22
 class Overlaps:
     """The objects of one image, T true and F found ones, and the P pairs of them that have pixels in common.
 
-    Areas and intersections are pixels that are not void.
+    Areas and intersections are pixels that are not void; void is no object.
 
     Attributes:
         true_numbers: ``(T,)`` int64, rising.
@@ -32,6 +32,7 @@ class Overlaps:
         crowd: ``(T,)`` bool, whether it is a region of many objects that were not told apart.
         found_numbers: ``(F,)`` int64, rising.
         found_areas: ``(F,)`` int64.
+        found_void: ``(F,)`` int64 pixels of each that lie in void.
         found_classes: ``(F,)`` int64 labels.
         scores: ``(F,)`` float64 that rank them.
         pairs: ``(P, 3)`` int64: true number, found number, intersection.
@@ -43,6 +44,7 @@ class Overlaps:
     crowd: np.ndarray
     found_numbers: np.ndarray
     found_areas: np.ndarray
+    found_void: np.ndarray
     found_classes: np.ndarray
     scores: np.ndarray
     pairs: np.ndarray
@@ -78,6 +80,7 @@ class Overlaps:
             crowd=self.crowd[true],
             found_numbers=self.found_numbers[found],
             found_areas=self.found_areas[found],
+            found_void=self.found_void[found],
             found_classes=self.found_classes[found],
             scores=self.scores[found],
             pairs=self.pairs[true[self.true_at] & found[self.found_at]],
@@ -88,13 +91,16 @@ class Overlaps:
         return self.keep(true=self.true_classes == label, found=self.found_classes == label)
 
     def without_crowd(self) -> Self:
-        """True objects that are one each, without the found ones most of whose pixels lie in crowds; these fit none."""
-        if not self.crowd.any():
-            return self
+        """True objects that are one each, without the found ones most of whose pixels lie in crowds or in void.
+
+        What lies in crowds fits no true object; what lies in void stays if it fits one in its other pixels.
+        """
+        kept = self.found_void <= self.found_areas
+        kept[self.found_at[self.ious >= MATCHED]] = True
         in_crowd = np.zeros(len(self.found_numbers), dtype=np.int64)
         pairs = self.crowd[self.true_at]
         np.add.at(in_crowd, self.found_at[pairs], self.pairs[pairs, 2])
-        return self.keep(true=~self.crowd, found=2 * in_crowd <= self.found_areas)
+        return self.keep(true=~self.crowd, found=kept & (2 * in_crowd <= self.found_areas))
 
 
 def find_overlaps(
@@ -107,8 +113,6 @@ def find_overlaps(
     crowd: Collection[int] = (),
 ) -> Overlaps:
     """Count the pixels that true and found objects have in common, in one pass over the runs of equal pixels.
-
-    A found object most of whose pixels are void, and that fits no true object in the others, is left out.
 
     Args:
         truth: ``(H, W)`` int32 numbers of the true objects, 0 is background and `VOID` void.
@@ -133,20 +137,18 @@ def find_overlaps(
     pairs = inside & (true > 0)
     classes = dict.fromkeys(true_numbers.tolist(), FOREGROUND) if true_classes is None else true_classes
     labels = None if found_classes is None else np.asarray(found_classes, dtype=np.int64)
-    every = Overlaps(
+    return Overlaps(
         true_numbers=true_numbers,
         true_areas=true_areas,
         true_classes=np.array([classes[number] for number in true_numbers.tolist()], dtype=np.int64),
         crowd=np.isin(true_numbers, list(crowd)),
         found_numbers=found_numbers,
         found_areas=found_areas,
+        found_void=whole_areas - found_areas,
         found_classes=np.full_like(found_numbers, FOREGROUND) if labels is None else labels[found_numbers - 1],
         scores=np.ones(len(found_numbers)) if scores is None else np.asarray(scores, np.float64)[found_numbers - 1],
         pairs=np.stack([true, answered, pixels], axis=1)[pairs],
     )
-    kept = 2 * found_areas >= whole_areas
-    kept[every.found_at[every.ious >= MATCHED]] = True
-    return every.keep(true=np.ones(len(true_numbers), dtype=bool), found=kept)
 
 
 def match(overlaps: Overlaps, threshold: float = MATCHED) -> np.ndarray:
@@ -201,13 +203,11 @@ class ObjectCounts(NamedTuple):
 
 
 def count_objects(overlaps: Overlaps) -> ObjectCounts:
-    """The sums of one image, or of one class in it; crowds are left out."""
+    """The sums of one image, or of one class in it; crowds and void are left out."""
     overlaps = overlaps.without_crowd()
     chosen = overlaps.ious[match(overlaps)]
     common, joint = _aggregated(overlaps)
-    intersection = overlaps.pairs[:, 2]
-    in_found = overlaps.found_at[2 * intersection > overlaps.true_areas[overlaps.true_at]]
-    in_true = overlaps.true_at[2 * intersection > overlaps.found_areas[overlaps.found_at]]
+    merged, split = merged_and_split(overlaps)
     return ObjectCounts(
         true=len(overlaps.true_numbers),
         found=len(overlaps.found_numbers),
@@ -216,9 +216,21 @@ def count_objects(overlaps: Overlaps) -> ObjectCounts:
         sure_iou=float(chosen[chosen > MATCHED].sum()),
         common=common,
         joint=joint,
-        merged=int((np.bincount(in_found) > 1).sum()),
-        split=int((np.bincount(in_true) > 1).sum()),
+        merged=len(merged),
+        split=len(split),
     )
+
+
+def merged_and_split(overlaps: Overlaps) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the found objects that have merged several, and of the true ones that were split.
+
+    Returns:
+        ``(m,)`` and ``(s,)`` int64, see `ObjectCounts`.
+    """
+    common = overlaps.pairs[:, 2]
+    in_found = overlaps.found_at[2 * common > overlaps.true_areas[overlaps.true_at]]
+    in_true = overlaps.true_at[2 * common > overlaps.found_areas[overlaps.found_at]]
+    return np.flatnonzero(np.bincount(in_found) > 1), np.flatnonzero(np.bincount(in_true) > 1)
 
 
 def object_scores(counts: np.ndarray) -> dict[str, np.ndarray]:

@@ -50,6 +50,22 @@ def shares_of_answers(answers: Mapping[Answer, Mapping[str, float]]) -> dict[str
     return result
 
 
+def means_of_image(kinds: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, float]:
+    """The scores of one image: of each the mean over kinds of prompt of the mean over their answers.
+
+    Args:
+        kinds: Rows of all answers about it, a list for each kind. Those without foreground count in the loss, and else
+            where there are no others.
+    """
+    filled = [own for rows in kinds if (own := [row for row in rows if not is_empty(row)])] or kinds
+    result = {name: _mean([_mean([row[name] for row in rows]) for rows in filled]) for name in kinds[0][0]}
+    return {**result, "loss": _mean([_mean([row["loss"] for row in rows]) for rows in kinds])}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
 def means_over_images(answers: Mapping[Answer, Mapping[str, float]], added: Sequence[str] = ()) -> dict[str, float]:
     """See `OverlapMetrics.compute`, for images with foreground.
 

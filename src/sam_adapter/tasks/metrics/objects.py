@@ -83,13 +83,13 @@ class ObjectMetrics(OverlapMetrics):
         )
         counts = np.array([[index, len(one.true_numbers), len(one.found_numbers), len(one.pairs)]], dtype=np.int64)
         true = np.stack([one.true_numbers, one.true_areas, one.true_classes, one.crowd.astype(np.int64)], axis=1)
-        answered = np.stack([one.found_numbers, one.found_areas, one.found_classes], axis=1)
+        answered = np.stack([one.found_numbers, one.found_areas, one.found_void, one.found_classes], axis=1)
         self._append(counts, true, answered, one.scores, one.pairs)
 
     def collect_nothing(self) -> None:
         """See `OverlapMetrics.collect_nothing`."""
         super().collect_nothing()
-        self._append(*(np.zeros((0, columns), np.int64) for columns in (4, 4, 3)), np.zeros(0), np.zeros((0, 3), int))
+        self._append(*(np.zeros((0, columns), np.int64) for columns in (4, 4, 4)), np.zeros(0), np.zeros((0, 3), int))
 
     def _append(self, *rows: np.ndarray) -> None:
         """Add rows to each state, and tell torchmetrics so, which counts calls of ``update`` alone."""
@@ -120,7 +120,7 @@ class ObjectMetrics(OverlapMetrics):
                 slice(begin, begin + count) for begin, count in zip(begins, counts, strict=True)
             )
             true_numbers, true_areas, true_classes, crowd = true[of_true].T
-            found_numbers, found_areas, found_classes = found[of_found].T
+            found_numbers, found_areas, found_void, found_classes = found[of_found].T
             result[index] = Overlaps(
                 true_numbers=true_numbers,
                 true_areas=true_areas,
@@ -128,6 +128,7 @@ class ObjectMetrics(OverlapMetrics):
                 crowd=crowd.astype(bool),
                 found_numbers=found_numbers,
                 found_areas=found_areas,
+                found_void=found_void,
                 found_classes=found_classes,
                 scores=scores[of_found],
                 pairs=pairs[of_pairs],
@@ -167,6 +168,20 @@ class ObjectMetrics(OverlapMetrics):
             result[index] |= {name: float(scores[name][at]) for name in OVER_IMAGES}
         return result
 
+    def telling_wholes(self, count: int = 3) -> dict[int, str]:
+        """The images with most missed objects, and of the others those with most that were merged or split.
+
+        Args:
+            count: How many of each.
+        """
+        images = self.per_image_objects()
+        found: dict[int, str] = {}
+        for words, names in (("most missed", ["missed"]), ("most merged or split", ["merged", "split"])):
+            wrong = {at: sum(row[name] for name in names) for at, row in images.items() if at not in found}
+            ranked = sorted((at for at in wrong if wrong[at]), key=lambda at: -wrong[at])
+            found |= dict.fromkeys(ranked[:count], words)
+        return found
+
     def compute(self) -> dict[str, float]:
         """Means over answers and images, see `OverlapMetrics.compute`, and scores of objects.
 
@@ -177,7 +192,9 @@ class ObjectMetrics(OverlapMetrics):
             ``count_bias``, means over images of how many objects more or fewer were found than there are, without and
             with the sign. ``f1_images``, ``pq_images``, ``aji_images`` are means over the images that have objects. All
             but average precision with ``_low`` and ``_high``. With classes ``ap[NAME]``, ``f1[NAME]``, ``pq[NAME]`` of
-            each. What is 0 / 0 is absent.
+            each. What is 0 / 0 is absent: F1, PQ and AJI where nothing is true and nothing found, AP and recall where
+            nothing is true. Objects that are found where nothing is true count as false in the scores of the set (F1
+            and PQ of a class with nothing else are 0), and in no mean over images.
         """
         images = self.by_image()
         result = super().compute() if len(joined(self.keys)) or not images else {}

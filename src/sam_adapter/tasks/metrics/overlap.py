@@ -23,7 +23,7 @@ from ..pixels import Reduce
 from .added import AddedScores
 from .counts import Counts, count_pixels
 from .full_size_answer import FullSizeAnswer, answers_of
-from .means import COLUMNS, Answer, balanced_error_rate, is_empty, means_over_images, shares_of_answers
+from .means import COLUMNS, Answer, balanced_error_rate, is_empty, means_of_image, means_over_images, shares_of_answers
 from .precision_recall import LEVELS, ThresholdCurve
 from .thresholds import STEPS, best_threshold, level_counts, level_ious
 
@@ -164,6 +164,10 @@ class OverlapMetrics(Metric):
     def collect_mask(self, index: int, annotation: Annotation, mask: np.ndarray) -> None:
         """Add scores of what a whole mask ``(H, W)`` bool of an image is split into; there are none here."""
 
+    def telling_wholes(self) -> dict[int, str]:
+        """Images worth a picture of all that was answered about them, each with the reason; there are none here."""
+        return {}
+
     def details(self) -> dict[str, Any]:
         """What else is known of the set, for metrics.json."""
         return {}
@@ -231,20 +235,16 @@ class OverlapMetrics(Metric):
         """Scores of each image by index, as in `per_prompt`.
 
         Of several classes those that the image has count, and the others where it has none; in the loss all count.
+        Each kind of prompt counts alike, however many answers it has: one a class, or one an object.
 
         Args:
             kind: Of the prompt; None gives the mean over the kinds that the image was asked with.
         """
-        answers: dict[int, list[dict[str, float]]] = {}
+        answers: dict[int, dict[AskedKind, list[dict[str, float]]]] = {}
         for answer, scores in self.per_prompt().items():
             if kind is None or answer.kind == kind or is_empty(scores):
-                answers.setdefault(answer.index, []).append(scores)
-        result = {}
-        for index, every in answers.items():
-            some = [scores for scores in every if not is_empty(scores)] or every
-            result[index] = {name: sum(one[name] for one in some) / len(some) for name in some[0]}
-            result[index]["loss"] = sum(one["loss"] for one in every) / len(every)
-        return result
+                answers.setdefault(answer.index, {}).setdefault(answer.kind, []).append(scores)
+        return {index: means_of_image([*kinds.values()]) for index, kinds in answers.items()}
 
     def compute(self) -> dict[str, float]:
         """Means over images, with intervals.

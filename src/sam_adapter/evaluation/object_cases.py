@@ -1,0 +1,95 @@
+"""Pictures of the images whose objects were missed, merged or split most."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..batch import FOREGROUND, VOID, Annotation
+from ..data.dataset import PairDataset
+from ..report.drawing import COLOURS, FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
+from ..report.figures import Picture
+from ..report.objects import Drawn, fitted, object_map, outlined
+from ..report.page import Case, legend
+from ..tasks.metrics.matching import Overlaps, find_overlaps
+from ..tasks.metrics.object_errors import ObjectErrors, object_errors
+from ..tasks.object_prediction import ObjectPrediction
+from .scoring import Scoring
+
+MERGED, SPLIT = COLOURS[6], COLOURS[3]
+"""Purple and yellow, beside white, orange and blue."""
+
+
+def object_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Case]:
+    """A case for each of the images that tell most of the first model's objects.
+
+    Args:
+        dataset: The images with their ground truth.
+        scorings: With objects of those images; the model in question first.
+    """
+    first = scorings[0]
+    return [
+        _case(dataset, scorings, index, words)
+        for index, words in first.metrics.telling_wholes().items()
+        if index in first.objects
+    ]
+
+
+def object_legend() -> str:
+    """What the colours of the pictures mean."""
+    return legend(
+        (TRUE_POSITIVE, "found"),
+        (FALSE_NEGATIVE, "missed"),
+        (FALSE_POSITIVE, "false"),
+        (MERGED, "several objects merged into one"),
+        (SPLIT, "one object split into several"),
+    )
+
+
+def _case(dataset: PairDataset, scorings: Sequence[Scoring], index: int, words: str) -> Case:
+    name = dataset.records[index].name
+    image, annotation = dataset.pair(index)
+    small, true_small = fitted(image), fitted(annotation.labels.numpy())
+    true_small[true_small == VOID] = 0
+    pictures = [
+        Picture(small, "image", f"Image {name}"),
+        Picture(outlined(small, true_small), "true objects", f"Image {name} with the outlines of its objects"),
+    ]
+    said: list[str] = []
+    for one in scorings:
+        found = one.objects[index]
+        overlaps, labels = _overlaps(annotation, found)
+        errors = object_errors(overlaps, labels)
+        said.append(_counts(errors))
+        drawn = object_map(small, _drawn(errors, true_small, fitted(found.objects.labels)))
+        alt = f"Objects of {one.name} on {name}: {said[-1]}"
+        pictures.append(Picture(drawn, f"{one.name}: {said[-1]}", alt, exact=True))
+    return Case(f"{words}: {name}, {said[0]}", pictures)
+
+
+def _overlaps(annotation: Annotation, found: ObjectPrediction) -> tuple[Overlaps, range]:
+    """Of true and found objects, and the labels of their classes."""
+    truth, labels = annotation.labels.numpy(), found.objects.labels
+    if found.classes is None:
+        return find_overlaps(truth, labels), range(FOREGROUND, FOREGROUND + 1)
+    overlaps = find_overlaps(truth, labels, true_classes=annotation.object_classes, found_classes=found.object_labels)
+    return overlaps, range(FOREGROUND, FOREGROUND + len(found.classes.names))
+
+
+def _counts(errors: ObjectErrors) -> str:
+    """``12 of 40 missed, 3 merged, 1 split, 5 false``."""
+    true = len(errors.missed) + len(errors.matched)
+    return (
+        f"{len(errors.missed)} of {true} missed, {len(errors.merged)} merged, {len(errors.split)} split, "
+        f"{len(errors.false)} false"
+    )
+
+
+def _drawn(errors: ObjectErrors, truth: np.ndarray, found: np.ndarray) -> list[Drawn]:
+    """The objects in their colours, from below to above; none is drawn twice."""
+    return [
+        Drawn(truth, np.setdiff1d(errors.missed, errors.split), FALSE_NEGATIVE),
+        Drawn(found, np.setdiff1d(errors.matched, errors.merged), TRUE_POSITIVE),
+        Drawn(found, np.setdiff1d(errors.false, errors.merged), FALSE_POSITIVE),
+        Drawn(truth, errors.split, SPLIT),
+        Drawn(found, errors.merged, MERGED),
+    ]
