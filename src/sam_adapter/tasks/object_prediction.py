@@ -12,6 +12,7 @@ from ..annotations.reading.classes import COLOURS, Classes
 from ..batch import Size
 from ..config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ..preprocessing import MaskLogits, Preprocessing
+from .parts import MaskPart, part_of
 from .prediction import Layer, PngValues
 from .splitting import FoundObjects, split_objects
 
@@ -59,8 +60,14 @@ class ObjectPrediction:
         labels = np.zeros(self.original_size, np.int32)
         scores = self.iou_scores.numpy().clip(0, 1)
         for at in np.argsort(scores, kind="stable"):  # the best one last, over all others
-            labels[self._probability(int(at)) > self.threshold] = at + 1
+            part = self.part(int(at))
+            if part is not None:
+                labels[part.rows, part.columns][part.mask] = at + 1
         return FoundObjects(labels, scores)
+
+    def part(self, at: int) -> MaskPart | None:
+        """The part of the picture in which one answer's mask lies; None if it is empty."""
+        return part_of(self.mask_logits[at : at + 1], self.original_size, self.preprocessing, self.threshold)
 
     @cached_property
     def object_labels(self) -> tuple[int, ...]:
