@@ -30,6 +30,7 @@ class ObjectPrediction:
         preprocessing: How logits come to original size.
         threshold: Probability above which a pixel is foreground.
         classes: Of the objects; None if they have none.
+        known_objects: The objects, where they were found otherwise than by splitting maps.
     """
 
     mask_logits: MaskLogits
@@ -39,6 +40,7 @@ class ObjectPrediction:
     preprocessing: Preprocessing
     threshold: float
     classes: Classes | None = None
+    known_objects: FoundObjects | None = None
 
     def __len__(self) -> int:
         return len(self.objects.scores)
@@ -54,6 +56,8 @@ class ObjectPrediction:
     @cached_property
     def objects(self) -> FoundObjects:
         """The objects: label map ``(H, W)`` int32, numbered from 1, and a score each."""
+        if self.known_objects is not None:
+            return self.known_objects
         foreground = self._map(ALL_OBJECTS)
         if foreground is not None:
             return split_objects(foreground, self._map(CORES), threshold=self.threshold)
