@@ -33,6 +33,7 @@ from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import alone
 from .prompt_files import GivenPrompts, labels_of, read_prompts
+from .unprompted import require_prompts
 from .writers import Writers
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
     prompts = _with_labels(given, segmenter)
+    require_prompts(config, segmenter, [one.path for one in pictures], prompts)
     asked: set[AskedKind] = {
         prompt.kind for one in pictures for prompt in (prompts[one.path][0] if one.path in prompts else [Prompt()])
     }
@@ -84,8 +86,6 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
         batch_size=config.batch_size,
     )
     loader = _loader(config, pictures, segmenter, task, prompts, brightness)
-    if segmenter.adapter is not None and not prompts and segmenter.prompt in ("box", "points"):
-        log.warning("The adapter was trained with the prompt '%s', but no --prompts are given.", segmenter.prompt)
     unread: list[DataError] = []
     with Writers(config, len(pictures), progress, brightness) as writers:
         for batch, errors in loader:

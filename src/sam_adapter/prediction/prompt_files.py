@@ -1,6 +1,7 @@
 """Prompts that a user gives in a JSON file."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ from ..config.ranges import shortened
 from ..errors import ConfigError, DataError
 from .prompt_arrays import make_prompts
 
+log = logging.getLogger(__name__)
+
+NO_CLASS = "foreground"
+"""Name of the only class of adapters that tell none apart."""
 LARGEST_FILE = 256 << 20
 """Bytes of the longest file of prompts that is read."""
 
@@ -139,7 +144,7 @@ def labels_of(
 
     Args:
         given: By picture.
-        classes: That the adapter knows; the first has the label 1.
+        classes: That the adapter knows; the first has the label 1. Names for an adapter without classes are not used.
         several: Whether a picture may have several prompts.
         needed: Whether each prompt must name its class.
 
@@ -148,11 +153,18 @@ def labels_of(
     """
     problems = []
     found: dict[Path, tuple[list[Prompt], list[int]]] = {}
+    told_apart = [name for name in classes if name != NO_CLASS]
+    named = sorted({name for one in given.values() for name in one.classes if name is not None})
+    if named and not told_apart:
+        log.warning(
+            "prompts: classes are named (%s), and the adapter tells none apart: their names are not used.",
+            shortened(", ".join(named)),
+        )
     for path, one in given.items():
         if len(one.prompts) > 1 and not several:
             problems.append(f"prompts: '{path.name}' has {len(one.prompts)}; a picture is asked for one mask.")
-        wrong = sorted({str(name) for name in one.classes if name is not None and classes and name not in classes})
-        if wrong:
+        wrong = sorted({str(name) for name in one.classes if name is not None and name not in classes})
+        if wrong and told_apart:
             problems.append(f"prompts: '{path.name}': class {', '.join(wrong)}; the adapter has {', '.join(classes)}.")
         if needed and None in one.classes:
             problems.append(f"prompts: '{path.name}': a prompt has no class; name one of {', '.join(classes)} in each.")

@@ -53,6 +53,11 @@ class ObjectPrediction:
     def _map(self, label: int) -> np.ndarray | None:
         return self._probability(self.labels.index(label)) if label in self.labels else None
 
+    @property
+    def asked_for(self) -> bool:
+        """Whether each object is the answer to a prompt of its own, so that objects may overlap."""
+        return ALL_OBJECTS not in self.labels and self.known_objects is None
+
     @cached_property
     def objects(self) -> FoundObjects:
         """The objects: label map ``(H, W)`` int32, numbered from 1, and a score each."""
@@ -76,7 +81,7 @@ class ObjectPrediction:
     @cached_property
     def object_labels(self) -> tuple[int, ...]:
         """The label of each object's class: the one whose learned prompt answers most inside it; 1 without classes."""
-        if ALL_OBJECTS not in self.labels:
+        if self.asked_for:
             return self.labels
         return class_of_objects(self.objects, [self._map(label) for label in self._class_maps])
 
