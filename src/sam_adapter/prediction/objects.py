@@ -15,6 +15,7 @@ from ..annotations.run_lengths import run_lengths_of, run_lengths_of_part
 from ..errors import amount
 from ..system.writing import written_beside
 from ..tasks.object_prediction import ObjectPrediction
+from ..tasks.parts import BAND_PIXELS
 from ..tasks.splitting import boxes_of
 
 log = logging.getLogger(__name__)
@@ -97,14 +98,14 @@ def object_rows(name: str, prediction: ObjectPrediction, image: np.ndarray) -> l
         image: ``(H, W, 3)`` uint8.
     """
     labels, scores = prediction.objects.labels, prediction.objects.scores
-    flat = labels.ravel()
-    size = len(scores) + 1
-    areas = np.bincount(flat, minlength=size)
-    grey = np.bincount(flat, weights=image.mean(2, dtype=np.float32).ravel(), minlength=size)
-    inside = np.flatnonzero(flat)
-    rows, columns = np.divmod(inside, labels.shape[1])
-    down = np.bincount(flat[inside], weights=rows, minlength=size)
-    right = np.bincount(flat[inside], weights=columns, minlength=size)
+    areas, grey, right, down = np.zeros((4, len(scores) + 1))
+    for top in range(0, labels.shape[0], step := max(BAND_PIXELS // labels.shape[1], 1)):
+        band = labels[top : top + step]
+        rows, columns = np.nonzero(band)
+        inside = band[rows, columns]
+        brightness = image[top : top + step][rows, columns].mean(1, dtype=np.float32)
+        for sums, values in ((areas, None), (grey, brightness), (right, columns), (down, rows + top)):
+            sums += np.bincount(inside, weights=values, minlength=len(sums))
     names = prediction.class_names
     return [
         _row(
@@ -181,8 +182,8 @@ class ObjectTables:
             return
         if self._covered:
             log.warning(
-                "The label maps in masks/ cannot show %s that better ones cover as a whole; the rows are in objects.csv "
-                "and objects.json.",
+                "The label maps in masks/ cannot show %s that better ones cover as a whole; the rows are in "
+                "objects.csv and objects.json.",
                 amount(self._covered, "mask"),
             )
         if self._empty:

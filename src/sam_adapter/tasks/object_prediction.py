@@ -12,7 +12,7 @@ from ..annotations.reading.classes import COLOURS, Classes
 from ..batch import Size
 from ..config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ..preprocessing import MaskLogits, Preprocessing
-from .parts import MaskPart, part_of
+from .parts import MaskPart, part_of, probability_map
 from .prediction import Layer, PngValues
 from .splitting import FoundObjects, split_objects
 
@@ -47,8 +47,7 @@ class ObjectPrediction:
 
     def _probability(self, at: int) -> np.ndarray:
         """Probabilities of one answer, ``(H, W)`` float32."""
-        logits = self.mask_logits[at : at + 1]
-        return self.preprocessing.to_original_size(logits, self.original_size)[0].sigmoid_().numpy()
+        return probability_map(self.mask_logits[at : at + 1], self.original_size, self.preprocessing)
 
     def _map(self, label: int) -> np.ndarray | None:
         return self._probability(self.labels.index(label)) if label in self.labels else None
@@ -107,7 +106,7 @@ class ObjectPrediction:
         labels = self.objects.labels
         if self.classes is not None and len(self.classes.names) > 1:
             return self._layers_of_classes()
-        colours = np.concatenate([[0], 1 + colours_apart(labels, len(COLOURS))])[: len(self) + 1]
+        colours = np.concatenate([[0], 1 + colours_apart(labels, len(COLOURS))])[: len(self) + 1].astype(np.uint8)
         drawn = colours[labels]
         return [
             Layer(mask=torch.from_numpy(drawn == at), colour=colour)
@@ -117,7 +116,7 @@ class ObjectPrediction:
 
     def _layers_of_classes(self) -> list[Layer]:
         assert self.classes is not None
-        kinds = np.concatenate([[0], self.object_labels])[self.objects.labels]
+        kinds = np.concatenate([[0], self.object_labels]).astype(np.uint8)[self.objects.labels]
         return [
             Layer(mask=torch.from_numpy(kinds == label), name=name, colour=colour)
             for label, (name, colour) in enumerate(zip(self.classes.names, self.classes.colours, strict=True), start=1)

@@ -10,6 +10,9 @@ from torch import Tensor
 from ..batch import Size
 from ..preprocessing import MaskLogits, Preprocessing
 
+BAND_PIXELS = 1 << 22
+"""Pixels of the rows of a large picture that are made at once."""
+
 
 class MaskPart(NamedTuple):
     """A mask inside a box.
@@ -57,6 +60,25 @@ def part_of(
         mask[rows, columns].numpy(),
         probabilities[rows, columns].numpy(),
     )
+
+
+def probability_map(mask_logits: MaskLogits, original_size: Size, preprocessing: Preprocessing) -> np.ndarray:
+    """Probabilities of one answer in all of a picture, ``(H, W)`` float32, made a band of rows at a time.
+
+    Args:
+        mask_logits: Of one answer, ``(1, h, w)`` or stored otherwise.
+        original_size: ``(H, W)``.
+        preprocessing: How logits come to original size.
+    """
+    height, width = original_size
+    step = max(BAND_PIXELS // width, 1)
+    if height <= step:
+        return preprocessing.to_original_size(mask_logits, original_size)[0].sigmoid_().cpu().numpy()
+    found = np.empty(original_size, np.float32)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        found[rows] = preprocessing.to_original_size(mask_logits, original_size, rows)[0].sigmoid_().cpu().numpy()
+    return found
 
 
 def logit(probability: float) -> float:

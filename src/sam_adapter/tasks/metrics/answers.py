@@ -13,6 +13,7 @@ from ...config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ...config.registry import TASKS
 from ...preprocessing import MaskLogits, Preprocessing
 from ..object_prediction import class_of_objects
+from ..parts import probability_map
 from ..splitting import FoundObjects, split_objects
 from .means import Answer, is_empty
 from .objects import ObjectMetrics
@@ -142,8 +143,7 @@ class _FullMaps:
         """Probabilities ``(H, W)`` float32; None if it was not asked for."""
         if label not in self.logits:
             return None
-        full = self.preprocessing.to_original_size(self.logits[label], self.size)
-        return full[0].float().sigmoid().cpu().numpy()
+        return probability_map(self.logits[label], self.size, self.preprocessing)
 
 
 def _mean(values: Sequence[float]) -> float:
