@@ -68,6 +68,18 @@ TILES: Table = {
 }
 """Options of tiles, of every command that uses a trained model."""
 
+FOUND = "objects/test_finding.py"
+GRID = "tasks/test_grid.py"
+FINDING: Table = {
+    "grid": HeldBy(FOUND, "test_scores_are_those_of_the_label_maps"),
+    "grid_multimask": HeldBy(GRID, "test_each_object_is_found_once"),
+    "quality_threshold": HeldBy(GRID, "test_answers_of_low_quality_and_unstable_ones_are_left_out"),
+    "stability_threshold": HeldBy(GRID, "test_answers_of_low_quality_and_unstable_ones_are_left_out"),
+    "overlap_threshold": HeldBy(GRID, "test_of_masks_that_overlap_the_better_keeps_its_pixels"),
+    "refine": HeldBy(FOUND, "test_scores_are_those_of_the_label_maps"),
+}
+"""Options of how objects are found, of every command that uses a trained model."""
+
 
 def require_all_options(kind: type, table: Table) -> None:
     """Every option of a command has an entry, no entry is of a former option, and every test that is named exists."""

@@ -8,7 +8,7 @@ import torch
 
 import golden_cases
 from conftest import write_pages, write_pairs
-from option_table import SOURCES, TILES, HeldBy, require_all_options
+from option_table import FINDING, SOURCES, TILES, HeldBy, require_all_options
 from sam_adapter import EvaluateConfig, evaluate
 from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.errors import ConfigError, DataError
@@ -28,6 +28,7 @@ EVALUATE = {
     "masks": HeldBy(THERE, "test_what_is_written"),
     **SOURCES,
     **TILES,
+    **FINDING,
     "task": HeldBy("semantic/test_classes_in_scores.py", "test_other_classes_than_the_adapters_are_refused"),
     "classes": HeldBy("semantic/test_classes_in_scores.py", "test_other_classes_than_the_adapters_are_refused"),
     "with_class": HeldBy(

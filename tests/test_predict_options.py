@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import golden_cases
 from conftest import random_sam, write_pages, write_pairs
-from option_table import Changes, HeldBy, looked_at, require_all_options
+from option_table import FINDING, Changes, HeldBy, looked_at, require_all_options
 from sam_adapter import PredictConfig, predict
 from sam_adapter.batch import Batch
 from sam_adapter.checkpoints.adapter import save_adapter
@@ -81,6 +81,7 @@ PREDICT: Mapping[str, HeldBy | Changes] = {
     "image_size": Changes({"image_size": 64}, other_probabilities, adapter=None, model="sam"),
     "tile": Changes({"tile": 32}, other_probabilities),
     "overlap": Changes({"overlap": 0}, other_probabilities, tile=32),
+    **FINDING,
     "precision": Changes({"precision": "bf16-mixed"}, other_probabilities),
     "attention": HeldBy("test_predict_options.py", "test_how_blocks_are_computed"),
     "compile": HeldBy("test_predict_options.py", "test_how_blocks_are_computed"),

@@ -3,9 +3,10 @@
 One object does it for training, evaluation, prediction and export, and is stored with the adapter.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import cv2
 import numpy as np
@@ -36,9 +37,20 @@ class StoredLogits(Protocol):
         """The same without gradients."""
         ...
 
-    def at_original_size(self, rows: slice | None = None) -> Tensor:
+    def at_original_size(self, rows: slice | None = None, columns: slice | None = None) -> Tensor:
         """See `Preprocessing.to_original_size`."""
         ...
+
+    def reach(self, least: float) -> "Reach | None":
+        """See `Preprocessing.reach`."""
+        ...
+
+
+class Reach(NamedTuple):
+    """Rows and columns of a picture."""
+
+    rows: slice
+    columns: slice
 
 
 MaskLogits = Tensor | StoredLogits
@@ -100,30 +112,73 @@ class Preprocessing:
         height, width = self.input_size(original_size)
         return prompt.scaled(width / original_size[1], height / original_size[0])
 
-    def to_original_size(self, mask_logits: MaskLogits, original_size: Size, rows: slice | None = None) -> Tensor:
+    def to_original_size(
+        self,
+        mask_logits: MaskLogits,
+        original_size: Size,
+        rows: slice | None = None,
+        columns: slice | None = None,
+    ) -> Tensor:
         """Low-resolution logits → logits of every pixel of the original picture, as SAM's predictor does it.
 
         Args:
             mask_logits: ``(B, h, w)`` over the whole square, or logits that are stored otherwise.
             original_size: ``(H, W)``.
             rows: Rows of the original that are wanted; None gives all. Memory is taken for these alone.
+            columns: The same of its columns.
 
         Returns:
-            ``(B, rows, W)`` float32.
+            ``(B, rows, columns)`` float32.
         """
         if not isinstance(mask_logits, Tensor):
-            return mask_logits.at_original_size(rows)
+            return mask_logits.at_original_size(rows, columns)
         side, (height, width) = self.image_size, self.input_size(original_size)
         logits = mask_logits.float()[:, None]
-        if rows is None:
+        if rows is None and columns is None:
             logits = functional.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
             logits = logits[..., :height, :width]
             return functional.interpolate(logits, original_size, mode="bilinear", align_corners=False)[:, 0]
         # Of the square only those rows are made from which the wanted ones are.
+        rows = rows or slice(0, original_size[0])
         first, last, weights = _source_rows(rows, height, original_size[0], logits.device)
         low, high = int(first.min()), int(last.max()) + 1
-        square = _rows_of(logits, *_source_rows(slice(low, high), logits.shape[-2], side, logits.device), side)
-        return _rows_of(square[..., :width], first - low, last - low, weights, original_size[1])[:, 0]
+        down = _source_rows(slice(low, high), logits.shape[-2], side, logits.device)
+        if columns is None:
+            square = _rows_of(logits, *down, side)
+            return _rows_of(square[..., :width], first - low, last - low, weights, original_size[1])[:, 0]
+        left, right, shares = _source_rows(columns, width, original_size[1], logits.device)
+        begin, end = int(left.min()), int(right.max()) + 1
+        across = _source_rows(slice(begin, end), logits.shape[-1], side, logits.device)
+        square = _mixed(_mixed(logits, *down).mT, *across).mT
+        return _mixed(_mixed(square, first - low, last - low, weights).mT, left - begin, right - begin, shares).mT[:, 0]
+
+    def reach(self, mask_logits: MaskLogits, original_size: Size, least: float) -> Reach | None:
+        """Where in the original picture logits can be above a value: masks are made of this part alone.
+
+        Args:
+            mask_logits: See `to_original_size`.
+            original_size: ``(H, W)``.
+            least: The value.
+
+        Returns:
+            Rows and columns outside of which no logit is above it, as values between pixels are never above both; None
+            if there are no such.
+        """
+        if not isinstance(mask_logits, Tensor):
+            return mask_logits.reach(least)
+        above = (mask_logits > least).any(0)
+        sides: list[slice] = []
+        for axis, (shown, whole) in enumerate(zip(self.input_size(original_size), original_size, strict=True)):
+            found = above.any(1 - axis).nonzero()
+            if not len(found):
+                return None
+            ends = int(found[0]), int(found[-1])
+            for source, wanted in ((above.shape[axis], self.image_size), (shown, whole)):
+                if ends[0] >= source:  # in the padding
+                    return None
+                ends = _influence(ends, source, wanted)
+            sides.append(slice(ends[0], ends[1] + 1))
+        return Reach(*sides)
 
 
 def in_colour(picture: np.ndarray | Image.Image) -> np.ndarray:
@@ -152,7 +207,19 @@ def _source_rows(rows: slice, source: int, wanted: int, device: torch.device) ->
     return first, (first + 1).clamp(max=source - 1), (place - first)[:, None]
 
 
+def _influence(ends: tuple[int, int], source: int, wanted: int) -> tuple[int, int]:
+    """First and last value of a bilinear resize that take from some values of the source, which have these ends."""
+    first = math.floor((ends[0] - 0.5) * wanted / source - 0.5)
+    last = math.ceil((min(ends[1], source - 1) + 1.5) * wanted / source - 0.5)
+    return max(first, 0), min(last, wanted - 1)
+
+
+def _mixed(logits: Tensor, first: Tensor, last: Tensor, weights: Tensor) -> Tensor:
+    """Rows of a bilinear resize, see `_source_rows`; columns stay."""
+    return torch.lerp(logits[..., first, :], logits[..., last, :], weights)
+
+
 def _rows_of(logits: Tensor, first: Tensor, last: Tensor, weights: Tensor, width: int) -> Tensor:
     """Rows ``(B, 1, rows, width)`` of a bilinear resize of ``(B, 1, h, w)``, see `_source_rows`."""
-    mixed = torch.lerp(logits[..., first, :], logits[..., last, :], weights)
+    mixed = _mixed(logits, first, last, weights)
     return functional.interpolate(mixed, (len(first), width), mode="bilinear", align_corners=False)

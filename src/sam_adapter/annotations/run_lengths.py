@@ -97,8 +97,6 @@ def run_lengths_of(labels: np.ndarray) -> dict[int, dict[str, Any]]:
     Returns:
         Number of an object to ``{"size": [H, W], "counts": text}``, as COCO has it.
     """
-    from pycocotools import mask as coco
-
     flat = labels.ravel(order="F")
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
     lengths = np.diff(starts, append=len(flat))
@@ -107,11 +105,34 @@ def run_lengths_of(labels: np.ndarray) -> dict[int, dict[str, Any]]:
     order = order[numbers[order] > 0]
     found: dict[int, dict[str, Any]] = {}
     for run in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else ():
-        begin, length = starts[run], lengths[run]
-        before = begin - np.concatenate([[0], (begin + length)[:-1]])
-        counts = np.stack([before, length], 1).ravel().tolist()
-        rest = len(flat) - int(begin[-1] + length[-1])
-        raw: Any = {"size": list(labels.shape), "counts": [*counts, *([rest] if rest else [])]}
-        encoded: Any = coco.frPyObjects(raw, *labels.shape)
-        found[int(numbers[run[0]])] = {"size": list(labels.shape), "counts": encoded["counts"].decode("ascii")}
+        found[int(numbers[run[0]])] = _encoded(starts[run], lengths[run], labels.shape)
     return found
+
+
+def run_lengths_of_part(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
+    """Compressed run lengths of a mask that lies in a part of its picture.
+
+    Args:
+        mask: ``(h, w)`` bool, which has foreground.
+        corner: Row and column of the picture at which the part begins.
+        size: ``(H, W)`` of the picture.
+
+    Returns:
+        ``{"size": [H, W], "counts": text}``, as COCO has it.
+    """
+    columns, rows = np.nonzero(mask.T)
+    place = (columns + corner[1]) * size[0] + rows + corner[0]  # in column order
+    first = np.flatnonzero(np.diff(place, prepend=-2) != 1)
+    return _encoded(place[first], np.diff(first, append=len(place)), size)
+
+
+def _encoded(starts: np.ndarray, lengths: np.ndarray, size: tuple[int, ...]) -> dict[str, Any]:
+    """Runs of one object, in column order, as COCO has them."""
+    from pycocotools import mask as coco
+
+    before = starts - np.concatenate([[0], (starts + lengths)[:-1]])
+    counts = np.stack([before, lengths], 1).ravel().tolist()
+    rest = size[0] * size[1] - int(starts[-1] + lengths[-1])
+    raw: Any = {"size": list(size), "counts": [*counts, *([rest] if rest else [])]}
+    encoded: Any = coco.frPyObjects(raw, *size)
+    return {"size": list(size), "counts": encoded["counts"].decode("ascii")}

@@ -15,6 +15,7 @@ from .choices import (
     Threshold,
 )
 from .folders import among_data, given_twice
+from .object_options import ObjectOptions
 from .options import DataOptions, GroupOptions, MachineOptions
 from .registry import DEFAULT_TASK
 from .score_options import ScoreOptions
@@ -59,7 +60,7 @@ class ModelChoice(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(MachineOptions, ScoreOptions, KnownTileOptions, DataOptions, ModelChoice):
+class EvaluateConfig(MachineOptions, ScoreOptions, ObjectOptions, KnownTileOptions, DataOptions, ModelChoice):
     """Score an adapter, or a SAM as it is, on a folder of images and masks."""
 
     task: TaskName | None = None
@@ -99,7 +100,7 @@ class EvaluateConfig(MachineOptions, ScoreOptions, KnownTileOptions, DataOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(MachineOptions, KnownTileOptions, ModelChoice):
+class PredictConfig(MachineOptions, ObjectOptions, KnownTileOptions, ModelChoice):
     """Make masks for pictures that have no ground truth."""
 
     input: str

@@ -1,7 +1,7 @@
 """What one model got on a data set: its answers to every prompt, scored."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
 from ..tasks.metrics import AddedScores, Answer, OverlapMetrics, is_empty
+from ..tasks.metrics.answers import ObjectAnswers
+from ..tasks.object_finder import finder_asked
 from ..tasks.object_prediction import ObjectPrediction
 from ..tasks.pixels import sum_over_pixels
 from ..tasks.tiles import collect_by_tiles, sweep_of
@@ -90,6 +92,18 @@ def score_records(
     """
     added = AddedScores(config.added_metrics, spacing=config.pixel_spacing)
     metrics = dataset.task.metrics(thresholds, curves=config.report, added=added).to(machine.device)
+    finder = finder_asked(
+        config,
+        segmenter.task,
+        segmenter,
+        machine,
+        tiling=segmenter.tiling,
+        thresholds=thresholds,
+        batch_size=config.batch_size,
+    )
+    if finder is not None:
+        assert isinstance(metrics, ObjectAnswers)
+        metrics.finder = finder
     scoring = Scoring(
         name=name,
         base=segmenter.backbone.identity.name,
@@ -116,6 +130,8 @@ def score_records(
         elif batch.queries:
             batch = batch.to(machine.device)
             with machine.autocast():
+                if finder is not None and batch.encoded is None and batch.pixel_values is not None:
+                    batch = replace(batch, encoded=segmenter.encode(batch.pixel_values))
                 logits = dataset.task.mask_logits(segmenter(batch))
             sums = sum_over_pixels(logits, batch, segmenter.preprocessing, metrics.reduces(batch))
             metrics.collect(batch, sums, answers=metrics.answers(logits, batch, segmenter.preprocessing))

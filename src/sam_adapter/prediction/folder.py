@@ -3,6 +3,7 @@
 import glob
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.pictures import Picture, brightness_for, list_pages
 from ..batch import Batch, Prompt
 from ..checkpoints.adapter import load
-from ..config.choices import AskedKind, Save
+from ..config.choices import ASKED_KINDS, AskedKind, Save
 from ..config.commands import PredictConfig
+from ..config.labels import ALL_OBJECTS
 from ..config.options import PromptOptions
 from ..config.registry import TASKS, look_up
 from ..data.dataset import PictureDataset
@@ -25,10 +27,13 @@ from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable
 from ..tasks.base import AnyPrediction, Task
+from ..tasks.object_finder import ObjectFinder, finder_asked
+from ..tasks.object_prediction import ObjectPrediction
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import alone
 from .prompt_files import GivenPrompts, labels_of, read_prompts
+from .unprompted import require_prompts
 from .writers import Writers
 
 log = logging.getLogger(__name__)
@@ -58,6 +63,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
     prompts = _with_labels(given, segmenter)
+    require_prompts(config, segmenter, [one.path for one in pictures], prompts)
     asked: set[AskedKind] = {
         prompt.kind for one in pictures for prompt in (prompts[one.path][0] if one.path in prompts else [Prompt()])
     }
@@ -70,21 +76,33 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     log.info("Computing on %s", machine)
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
     brightness = brightness_for(pictures, segmenter.reading)
+    finder = finder_asked(
+        config,
+        segmenter.task,
+        segmenter,
+        machine,
+        tiling=segmenter.tiling,
+        thresholds=_for_all_kinds(thresholds, segmenter, config),
+        batch_size=config.batch_size,
+    )
     loader = _loader(config, pictures, segmenter, task, prompts, brightness)
-    if segmenter.adapter is not None and not prompts and segmenter.prompt in ("box", "points"):
-        log.warning("The adapter was trained with the prompt '%s', but no --prompts are given.", segmenter.prompt)
     unread: list[DataError] = []
     with Writers(config, len(pictures), progress, brightness) as writers:
         for batch, errors in loader:
             unread += errors
             if batch is None:
                 continue
+            batch = batch.to(machine.device)
             if batch.pictures:
-                predictions = _by_tiles(batch.to(machine.device), segmenter, task, thresholds, machine, config)
+                predictions = _by_tiles(batch, segmenter, task, thresholds, machine, config)
             else:
                 with machine.autocast():
-                    output = segmenter(batch.to(machine.device))
+                    if finder is not None and batch.pixel_values is not None:
+                        batch = replace(batch, encoded=segmenter.encode(batch.pixel_values))
+                    output = segmenter(batch)
                 predictions = task.predictions(batch, output, segmenter.preprocessing, thresholds)
+            if finder is not None:
+                predictions = with_objects(predictions, batch, finder)
             for index, prediction in zip(batch.indices, predictions, strict=True):
                 writers.write(prediction, pictures[index])
     written = writers.written
@@ -93,6 +111,24 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
             "\n".join([f"{amount(len(written), 'picture')} predicted, {len(unread)} not:", *map(str, unread)])
         )
     return written
+
+
+def _for_all_kinds(
+    asked: Mapping[AskedKind, float], segmenter: SamSegmenter, config: PredictConfig
+) -> dict[AskedKind, float]:
+    """Thresholds of kinds of prompt that no user asks with, too; their best ones need not be known."""
+    chosen = None if config.threshold == "best" else config.threshold
+    return {kind: asked.get(kind, segmenter.threshold_for(kind, chosen)) for kind in ASKED_KINDS}
+
+
+def with_objects(predictions: list[AnyPrediction], batch: Batch, finder: ObjectFinder) -> list[AnyPrediction]:
+    """Predictions with the objects that are found, where they are to be found without prompts."""
+    return [
+        replace(one, known_objects=finder(batch, at, lambda one=one: one.objects))
+        if isinstance(one, ObjectPrediction) and ALL_OBJECTS in one.labels
+        else one
+        for at, one in enumerate(predictions)
+    ]
 
 
 def _with_labels(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,10 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from ..annotations.run_lengths import run_lengths_of
+from ..annotations.run_lengths import run_lengths_of, run_lengths_of_part
+from ..errors import amount
 from ..system.writing import written_beside
 from ..tasks.object_prediction import ObjectPrediction
+from ..tasks.parts import BAND_PIXELS
 from ..tasks.splitting import boxes_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +52,45 @@ class ObjectRow:
     brightness: float
 
 
+def described_objects(
+    name: str, prediction: ObjectPrediction, image: np.ndarray
+) -> tuple[list[ObjectRow], dict[int, dict[str, Any]]]:
+    """The objects of a picture that have a pixel: a row each, and by number the run lengths that COCO has.
+
+    Those that prompts ask for have all of their own mask, whether other ones cover it in the label map or not.
+
+    Args:
+        name: Of the picture.
+        prediction: What was found.
+        image: ``(H, W, 3)`` uint8.
+    """
+    if not prediction.asked_for:
+        return object_rows(name, prediction, image), run_lengths_of(prediction.objects.labels)
+    rows: list[ObjectRow] = []
+    outlines: dict[int, dict[str, Any]] = {}
+    scores, names = prediction.objects.scores, prediction.class_names
+    for at in range(len(prediction)):
+        part = prediction.part(at)
+        if part is None:
+            continue
+        down, right = np.nonzero(part.mask)
+        inside = image[part.rows, part.columns][part.mask]
+        rows.append(
+            _row(
+                (name, at + 1, names[at], float(scores[at])),
+                (part.rows, part.columns),
+                area=len(down),
+                centre=(float(right.mean()) + part.columns.start, float(down.mean()) + part.rows.start),
+                brightness=float(inside.mean(dtype=np.float64)),
+            )
+        )
+        corner = (part.rows.start, part.columns.start)
+        outlines[at + 1] = run_lengths_of_part(part.mask, corner, prediction.original_size)
+    return rows, outlines
+
+
 def object_rows(name: str, prediction: ObjectPrediction, image: np.ndarray) -> list[ObjectRow]:
-    """The objects of a picture that have a pixel.
+    """The objects of a picture as its label map shows them.
 
     Args:
         name: Of the picture.
@@ -56,36 +98,52 @@ def object_rows(name: str, prediction: ObjectPrediction, image: np.ndarray) -> l
         image: ``(H, W, 3)`` uint8.
     """
     labels, scores = prediction.objects.labels, prediction.objects.scores
-    flat = labels.ravel()
-    size = len(scores) + 1
-    areas = np.bincount(flat, minlength=size)
-    grey = np.bincount(flat, weights=image.mean(2, dtype=np.float32).ravel(), minlength=size)
-    inside = np.flatnonzero(flat)
-    rows, columns = np.divmod(inside, labels.shape[1])
-    down = np.bincount(flat[inside], weights=rows, minlength=size)
-    right = np.bincount(flat[inside], weights=columns, minlength=size)
+    areas, grey, right, down = np.zeros((4, len(scores) + 1))
+    for top in range(0, labels.shape[0], step := max(BAND_PIXELS // labels.shape[1], 1)):
+        band = labels[top : top + step]
+        rows, columns = np.nonzero(band)
+        inside = band[rows, columns]
+        brightness = image[top : top + step][rows, columns].mean(1, dtype=np.float32)
+        for sums, values in ((areas, None), (grey, brightness), (right, columns), (down, rows + top)):
+            sums += np.bincount(inside, weights=values, minlength=len(sums))
     names = prediction.class_names
-    found = []
-    for number, box in boxes_of(labels, void=None).items():
-        area = int(areas[number])
-        found.append(
-            ObjectRow(
-                picture=name,
-                id=number,
-                class_name=names[number - 1],
-                score=round(float(scores[number - 1]), 4),
-                area=area,
-                left=box[1].start,
-                top=box[0].start,
-                width=box[1].stop - box[1].start,
-                height=box[0].stop - box[0].start,
-                centre_x=round(right[number] / area, 2),
-                centre_y=round(down[number] / area, 2),
-                diameter=round(2 * float(np.sqrt(area / np.pi)), 2),
-                brightness=round(grey[number] / area, 2),
-            )
+    return [
+        _row(
+            (name, number, names[number - 1], float(scores[number - 1])),
+            box,
+            area=int(areas[number]),
+            centre=(right[number] / areas[number], down[number] / areas[number]),
+            brightness=grey[number] / areas[number],
         )
-    return found
+        for number, box in boxes_of(labels, void=None).items()
+    ]
+
+
+def _row(
+    what: tuple[str, int, str, float],
+    box: tuple[slice, slice],
+    *,
+    area: int,
+    centre: tuple[float, float],
+    brightness: float,
+) -> ObjectRow:
+    """A row of an object: its picture, number, class and score, its rows and columns, its centre XY."""
+    picture, number, class_name, score = what
+    return ObjectRow(
+        picture=picture,
+        id=number,
+        class_name=class_name,
+        score=round(score, 4),
+        area=area,
+        left=box[1].start,
+        top=box[0].start,
+        width=box[1].stop - box[1].start,
+        height=box[0].stop - box[0].start,
+        centre_x=round(centre[0], 2),
+        centre_y=round(centre[1], 2),
+        diameter=round(2 * float(np.sqrt(area / np.pi)), 2),
+        brightness=round(brightness, 2),
+    )
 
 
 class ObjectTables:
@@ -100,15 +158,21 @@ class ObjectTables:
         self._lock = threading.Lock()
         self._pictures: dict[str, tuple[dict[str, Any], list[ObjectRow], dict[int, dict[str, Any]]]] = {}
         self._classes: tuple[str, ...] = ("object",)
+        self._covered = self._empty = 0
 
     def add(self, name: str, file_name: str, prediction: ObjectPrediction, image: np.ndarray) -> None:
         """Take up the objects of one picture."""
-        rows = object_rows(name, prediction, image)
-        outlines = run_lengths_of(prediction.objects.labels)
+        rows, outlines = described_objects(name, prediction, image)
+        shown = np.zeros(len(prediction) + 1, bool)
+        if prediction.asked_for:
+            shown[prediction.objects.labels] = True
         height, width = prediction.original_size
         entry = {"file_name": file_name, "height": height, "width": width}
         with self._lock:
             self._pictures[name] = (entry, rows, outlines)
+            if prediction.asked_for:
+                self._covered += sum(not shown[row.id] for row in rows)
+                self._empty += len(prediction) - len(rows)
             if prediction.classes is not None:
                 self._classes = prediction.classes.names
 
@@ -116,6 +180,14 @@ class ObjectTables:
         """Write both files, pictures in the order of their names; nothing if no picture was taken up."""
         if not self._pictures:
             return
+        if self._covered:
+            log.warning(
+                "The label maps in masks/ cannot show %s that better ones cover as a whole; the rows are in "
+                "objects.csv and objects.json.",
+                amount(self._covered, "mask"),
+            )
+        if self._empty:
+            log.warning("%s got an empty mask, and no row in objects.csv.", amount(self._empty, "prompt"))
         pictures = [self._pictures[name] for name in sorted(self._pictures)]
         _write_csv(self.folder / "objects.csv", [row for _, rows, _ in pictures for row in rows])
         with written_beside(self.folder / "objects.json") as partial:

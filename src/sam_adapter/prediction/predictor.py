@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..annotations.reading.files import picture_from_pillow, read_picture
+from ..backbones.base import QUERIES_AT_ONCE
 from ..batch import Batch, EncodedImage, Query, Size
 from ..config.choices import ASKED_KINDS, AskedKind
 from ..config.options import PromptOptions
@@ -22,7 +24,7 @@ from ..tasks.prediction import Prediction
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import Strip, joined
-from .prompt_files import make_prompts
+from .prompt_arrays import make_prompts
 
 
 class Predictor:
@@ -139,24 +141,31 @@ class Predictor:
         self,
         *,
         box: Sequence[float] | np.ndarray | None = None,
-        points: Sequence[Sequence[float]] | np.ndarray | None = None,
-        labels: Sequence[int] | np.ndarray | None = None,
+        points: Sequence[Any] | np.ndarray | None = None,
+        labels: Sequence[Any] | np.ndarray | None = None,
         mask_input: Tensor | None = None,
         multimask: bool = False,
         threshold: float | None = None,
     ) -> Prediction:
-        """Answer one prompt about the picture; without any argument, the prompt-free mask.
+        """Answer one prompt about the picture, or N; without any argument, the prompt-free mask.
+
+        N prompts are N boxes, N rows of points, or N boxes with a row of points each, as SAM's users know them. They go
+        through the mask decoder in chunks, and of each answer a low-resolution mask is kept: `Prediction.part`,
+        `Prediction.mask` and `Prediction.probability` bring one at a time to the picture's size, and only
+        `Prediction.masks` holds all N of them.
 
         Args:
-            box: ``(4,)`` XYXY pixels of the picture, or ``(N, 4)`` for N masks.
-            points: ``(P, 2)`` XY pixels of the picture.
-            labels: ``(P,)``, 1 foreground, 0 background; all foreground if left out.
-            mask_input: `Prediction.mask_logits` ``(1, h, w)`` of an earlier answer.
-            multimask: Three masks for each prompt, for prompts that can mean several things.
+            box: ``(4,)`` XYXY pixels of the picture, or ``(N, 4)`` for N prompts.
+            points: ``(P, 2)`` XY pixels of the picture, all for one prompt; or ``(N, P, 2)`` for N prompts.
+            labels: ``(P,)`` or ``(N, P)``: 1 foreground, 0 background; all foreground if left out. In ``(N, P)`` -1
+                stands for no point, where prompts differ in their number.
+            mask_input: `Prediction.mask_logits` ``(N, h, w)`` of an earlier answer.
+            multimask: Three masks for each prompt, for prompts that can mean several things: those of the first prompt
+                come first.
             threshold: Probability above which a pixel is foreground; None takes the segmenter's.
 
         Returns:
-            Masks at the picture's size, on the CPU.
+            Masks at the picture's size, on the CPU, in the order of the prompts.
 
         Raises:
             DataError: If no image was set, or a prompt has a wrong shape or lies outside the picture.
@@ -181,12 +190,16 @@ class Predictor:
                 preprocessing=self.segmenter.preprocessing,
                 threshold=chosen,
             )
-        batch = self._batch(queries)
-        with self.machine.autocast():
-            output = self.segmenter(batch, multimask=multimask)
+        logits, scores = [], []
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            batch = self._batch(queries[start : start + QUERIES_AT_ONCE])
+            with self.machine.autocast():
+                output = self.segmenter(batch, multimask=multimask)
+            logits.append(output.mask_logits.flatten(0, 1).float().cpu())
+            scores.append(output.iou_scores.flatten().float().cpu())
         return Prediction(
-            mask_logits=output.mask_logits.flatten(0, 1).float().cpu(),
-            iou_scores=output.iou_scores.flatten().float().cpu(),
+            mask_logits=torch.cat(logits),
+            iou_scores=torch.cat(scores),
             original_size=self._size,
             preprocessing=self.segmenter.preprocessing,
             threshold=chosen,

@@ -1,91 +1,25 @@
-"""Prompts that a user gives: checked against the picture, from Python or from a JSON file."""
+"""Prompts that a user gives in a JSON file."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from ..annotations.reading.files import image_size
 from ..batch import Prompt, Size
 from ..config.choices import ASKED_KINDS
 from ..config.ranges import shortened
 from ..errors import ConfigError, DataError
+from .prompt_arrays import make_prompts
 
+log = logging.getLogger(__name__)
+
+NO_CLASS = "foreground"
+"""Name of the only class of adapters that tell none apart."""
 LARGEST_FILE = 256 << 20
 """Bytes of the longest file of prompts that is read."""
-MOST_POINTS = 1000
-"""Points or boxes of one picture; each takes memory in the mask decoder."""
-
-
-def make_prompts(
-    *,
-    box: Any = None,
-    points: Any = None,
-    labels: Any = None,
-    mask_input: Tensor | None = None,
-    size: Size,
-) -> list[Prompt]:
-    """Check a user's prompts against the picture's size; see `Predictor.predict` for the arguments.
-
-    Returns:
-        One for each box, or one alone.
-
-    Raises:
-        DataError: If a shape is wrong, or a coordinate is not in the picture.
-    """
-    boxes: list[Tensor | None] = [None]
-    point_tensor = label_tensor = None
-    if box is not None:
-        given_boxes = _coordinates("box", box, 4, size)
-        if (given_boxes[:, 2:] < given_boxes[:, :2]).any():  # a mask in the last row or column has one without area
-            raise DataError(f"box: expected x1 <= x2 and y1 <= y2, got {given_boxes.tolist()}.")
-        boxes = list(given_boxes)
-    if points is not None:
-        point_tensor = _coordinates("points", points, 2, size)  # (P, 2)
-        try:
-            given = [1] * len(point_tensor) if labels is None else np.atleast_1d(np.asarray(labels)).tolist()
-        except ValueError:  # lists of unequal lengths
-            given = list(labels or ())
-        if len(given) != len(point_tensor) or any(label not in (0, 1) or type(label) is not int for label in given):
-            raise DataError(f"labels: expected {len(point_tensor)} values, each 0 or 1, got {shortened(given)}.")
-        label_tensor = torch.tensor(given)
-    elif labels is not None:
-        raise DataError("labels: given without points.")
-    if point_tensor is not None and len(boxes) != 1:
-        raise DataError(f"box and points: with points expected one box, got {len(boxes)}.")
-    masks: list[Tensor | None] = [None] * len(boxes)
-    if mask_input is not None:
-        if mask_input.ndim != 3 or len(mask_input) != len(boxes):
-            raise DataError(
-                f"mask_input: expected ({len(boxes)}, h, w), one of an earlier answer's mask_logits for each mask that "
-                f"is asked for, got {tuple(mask_input.shape)}."
-            )
-        masks = list(mask_input[:, None].float())
-    return [
-        Prompt(box=one, points=point_tensor, point_labels=label_tensor, mask_input=mask)
-        for one, mask in zip(boxes, masks, strict=True)
-    ]
-
-
-def _coordinates(name: str, values: Any, columns: int, size: Size) -> Tensor:
-    try:
-        array = np.atleast_2d(np.asarray(values, dtype=np.float32))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{name}: expected numbers, got {shortened(values)}.") from error
-    if array.ndim != 2 or array.shape[1] != columns or not len(array):
-        raise DataError(f"{name}: expected rows of {columns} numbers, got {shortened(values)}.")
-    if len(array) > MOST_POINTS:
-        raise DataError(f"{name}: expected at most {MOST_POINTS}, got {len(array)}.")
-    height, width = size
-    x, y = array[:, 0::2], array[:, 1::2]
-    if not np.isfinite(array).all() or x.min() < 0 or y.min() < 0 or x.max() > width or y.max() > height:
-        raise DataError(f"{name}: {shortened(array.tolist())} is not inside the picture of {width}x{height} pixels.")
-    return torch.from_numpy(array)
 
 
 class GivenPrompts(NamedTuple):
@@ -210,7 +144,7 @@ def labels_of(
 
     Args:
         given: By picture.
-        classes: That the adapter knows; the first has the label 1.
+        classes: That the adapter knows; the first has the label 1. Names for an adapter without classes are not used.
         several: Whether a picture may have several prompts.
         needed: Whether each prompt must name its class.
 
@@ -219,11 +153,18 @@ def labels_of(
     """
     problems = []
     found: dict[Path, tuple[list[Prompt], list[int]]] = {}
+    told_apart = [name for name in classes if name != NO_CLASS]
+    named = sorted({name for one in given.values() for name in one.classes if name is not None})
+    if named and not told_apart:
+        log.warning(
+            "prompts: classes are named (%s), and the adapter tells none apart: their names are not used.",
+            shortened(", ".join(named)),
+        )
     for path, one in given.items():
         if len(one.prompts) > 1 and not several:
             problems.append(f"prompts: '{path.name}' has {len(one.prompts)}; a picture is asked for one mask.")
-        wrong = sorted({str(name) for name in one.classes if name is not None and classes and name not in classes})
-        if wrong:
+        wrong = sorted({str(name) for name in one.classes if name is not None and name not in classes})
+        if wrong and told_apart:
             problems.append(f"prompts: '{path.name}': class {', '.join(wrong)}; the adapter has {', '.join(classes)}.")
         if needed and None in one.classes:
             problems.append(f"prompts: '{path.name}': a prompt has no class; name one of {', '.join(classes)} in each.")

@@ -12,6 +12,7 @@ from ..annotations.reading.classes import COLOURS, Classes
 from ..batch import Size
 from ..config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ..preprocessing import MaskLogits, Preprocessing
+from .parts import MaskPart, part_of, probability_map
 from .prediction import Layer, PngValues
 from .splitting import FoundObjects, split_objects
 
@@ -29,6 +30,7 @@ class ObjectPrediction:
         preprocessing: How logits come to original size.
         threshold: Probability above which a pixel is foreground.
         classes: Of the objects; None if they have none.
+        known_objects: The objects, where they were found otherwise than by splitting maps.
     """
 
     mask_logits: MaskLogits
@@ -38,34 +40,47 @@ class ObjectPrediction:
     preprocessing: Preprocessing
     threshold: float
     classes: Classes | None = None
+    known_objects: FoundObjects | None = None
 
     def __len__(self) -> int:
         return len(self.objects.scores)
 
     def _probability(self, at: int) -> np.ndarray:
         """Probabilities of one answer, ``(H, W)`` float32."""
-        logits = self.mask_logits[at : at + 1]
-        return self.preprocessing.to_original_size(logits, self.original_size)[0].sigmoid_().numpy()
+        return probability_map(self.mask_logits[at : at + 1], self.original_size, self.preprocessing)
 
     def _map(self, label: int) -> np.ndarray | None:
         return self._probability(self.labels.index(label)) if label in self.labels else None
 
+    @property
+    def asked_for(self) -> bool:
+        """Whether each object is the answer to a prompt of its own, so that objects may overlap."""
+        return ALL_OBJECTS not in self.labels and self.known_objects is None
+
     @cached_property
     def objects(self) -> FoundObjects:
         """The objects: label map ``(H, W)`` int32, numbered from 1, and a score each."""
+        if self.known_objects is not None:
+            return self.known_objects
         foreground = self._map(ALL_OBJECTS)
         if foreground is not None:
             return split_objects(foreground, self._map(CORES), threshold=self.threshold)
         labels = np.zeros(self.original_size, np.int32)
         scores = self.iou_scores.numpy().clip(0, 1)
         for at in np.argsort(scores, kind="stable"):  # the best one last, over all others
-            labels[self._probability(int(at)) > self.threshold] = at + 1
+            part = self.part(int(at))
+            if part is not None:
+                labels[part.rows, part.columns][part.mask] = at + 1
         return FoundObjects(labels, scores)
+
+    def part(self, at: int) -> MaskPart | None:
+        """The part of the picture in which one answer's mask lies; None if it is empty."""
+        return part_of(self.mask_logits[at : at + 1], self.original_size, self.preprocessing, self.threshold)
 
     @cached_property
     def object_labels(self) -> tuple[int, ...]:
         """The label of each object's class: the one whose learned prompt answers most inside it; 1 without classes."""
-        if ALL_OBJECTS not in self.labels:
+        if self.asked_for:
             return self.labels
         return class_of_objects(self.objects, [self._map(label) for label in self._class_maps])
 
@@ -91,7 +106,7 @@ class ObjectPrediction:
         labels = self.objects.labels
         if self.classes is not None and len(self.classes.names) > 1:
             return self._layers_of_classes()
-        colours = np.concatenate([[0], 1 + colours_apart(labels, len(COLOURS))])[: len(self) + 1]
+        colours = np.concatenate([[0], 1 + colours_apart(labels, len(COLOURS))])[: len(self) + 1].astype(np.uint8)
         drawn = colours[labels]
         return [
             Layer(mask=torch.from_numpy(drawn == at), colour=colour)
@@ -101,7 +116,7 @@ class ObjectPrediction:
 
     def _layers_of_classes(self) -> list[Layer]:
         assert self.classes is not None
-        kinds = np.concatenate([[0], self.object_labels])[self.objects.labels]
+        kinds = np.concatenate([[0], self.object_labels]).astype(np.uint8)[self.objects.labels]
         return [
             Layer(mask=torch.from_numpy(kinds == label), name=name, colour=colour)
             for label, (name, colour) in enumerate(zip(self.classes.names, self.classes.colours, strict=True), start=1)

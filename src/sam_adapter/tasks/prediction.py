@@ -12,6 +12,7 @@ from ..annotations.reading.classes import Classes
 from ..batch import Size
 from ..preprocessing import MaskLogits, Preprocessing
 from .class_map import whole_class_map
+from .parts import MaskPart, part_of
 
 
 class Layer(NamedTuple):
@@ -79,6 +80,10 @@ class Prediction:
         """One mask, ``(H, W)`` bool."""
         return self.probability(index) > self.threshold
 
+    def part(self, index: int = 0) -> MaskPart | None:
+        """The part of the picture in which a mask lies, without the rest in memory; None if it is empty."""
+        return part_of(self.mask_logits[index : index + 1], self.original_size, self.preprocessing, self.threshold)
+
     def layers(self) -> list["Layer"]:
         """What is drawn on the picture."""
         return [Layer(mask=self.mask())]
@@ -93,12 +98,12 @@ class Prediction:
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """All masks' probabilities, ``(N, H, W)`` float32 from 0 to 1."""
+        """All masks' probabilities, ``(N, H, W)`` float32 from 0 to 1; of many, ask `probability` one by one."""
         return torch.stack([self.probability(index) for index in range(len(self))])
 
     @cached_property
     def masks(self) -> Tensor:
-        """All masks, ``(N, H, W)`` bool."""
+        """All masks, ``(N, H, W)`` bool; of many masks of a large picture, ask `part` or `mask` one by one."""
         return torch.stack([self.mask(index) for index in range(len(self))])
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from ..batch import Size, Window
-from ..preprocessing import Preprocessing
+from ..preprocessing import Preprocessing, Reach
 from .grid import Tiling
 
 BACKGROUND = -10.0
@@ -32,6 +33,11 @@ class TileAnswers:
     mask_logits: Tensor
     iou_scores: Tensor
     background: frozenset[int] = frozenset()
+
+    @cached_property
+    def position(self) -> dict[int, int]:
+        """Position among the answers of each query that was asked."""
+        return {query: at for at, query in enumerate(self.asked)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,31 +83,52 @@ class TiledLogits:
         """See `requires_grad`."""
         return self
 
-    def at_original_size(self, rows: slice | None = None) -> Tensor:
-        """Logits of some rows of the picture, ``(n, rows, W)`` float32; see `Preprocessing.to_original_size`."""
+    def at_original_size(self, rows: slice | None = None, columns: slice | None = None) -> Tensor:
+        """Logits of a part of the picture, ``(n, rows, columns)`` float32; see `Preprocessing.to_original_size`."""
         first, last = (0, self.size[0]) if rows is None else (rows.start, rows.stop)
-        total = torch.zeros(len(self), last - first, self.size[1], device=self.device)
+        begin, end = (0, self.size[1]) if columns is None else (columns.start, columns.stop)
+        total = torch.zeros(len(self), last - first, end - begin, device=self.device)
         weight = torch.zeros_like(total)
         for tile in self.tiles:
             top, left, height, width = tile.window
             low, high = max(first, top), min(last, top + height)
-            if low >= high:
+            near, far = max(begin, left), min(end, left + width)
+            if low >= high or near >= far:
                 continue
-            place = (slice(low - first, high - first), slice(left, left + width))
-            own = slice(low - top, high - top)
-            weights = self.tiling.weights(tile.window, own).to(self.device)
-            answered = {query: at for at, query in enumerate(tile.asked)}
-            into = [at for at, query in enumerate(self.queries) if query in answered]
+            place = (slice(low - first, high - first), slice(near - begin, far - begin))
+            own, across = slice(low - top, high - top), slice(near - left, far - left)
+            weights = self.tiling.weights(tile.window, own)[:, across].to(self.device)
+            into = [at for at, query in enumerate(self.queries) if query in tile.position]
             if into:
-                logits = tile.mask_logits[[answered[self.queries[at]] for at in into]]
-                full = self.preprocessing.to_original_size(logits, (height, width), own)
+                logits = tile.mask_logits[[tile.position[self.queries[at]] for at in into]]
+                some = None if (near, far) == (left, left + width) else across
+                full = self.preprocessing.to_original_size(logits, (height, width), own, some)
                 total[into, place[0], place[1]] += full * weights
                 weight[into, place[0], place[1]] += weights
-            for at, query in enumerate(self.queries):
-                if query in tile.background:
-                    total[at, place[0], place[1]] += BACKGROUND * weights
-                    weight[at, place[0], place[1]] += weights
+            unasked = [at for at, query in enumerate(self.queries) if query in tile.background]
+            if unasked:
+                total[unasked, place[0], place[1]] += BACKGROUND * weights
+                weight[unasked, place[0], place[1]] += weights
         return torch.where(weight > 0, total / weight.clamp(min=1e-12), BACKGROUND)
+
+    def reach(self, least: float) -> Reach | None:
+        """See `Preprocessing.reach`: what the tiles reach together, as a mean is not above all of them."""
+        if least < BACKGROUND:
+            return Reach(slice(0, self.size[0]), slice(0, self.size[1]))
+        found: list[tuple[int, int, int, int]] = []
+        for tile in self.tiles:
+            asked = [tile.position[query] for query in self.queries if query in tile.position]
+            if not asked:
+                continue
+            top, left, height, width = tile.window
+            own = self.preprocessing.reach(tile.mask_logits[asked], (height, width), least)
+            if own is not None:
+                (rows, columns) = own
+                found.append((top + rows.start, top + rows.stop, left + columns.start, left + columns.stop))
+        if not found:
+            return None
+        tops, bottoms, lefts, rights = zip(*found, strict=True)
+        return Reach(slice(min(tops), max(bottoms)), slice(min(lefts), max(rights)))
 
     def iou_scores(self) -> Tensor:
         """Predicted quality of each answer ``(Q,)``: the mean over the tiles that were asked; 0 where none was."""

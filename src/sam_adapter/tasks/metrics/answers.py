@@ -1,6 +1,6 @@
 """Scores of an instance task: of answers about single objects, and of objects that are found without prompts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from ...config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ...config.registry import TASKS
 from ...preprocessing import MaskLogits, Preprocessing
 from ..object_prediction import class_of_objects
-from ..splitting import split_objects
+from ..parts import probability_map
+from ..splitting import FoundObjects, split_objects
 from .means import Answer, is_empty
 from .objects import ObjectMetrics
 
@@ -40,6 +41,9 @@ class ObjectAnswers(ObjectMetrics):
         prompt_free: Whether objects are to be found without prompts; pictures without objects are asked for the maps
             all the same.
         **more: See `ObjectMetrics`.
+
+    Attributes:
+        finder: What finds the objects of a picture; None splits its maps. See `ObjectFinder`.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class ObjectAnswers(ObjectMetrics):
     ) -> None:
         super().__init__(thresholds, **more)
         self.prompt_free = prompt_free
+        self.finder: Callable[[Batch, int, Callable[[], FoundObjects]], FoundObjects] | None = None
 
     @property
     def needs_whole(self) -> bool:
@@ -65,9 +70,13 @@ class ObjectAnswers(ObjectMetrics):
             if ALL_OBJECTS not in logits or not self.prompt_free:
                 continue
             maps = _FullMaps(logits, batch.original_sizes[at], preprocessing)
-            foreground = maps.of(ALL_OBJECTS)
-            assert foreground is not None
-            found = split_objects(foreground, maps.of(CORES), threshold=self.thresholds["none"])
+
+            def split(maps: _FullMaps = maps) -> FoundObjects:
+                foreground = maps.of(ALL_OBJECTS)
+                assert foreground is not None
+                return split_objects(foreground, maps.of(CORES), threshold=self.thresholds["none"])
+
+            found = split() if self.finder is None else self.finder(batch, at, split)
             kinds = class_of_objects(found, [maps.of(objects_of_class(one + 1)) for one in range(len(self.names))])
             self.add_objects(
                 index,
@@ -138,8 +147,7 @@ class _FullMaps:
         """Probabilities ``(H, W)`` float32; None if it was not asked for."""
         if label not in self.logits:
             return None
-        full = self.preprocessing.to_original_size(self.logits[label], self.size)
-        return full[0].float().sigmoid().cpu().numpy()
+        return probability_map(self.logits[label], self.size, self.preprocessing)
 
 
 def _mean(values: Sequence[float]) -> float:

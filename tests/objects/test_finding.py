@@ -1,0 +1,59 @@
+"""`predict` and `evaluate` find objects by a grid of points, or ask again for those of the maps, as options say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_adapter import EvaluateConfig, PredictConfig, evaluate, predict
+from sam_adapter.errors import ConfigError
+from sam_adapter.tasks.metrics.matching import count_objects, find_overlaps, object_scores
+
+pytest_plugins = ("object_scenes",)
+
+GRID: dict[str, Any] = {"grid": 8, "grid_multimask": False, "quality_threshold": 0.5, "stability_threshold": 0.5}
+WAYS: list[dict[str, Any]] = [GRID, {"refine": "outlines", "tile": 64, "batch_size": 3}]
+
+
+def label_maps(run: Path, scenes: Path, output: Path, **options: Any) -> dict[str, np.ndarray]:
+    given: dict[str, Any] = {"workers": 0, "precision": "32", **options}
+    predict(PredictConfig(adapter=run / "adapter", input=str(scenes / "images"), output=output, **given))
+    return {path.stem: np.asarray(Image.open(path)).astype(np.int32) for path in sorted((output / "masks").iterdir())}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_scores_are_those_of_the_label_maps(run: Path, scenes: Path, tmp_path: Path, way: dict[str, Any]):
+    found = label_maps(run, scenes, tmp_path / "found", **way)
+    own: dict[str, Any] = {"images": scenes / "images", "masks": scenes / "masks", "workers": 0, "precision": "32"}
+    scores = evaluate(EvaluateConfig(adapter=run / "adapter", prompt="none", output=tmp_path / "scores", **own, **way))
+    rows = []
+    for name, labels in found.items():
+        truth = np.asarray(Image.open(scenes / f"masks/{name}.png")).astype(np.int32)
+        truth[truth == 255] = 2000  # void in label maps that were read
+        rows.append(count_objects(find_overlaps(truth, labels, scores=np.ones(labels.max(), np.float32))))
+    counts = np.sum(rows, axis=0)
+    assert scores["f1"] == pytest.approx(float(object_scores(counts)["f1"]), abs=1e-9)
+    assert scores["f1"] > 0.5
+    plain = label_maps(run, scenes, tmp_path / "plain", tile=way.get("tile"))
+    assert any(not np.array_equal(plain[name], found[name]) for name in plain)
+
+
+def test_objects_that_prompts_ask_for_are_found_by_their_prompts_alone(run: Path, scenes: Path, tmp_path: Path):
+    (tmp_path / "p.json").write_text(json.dumps({"04.png": [{"box": [10, 10, 40, 40]}]}))
+    given: dict[str, Any] = {"prompts": tmp_path / "p.json"}
+    plain = label_maps(run, scenes, tmp_path / "plain", **given)
+    refined = label_maps(run, scenes, tmp_path / "refined", refine="outlines", **given)
+    assert np.array_equal(plain["04"], refined["04"])
+    assert any(not np.array_equal(plain[name], refined[name]) for name in plain)
+
+
+@pytest.mark.parametrize("way", [GRID, {"refine": "scores"}])
+def test_tasks_without_objects_have_none_to_find(pairs: Path, tmp_path: Path, way: dict[str, Any]):
+    own: dict[str, Any] = {"model": "tiny", "image_size": 64, "workers": 0, **way}
+    with pytest.raises(ConfigError, match="has no objects"):
+        predict(PredictConfig(input=str(pairs / "images"), output=tmp_path / "out", **own))
+    with pytest.raises(ConfigError, match="has no objects"):
+        evaluate(EvaluateConfig(images=pairs / "images", masks=pairs / "masks", output=tmp_path / "out", **own))
