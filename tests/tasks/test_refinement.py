@@ -9,7 +9,7 @@ from exact_objects import SIDE, ExactModel, seen
 from sam_adapter.tasks.refinement import refine_objects
 from sam_adapter.tasks.splitting import FoundObjects
 
-from test_grid import discs  # isort: skip
+from test_point_grid import discs  # isort: skip
 
 
 def smaller(labels: np.ndarray) -> FoundObjects:
