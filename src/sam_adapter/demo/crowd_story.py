@@ -58,7 +58,7 @@ def _case(places: Places, predictors: dict[str, Predictor], name: str, truth: np
         assert isinstance(found, ObjectPrediction)
         labels = found.objects.labels
         errors = object_errors(find_overlaps(truth, labels), [1])
-        words = f"{who}: {counts_in_words(errors)}"
+        words = f"{who}: {len(found)} found, {counts_in_words(errors)}"
         drawn = errors_drawn(small, true_small, fitted(labels), errors)
         pictures.append(Picture(drawn, words, f"Objects on {name}: {words}", exact=True))
     return Case(f"{name.replace('_', ' ')}: {len(np.unique(truth)) - 1} objects", pictures)
