@@ -56,13 +56,29 @@ def test_filling_the_box_is_scored_as_defined(demo: tuple[Path, str]):
 def test_report_is_self_contained_and_has_its_pictures(demo: tuple[Path, str]):
     text = (demo[0] / "report.html").read_text()
     assert not re.search(r'https?://|@import|url\(|(src|href)="(?!data:)', text)
-    assert text.count("<img") == 6 * 7 + 6  # six scenes of each kind exist at this scale
+    assert text.count("<img") == 6 * 7 + 6 + 4 * 4  # six scenes of each kind and four crowds exist at this scale
     assert text.count("<svg viewBox") >= 2
     for words in ("ground truth", "frozen, with box", "adapted, no prompt", "high frequencies"):
         assert text.count(words) >= 6
     for row in rows(demo[0]).values():
         assert f'data-value="{row["iou"]}"' in text
     assert len(text) < 5e6
+
+
+def test_objects_are_scored_and_counted(demo: tuple[Path, str]):
+    folder, printed = demo
+    crowds = {row["model"]: row for row in json.loads((folder / "metrics.json").read_text())["crowds"]}
+    assert list(crowds) == ["otsu", "frozen", "sam_adapter"]
+    scores = json.loads((folder / "scores/objects/metrics.json").read_text())
+    for model, own in (("otsu", scores["baselines"]["otsu"]), ("frozen", scores["frozen"]), ("sam_adapter", scores)):
+        for name in ("ap50", "f1", "count_error"):
+            assert crowds[model][name] == own[name]
+        assert f"{crowds[model]['ap50']:.3f}" in printed
+    text = (folder / "report.html").read_text()
+    for path in sorted((folder / "scenes/crowds_test/masks").iterdir()):
+        count = len(np.unique(np.asarray(Image.open(path)))) - 1
+        assert f"{path.stem.replace('_', ' ')}: {count} objects" in text
+        assert re.search(rf"SAM-Adapter: \d+ found, \d+ of {count} missed", text)
 
 
 def test_what_is_printed(demo: tuple[Path, str]):

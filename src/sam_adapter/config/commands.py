@@ -163,7 +163,7 @@ class DemoConfig(Config):
     """Show on generated scenes where a frozen SAM fails and how an adapter rescues it; offline, in four minutes."""
 
     output: Path = Path("demo")
-    """Folder for report.html, metrics.json, the scenes and the two trained adapters."""
+    """Folder for report.html, metrics.json, the scenes and the three trained adapters."""
     write_data: Path | None = None
     """Only write the scenes into this folder, as image and mask folders for each kind of scene."""
     scenes: int = 500

@@ -80,8 +80,18 @@ class Places:
         """Plain scenes, to see what the frozen model can do."""
         return self.output / "scenes" / "plain_test"
 
+    @property
+    def crowds_train(self) -> Path:
+        """Crowds of objects to train on."""
+        return self.output / "scenes" / "crowds_train"
+
+    @property
+    def crowds_test(self) -> Path:
+        """Held-out crowds."""
+        return self.output / "scenes" / "crowds_test"
+
     def run(self, method: str) -> Path:
-        """The training run of a method."""
+        """The training run of a method, or of the part about objects."""
         return self.output / "runs" / method
 
 

@@ -17,6 +17,7 @@ from ..config.commands import DemoConfig
 from ..system.writing import remove_leftovers, require_writable, written_beside
 from ..training.run_folder import METRICS, read_metrics
 from .jobs import METHODS, TEST_SEED, TITLES, TRAIN_SEED, Places, Row, draw, score_frozen, train_and_score
+from .objects import CrowdRow, train_and_count
 from .scenes import SceneKind
 
 Say = Callable[[str], None]
@@ -44,19 +45,20 @@ def run_demo(config: DemoConfig, say: Say) -> list[Row]:
     places.output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(places.output)
     log_file = places.output / "log.txt"
-    for old in (log_file, *(places.run(method) / METRICS for method in METHODS)):
+    for old in (log_file, *(places.run(method) / METRICS for method in (*METHODS, "objects"))):
         old.unlink(missing_ok=True)
     say("A small SAM, pretrained on plain scenes and crowds, meets camouflage. All of it happens on this machine.")
     with _worker_pool(log_file) as pool:
-        plain, rows = _compute(config, pool, say)
+        plain, rows, crowds = _compute(config, pool, say)
     say("4/4  Drawing the report")
-    from .story import NEXT, text_table, write_story
+    from .story import NEXT, crowds_text, text_table, write_story
 
     result = {"scenes": config.test_scenes, "rows": [asdict(row) for row in rows], "plain": plain}
+    result |= {"crowds": [asdict(row) for row in crowds]}
     with written_beside(places.output / "metrics.json") as partial:
         partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    write_story(places, rows, plain)
-    say("\n" + text_table(rows, plain))
+    write_story(places, rows, plain, crowds)
+    say("\n" + text_table(rows, plain) + "\n\n" + crowds_text(crowds))
     say(f"\nTook {time.perf_counter() - began:.0f} s. Open {places.output / 'report.html'} in a browser.")
     say("Next, on your own images and masks:\n" + "\n".join(f"  {command}" for command, _ in NEXT))
     return rows
@@ -77,8 +79,10 @@ def _worker_pool(log_file: Path) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _compute(config: DemoConfig, pool: ProcessPoolExecutor, say: Say) -> tuple[dict[str, float], list[Row]]:
-    """Draw, train and score: the frozen model's scores on plain scenes, and all rows."""
+def _compute(
+    config: DemoConfig, pool: ProcessPoolExecutor, say: Say
+) -> tuple[dict[str, float], list[Row], list[CrowdRow]]:
+    """Draw, train and score: the frozen model's scores on plain scenes, all rows, and those of crowds."""
     places = Places(config.output)
     say(f"1/4  Drawing {config.scenes} camouflaged scenes to train on, {config.test_scenes} to test, and plain ones")
     drawings = [
@@ -92,11 +96,12 @@ def _compute(config: DemoConfig, pool: ProcessPoolExecutor, say: Say) -> tuple[d
     adapter = pool.submit(train_and_score, config, "sam_adapter")
     frozen = pool.submit(score_frozen, config)
     decoder = pool.submit(train_and_score, config, "decoder")
+    crowds = pool.submit(train_and_count, config)  # beside the longer training, which would else end alone
     plain, rows = frozen.result()
     say(f"     frozen, with a box: IoU {plain['iou']:.3f} on plain scenes, {_iou(rows, 'frozen'):.3f} on camouflage")
-    say("3/4  Training the mask decoder alone too, for comparison")
-    _follow({"sam_adapter": adapter, "decoder": decoder}, config, say)
-    return plain, [*rows, *decoder.result(), *adapter.result()]
+    say("3/4  Training the mask decoder alone too, for comparison; then an adapter that finds all objects of a crowd")
+    _follow({"sam_adapter": adapter, "decoder": decoder, "objects": crowds}, config, say)
+    return plain, [*rows, *decoder.result(), *adapter.result()], crowds.result()
 
 
 def _follow(trainings: dict[str, Future], config: DemoConfig, say: Say) -> None:
@@ -107,7 +112,7 @@ def _follow(trainings: dict[str, Future], config: DemoConfig, say: Say) -> None:
             rows = read_metrics(Places(config.output).run(method) / METRICS)
             for row in rows[told[method] :]:
                 scores = f"loss {float(row['train_loss']):.3f}, IoU {float(row['train_iou']):.3f}"
-                say(f"     {TITLES[method]}, epoch {row['epoch']} of {config.epochs}: {scores}")
+                say(f"     {TITLES.get(method, method)}, epoch {row['epoch']} of {config.epochs}: {scores}")
             told[method] = len(rows)
         for training in trainings.values():
             if training not in running:

@@ -16,7 +16,11 @@ from ..report.figures import Picture, high_frequency_picture, mask_picture
 from ..report.page import Case, Cell, Section, charts_row, commands, error_legend, gallery, page, table, write_page
 from ..training.curves import read_curve
 from ..training.run_folder import read_metrics
+from .crowd_story import TEXT as CROWDS_TEXT
+from .crowd_story import crowds_part
 from .jobs import METHODS, MODEL, TITLES, Places, Row
+from .objects import TITLES as CROWD_TITLES
+from .objects import CrowdRow
 
 NEXT = (
     ("sam-adapter check --images IMAGES --masks MASKS", "Look for faults in your data"),
@@ -46,13 +50,21 @@ def text_table(rows: list[Row], plain: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def write_story(places: Places, rows: list[Row], plain: dict[str, float]) -> None:
+def crowds_text(rows: list[CrowdRow]) -> str:
+    """The table of objects as lines of text."""
+    lines = [f"{'objects of crowds':<34}{'AP50':>8}{'F1':>8}{'miscounted':>12}"]
+    lines += [f"{CROWD_TITLES[row.model]:<34}{row.ap50:>8.3f}{row.f1:>8.3f}{row.count_error:>12.1f}" for row in rows]
+    return "\n".join(lines)
+
+
+def write_story(places: Places, rows: list[Row], plain: dict[str, float], crowds: list[CrowdRow]) -> None:
     """Write report.html.
 
     Args:
         places: Where scenes, scores and adapters are.
         rows: The table.
         plain: The frozen model's scores on plain scenes with a box.
+        crowds: The table of objects.
     """
     of = {(row.model, row.prompt): row.iou for row in rows}
     lead = (
@@ -84,6 +96,7 @@ def write_story(places: Places, rows: list[Row], plain: dict[str, float]) -> Non
             "best among them. The last picture is what the adapter sees beside the image: its high frequencies.",
             error_legend() + gallery(_camouflage_cases(places)),
         ),
+        Section("Objects: found and counted without a prompt", CROWDS_TEXT, crowds_part(places, crowds)),
         Section("Next, on your own data", "", commands([(f"{purpose}:", command) for command, purpose in NEXT])),
     ]
     write_page(places.output / "report.html", page("Why SAM-Adapter: a demonstration", lead, sections))

@@ -59,8 +59,8 @@ def _case(dataset: PairDataset, scorings: Sequence[Scoring], index: int, words: 
         found = one.objects[index]
         overlaps, labels = _overlaps(annotation, found)
         errors = object_errors(overlaps, labels)
-        said.append(_counts(errors))
-        drawn = object_map(small, _drawn(errors, true_small, fitted(found.objects.labels)))
+        said.append(counts_in_words(errors))
+        drawn = errors_drawn(small, true_small, fitted(found.objects.labels), errors)
         alt = f"Objects of {one.name} on {name}: {said[-1]}"
         pictures.append(Picture(drawn, f"{one.name}: {said[-1]}", alt, exact=True))
     return Case(f"{words}: {name}, {said[0]}", pictures)
@@ -75,7 +75,7 @@ def _overlaps(annotation: Annotation, found: ObjectPrediction) -> tuple[Overlaps
     return overlaps, range(FOREGROUND, FOREGROUND + len(found.classes.names))
 
 
-def _counts(errors: ObjectErrors) -> str:
+def counts_in_words(errors: ObjectErrors) -> str:
     """``12 of 40 missed, 3 merged, 1 split, 5 false``."""
     true = len(errors.missed) + len(errors.matched)
     return (
@@ -84,12 +84,23 @@ def _counts(errors: ObjectErrors) -> str:
     )
 
 
-def _drawn(errors: ObjectErrors, truth: np.ndarray, found: np.ndarray) -> list[Drawn]:
-    """The objects in their colours, from below to above; none is drawn twice."""
-    return [
+def errors_drawn(image: np.ndarray, truth: np.ndarray, found: np.ndarray, errors: ObjectErrors) -> np.ndarray:
+    """The objects in the colours of `object_legend`, none of them twice.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        truth: ``(H, W)`` int32 numbers of the true objects.
+        found: ``(H, W)`` int32 numbers of the found objects.
+        errors: In numbers of both.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    objects = [
         Drawn(truth, np.setdiff1d(errors.missed, errors.split), FALSE_NEGATIVE),
         Drawn(found, np.setdiff1d(errors.matched, errors.merged), TRUE_POSITIVE),
         Drawn(found, np.setdiff1d(errors.false, errors.merged), FALSE_POSITIVE),
         Drawn(truth, errors.split, SPLIT),
         Drawn(found, errors.merged, MERGED),
     ]
+    return object_map(image, objects)
