@@ -1,6 +1,7 @@
 """`predict` and `evaluate` find objects by a grid of points, or ask again for those of the maps, as options say."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_adapter import EvaluateConfig, PredictConfig, evaluate, predict
+from sam_adapter import EvaluateConfig, PredictConfig, Predictor, evaluate, load, predict
+from sam_adapter.config.object_options import ObjectOptions
 from sam_adapter.errors import ConfigError
 from sam_adapter.tasks.metrics.matching import count_objects, find_overlaps, object_scores
+from sam_adapter.tasks.object_prediction import ObjectPrediction
 
 pytest_plugins = ("object_scenes",)
 
 GRID: dict[str, Any] = {"grid": 8, "grid_multimask": False, "quality_threshold": 0.5, "stability_threshold": 0.5}
+NAMES = {field.name for field in fields(ObjectOptions)}
 WAYS: list[dict[str, Any]] = [GRID, {"refine": "outlines", "tile": 64, "batch_size": 3}]
 
 
@@ -37,6 +41,13 @@ def test_scores_are_those_of_the_label_maps(run: Path, scenes: Path, tmp_path: P
     counts = np.sum(rows, axis=0)
     assert scores["f1"] == pytest.approx(float(object_scores(counts)["f1"]), abs=1e-9)
     assert scores["f1"] > 0.5
+    predictor = Predictor(load(run / "adapter"), precision="32", tile=way.get("tile"))
+    predictor.set_image(scenes / "images/03.png")
+    again = predictor.predict_all(
+        objects=ObjectOptions(**{name: value for name, value in way.items() if name in NAMES})
+    )
+    assert isinstance(again, ObjectPrediction)
+    assert np.array_equal(again.objects.labels, found["03"])
     plain = label_maps(run, scenes, tmp_path / "plain", tile=way.get("tile"))
     assert any(not np.array_equal(plain[name], found[name]) for name in plain)
 

@@ -64,6 +64,23 @@ def test_numbers_with_gaps_are_objects_and_255_is_one_of_them(tmp_path, labels, 
         assert found.looks[at].objects.count == len(np.unique(one)) - 1
 
 
+def test_thousands_of_numbers_in_one_file_are_objects_and_a_deep_photograph_is_none(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    squares = np.arange(1, 5001).reshape(50, 100).repeat(6, 0).repeat(6, 1)
+    squares[::6] = squares[:, ::6] = 0
+    Image.fromarray(np.zeros((*squares.shape, 3), np.uint8)).save(tmp_path / "images/0.png")
+    Image.fromarray(squares.astype(np.uint16)).save(tmp_path / "masks/0.png")
+    found = found_in(tmp_path)
+    assert not found.faults
+    assert found.looks[0].objects.count == 5000
+    assert same_objects(objects_of(found).labels, squares)
+    grain = np.random.default_rng(0).integers(0, 9000, squares.shape)
+    grain[:20] = 0
+    Image.fromarray(grain.astype(np.uint16)).save(tmp_path / "masks/0.png")
+    assert found_in(tmp_path).faults
+
+
 def test_colours_are_numbers_only_if_it_is_said(tmp_path, labels):
     for at, one in enumerate(labels):
         colours = np.stack([one % 251, one // 3 % 251, (one > 0) * 200], -1).astype(np.uint8)

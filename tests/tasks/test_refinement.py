@@ -56,7 +56,7 @@ def test_an_answer_about_another_thing_is_not_taken():
 
 
 def test_a_pixel_goes_to_the_more_certain_answer():
-    """Two objects whose answers both are all of their surroundings, the second with higher logits."""
+    """Two objects whose answers both are all of their surroundings, the first with higher logits."""
     labels = np.zeros((64, 64), np.int32)
     labels[10:30, 10:30], labels[10:30, 30:50] = 1, 2
 
@@ -66,9 +66,9 @@ def test_a_pixel_goes_to_the_more_certain_answer():
             grown = torch.nn.functional.max_pool2d(output.mask_logits, 9, 1, 4)
             return output._replace(mask_logits=grown)
 
-    wide = Wide(slope=lambda number: (0.0, 2.0, 4.0)[number])
+    wide = Wide(slope=lambda number: (0.0, 4.0, 2.0)[number])
     found = FoundObjects(labels, np.ones(2, np.float32))
     refined = refine_objects(seen(labels, wide, tile=None), found, 0.5)
-    assert np.count_nonzero(refined.labels == 2) == 28 * 28
-    assert np.count_nonzero(refined.labels == 1) == 28 * 28 - 8 * 28
-    assert (refined.labels[15, 26:34] == 2).all()
+    assert np.count_nonzero(refined.labels == 1) == 28 * 28
+    assert np.count_nonzero(refined.labels == 2) == 28 * 28 - 8 * 28
+    assert (refined.labels[15, 26:34] == 1).all()

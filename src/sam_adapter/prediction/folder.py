@@ -17,7 +17,6 @@ from ..batch import Batch, Prompt
 from ..checkpoints.adapter import load
 from ..config.choices import ASKED_KINDS, AskedKind, Save
 from ..config.commands import PredictConfig
-from ..config.labels import ALL_OBJECTS
 from ..config.options import PromptOptions
 from ..config.registry import TASKS, look_up
 from ..data.dataset import PictureDataset
@@ -27,8 +26,7 @@ from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable
 from ..tasks.base import AnyPrediction, Task
-from ..tasks.object_finder import ObjectFinder, finder_asked
-from ..tasks.object_prediction import ObjectPrediction
+from ..tasks.object_finder import finder_asked, with_objects
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import alone
@@ -119,16 +117,6 @@ def _for_all_kinds(
     """Thresholds of kinds of prompt that no user asks with, too; their best ones need not be known."""
     chosen = None if config.threshold == "best" else config.threshold
     return {kind: asked.get(kind, segmenter.threshold_for(kind, chosen)) for kind in ASKED_KINDS}
-
-
-def with_objects(predictions: list[AnyPrediction], batch: Batch, finder: ObjectFinder) -> list[AnyPrediction]:
-    """Predictions with the objects that are found, where they are to be found without prompts."""
-    return [
-        replace(one, known_objects=finder(batch, at, lambda one=one: one.objects))
-        if isinstance(one, ObjectPrediction) and ALL_OBJECTS in one.labels
-        else one
-        for at, one in enumerate(predictions)
-    ]
 
 
 def _with_labels(

@@ -1,6 +1,7 @@
 """Masks for one picture: encode it once, answer many prompts about it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..annotations.reading.files import picture_from_pillow, read_picture
 from ..backbones.base import QUERIES_AT_ONCE
 from ..batch import Batch, EncodedImage, Query, Size
 from ..config.choices import ASKED_KINDS, AskedKind
+from ..config.object_options import ObjectOptions
 from ..config.options import PromptOptions
 from ..config.registry import TASKS, look_up
 from ..errors import DataError
@@ -20,6 +22,7 @@ from ..preprocessing import in_colour, size_of
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import AnyPrediction, Task
+from ..tasks.object_finder import finder_asked, with_objects
 from ..tasks.prediction import Prediction
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
@@ -90,25 +93,39 @@ class Predictor:
             self._encoded = self.segmenter.encode(pixel_values)
 
     @torch.inference_mode()
-    def predict_all(self, *, threshold: float | None = None) -> AnyPrediction:
+    def predict_all(self, *, threshold: float | None = None, objects: ObjectOptions | None = None) -> AnyPrediction:
         """All that the adapter's task asks about a picture by itself: the class of each pixel, or the prompt-free mask.
 
         Args:
             threshold: Probability above which a pixel is foreground; None takes the segmenter's.
+            objects: Of a task with objects: by a grid of points, or refined; None splits the maps.
 
         Raises:
             DataError: If no image was set.
+            ConfigError: If objects are to be found otherwise and the task has none.
         """
         segmenter = self.segmenter
         task = self._task
         queries = task.prediction_queries([])
         chosen: dict[AskedKind, float] = dict.fromkeys(ASKED_KINDS, segmenter.threshold_for("none", threshold))
+        finder = finder_asked(
+            objects or ObjectOptions(),
+            segmenter.task,
+            segmenter,
+            self.machine,
+            tiling=self.tiling,
+            thresholds=chosen,
+            batch_size=self.batch_size,
+        )
         if self.tiling is not None:
-            return task.tiled_prediction(self._strips(queries), queries, chosen, keep=True)
-        batch = self._batch(queries)
-        with self.machine.autocast():
-            output = segmenter(batch)
-        return task.predictions(batch, output, segmenter.preprocessing, chosen)[0]
+            found = task.tiled_prediction(self._strips(queries), queries, chosen, keep=True)
+            batch = replace(self._batch(queries), pictures=[self._picture])
+        else:
+            batch = self._batch(queries)
+            with self.machine.autocast():
+                output = segmenter(batch)
+            found = task.predictions(batch, output, segmenter.preprocessing, chosen)[0]
+        return found if finder is None else with_objects([found], batch, finder)[0]
 
     @property
     def _task(self) -> Task:
@@ -123,7 +140,7 @@ class Predictor:
 
     def _batch(self, queries: list[Query]) -> Batch:
         """Queries about the picture that was encoded."""
-        if self._encoded is None:
+        if self._encoded is None and self.tiling is None:
             raise DataError("predict: no image yet; call set_image first.")
         return Batch(
             indices=[0],

@@ -1,7 +1,7 @@
 """Objects that are found otherwise than by splitting maps: by a grid of points, or by asking for them again."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ..batch import Batch
 from ..config.choices import AskedKind
@@ -10,7 +10,9 @@ from ..config.registry import TASKS
 from ..errors import ConfigError
 from ..system.machine import Machine
 from ..tiling.grid import Tiling
+from .base import AnyPrediction
 from .grid import Grid, find_by_grid
+from .object_prediction import ObjectPrediction
 from .refinement import refine_objects
 from .splitting import FoundObjects
 from .windows import PromptedModel, SeenPicture
@@ -90,3 +92,13 @@ def finder_asked(
         outlines=options.refine == "outlines",
         batch_size=batch_size,
     )
+
+
+def with_objects(predictions: Sequence[AnyPrediction], batch: Batch, finder: ObjectFinder) -> list[AnyPrediction]:
+    """Predictions about a batch's pictures, with what a finder gives where objects are to be found without prompts."""
+    return [
+        replace(one, known_objects=finder(batch, at, lambda one=one: one.objects))
+        if isinstance(one, ObjectPrediction) and not one.asked_for
+        else one
+        for at, one in enumerate(predictions)
+    ]
