@@ -6,6 +6,7 @@ import torch
 from sam_adapter.batch import Batch, Output, Prompt, Query, Sample
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.tasks.binary import BinaryTask
+from sam_adapter.tasks.object_prediction import ObjectPrediction
 from sam_adapter.tasks.prediction import Prediction
 from sam_adapter.tasks.prompts import PromptMaker
 
@@ -58,3 +59,20 @@ def test_only_what_is_asked_for_comes_to_original_size(monkeypatch: pytest.Monke
     assert seen == [1] * 101  # one after another
     assert prediction.probabilities is prediction.probabilities
     assert len(seen) == 101
+
+
+@pytest.mark.parametrize(
+    ("size", "radius", "outline"), [((60, 80), 8, 1), ((2000, 2000), 12, 1), ((2000, 2000), 300, 5)]
+)
+def test_outlines_of_small_objects_in_large_pictures_are_thin(size: tuple[int, int], radius: int, outline: int):
+    logits = torch.full((1, *size), -5.0)
+    logits[0, : 2 * radius, : 2 * radius] = 5
+    found = ObjectPrediction(
+        mask_logits=logits,
+        iou_scores=torch.ones(1),
+        labels=(1,),
+        original_size=size,
+        preprocessing=Preprocessing(image_size=max(size)),
+        threshold=0.5,
+    )
+    assert [layer.outline for layer in found.layers()] == [outline]

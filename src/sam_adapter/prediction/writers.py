@@ -118,7 +118,7 @@ def _made(kind: str, prediction: AnyPrediction, pixels: Callable[[], np.ndarray]
         drawn = pixels()
         layers = prediction.layers()
         for layer in layers:
-            drawn = overlay(drawn, layer.mask.numpy(), colour=layer.colour)
+            drawn = overlay(drawn, layer.mask.numpy(), colour=layer.colour, width=layer.outline)
         named = [(layer.name, layer.colour) for layer in layers if layer.name and layer.colour is not None]
         return {"": Image.fromarray(with_legend(drawn, named))}
     values, palette = prediction.values()

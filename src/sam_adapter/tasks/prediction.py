@@ -22,11 +22,13 @@ class Layer(NamedTuple):
         mask: ``(H, W)`` bool.
         name: For a legend; empty for none.
         colour: RGB; None takes one that is seen on the picture.
+        outline: Pixels of its outline; None makes it fit the picture.
     """
 
     mask: Tensor
     name: str = ""
     colour: tuple[int, int, int] | None = None
+    outline: int | None = None
 
 
 class PngValues(NamedTuple):
