@@ -81,7 +81,39 @@ def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-RANDOM_MODELS = {"sam": random_sam}
+def random_sam_hq(image_size: int = 64, *, hidden_size: int = 32, depth: int = 3, seed: int = 0):
+    """A SAM-HQ of the real architecture, see `random_sam`; its first block with global attention is the second."""
+    from transformers import SamHQConfig, SamHQMaskDecoderConfig, SamHQPromptEncoderConfig, SamHQVisionConfig
+
+    from sam_adapter.backbones.sam_hq_decoder import MendedSamHQModel
+
+    torch.manual_seed(seed)
+    config = SamHQConfig(
+        vision_config=SamHQVisionConfig(
+            hidden_size=hidden_size,
+            num_hidden_layers=depth,
+            num_attention_heads=4,
+            image_size=image_size,
+            output_channels=32,
+            num_pos_feats=16,
+            window_size=3,
+            global_attn_indexes=[1, depth - 1],
+            mlp_dim=64,
+        ),
+        prompt_encoder_config=SamHQPromptEncoderConfig(hidden_size=32, image_size=image_size),
+        mask_decoder_config=SamHQMaskDecoderConfig(
+            hidden_size=32, mlp_dim=64, iou_head_hidden_dim=32, layer_norm_eps=1e-5, vit_dim=hidden_size
+        ),
+    )
+    hq = MendedSamHQModel(config)
+    with torch.no_grad():
+        for parameter in (*hq.vision_encoder.parameters(), *hq.mask_decoder.parameters()):
+            parameter.normal_(std=0.1)
+        hq.shared_image_embedding.positional_embedding.normal_(std=1.0)
+    return hq
+
+
+RANDOM_MODELS = {"sam": random_sam, "sam_hq": random_sam_hq}
 """A small random model of every family in `sam_adapter.backbones.families.FAMILIES`."""
 
 
@@ -92,7 +124,7 @@ def sam_tokens(backbone: "Backbone", prompt: "Prompt") -> torch.Tensor:
     return encoder(input_points=points, input_labels=labels, input_boxes=box, input_masks=None)[0][0, 0]
 
 
-PROMPT_TOKENS: "Mapping[str, Callable[[Backbone, Prompt], torch.Tensor]]" = {"sam": sam_tokens}
+PROMPT_TOKENS: "Mapping[str, Callable[[Backbone, Prompt], torch.Tensor]]" = {"sam": sam_tokens, "sam_hq": sam_tokens}
 """For every family the sparse tokens ``(n, D)`` that its own prompt encoder makes of a prompt without a mask; the two
 corners of a box are the last."""
 

@@ -164,7 +164,8 @@ def test_what_block_prompts_add_is_in_the_image(backbone: Backbone):
 def test_a_mixture_of_prompts_is_answered_as_one_by_one(backbone: Backbone, multimask: bool):
     prepared, (prompts, image_index) = prepared_for(backbone), mixture(backbone)
     found = backbone.decode(prepared, prompts, image_index, multimask=multimask)
-    assert found.mask_logits.shape[:2] == found.iou_scores.shape == (len(prompts), 3 if multimask else 1)
+    masks = backbone.multimask_outputs if multimask else 1
+    assert found.mask_logits.shape[:2] == found.iou_scores.shape == (len(prompts), masks)
     assert_same(found, one_by_one(backbone, prepared, prompts, image_index, multimask=multimask))
     # Another prompt or another image is another answer, so that a mixed-up order would be seen.
     asked = list(zip(map(id, prompts), image_index, strict=True))

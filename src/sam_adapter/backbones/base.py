@@ -93,6 +93,9 @@ class Backbone(nn.Module, ABC):
     """How the names of parameters begin that stay as the base has them although a loss reaches them: fixed tables, such
     as random Fourier features, that the model's code holds as parameters."""
 
+    multimask_outputs: ClassVar[int] = 3
+    """Masks in each answer with multimask; a family may choose the best one itself."""
+
     identity: BaseIdentity
     image_size: int
     patch_size: int

@@ -10,8 +10,9 @@ from .base import Backbone, Family
 from .download import download_folder
 from .meta_names import read_tensors
 from .sam import SamFamily
+from .sam_hq import SamHqFamily
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(),)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), SamHqFamily())}
 
 SHOWN_NAMES = 3
 """Of tensors, where a file is of no family."""
