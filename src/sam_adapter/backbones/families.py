@@ -10,9 +10,10 @@ from .base import Backbone, Family
 from .download import download_folder
 from .meta_names import read_tensors
 from .sam import SamFamily
+from .sam3 import Sam3Family
 from .sam_hq import SamHqFamily
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), SamHqFamily())}
+FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), SamHqFamily(), Sam3Family())}
 
 SHOWN_NAMES = 3
 """Of tensors, where a file is of no family."""
@@ -71,7 +72,8 @@ def _from_folder(folder: Path) -> tuple[Family, nn.Module]:
         found = json.loads(path.read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot be read as a model's description ({error}).") from error
-    by_type = {family.model_type: family for family in FAMILIES.values()}
+    families = FAMILIES.values()
+    by_type = {held: family for family in families for held in (family.model_type, *family.more_model_types)}
     if not isinstance(found, str) or found not in by_type:
         known = " or ".join(f"'{name}'" for name in by_type)
         raise CheckpointError(f"{folder}: expected a model of type {known}, got {found!r:.80}.")

@@ -71,6 +71,8 @@ class SamHqBackbone(SamBackbone):
         vision: Any = sam.config.vision_config
         self.first_global = min(vision.global_attn_indexes)
         grid = self.image_size // self.patch_size
+        fused = sam.mask_decoder.hidden_size // 8
+        self.prepared_shapes = {**self.encoded_shapes, FUSED_FEATURES: (fused, 4 * grid, 4 * grid)}
         self.encoded_shapes = {**self.encoded_shapes, EARLY_FEATURES: (grid, grid, vision.hidden_size)}
 
     def encode(self, pixel_values: Tensor, block_prompts: BlockPrompts | None = None) -> EncodedImage:

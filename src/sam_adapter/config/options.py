@@ -262,6 +262,9 @@ class AdapterOptions(Config):
     """Share of the spectrum's area, around zero frequency, that the high-pass removes."""
     embedding_from: Literal["before_position", "after_position"] | None = None
     """Read the patch embedding before or after the position embedding is added."""
+    embedding_read: Literal["once", "every_block"] = "once"
+    """Read it once, before the first block, or before every block in the hidden states there, as SAM3-Adapter does;
+    then embedding_from has no meaning."""
     neck_prompt: bool | None = None
     """Add one more adapter prompt after the last block, before the neck."""
     activation: Literal["gelu", "relu", "silu"] = "gelu"
@@ -283,4 +286,7 @@ class AdapterOptions(Config):
             None
             if self.use_high_frequency or self.use_embedding
             else "use_high_frequency and use_embedding: at least one input must stay on.",
+            "embedding_read: every_block reads the hidden states of blocks; leave embedding_from and use_embedding out."
+            if self.embedding_read == "every_block" and (self.embedding_from is not None or not self.use_embedding)
+            else None,
         ]
