@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import GOLDEN
+from sam_adapter.batch import Prompt, Size
 
 PROMPTS = {
     "box": ("box",),
@@ -29,17 +30,22 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
-def asked(run: dict[str, torch.Tensor], kind: str, image: int) -> dict[str, Any]:
-    """The arguments of `Predictor.predict` for a kind of prompt about an image."""
-    arguments: dict[str, Any] = {}
+def asked(run: dict[str, torch.Tensor], kind: str, image: int) -> Prompt:
+    """A kind of prompt about an image, in its pixels."""
+    fields: dict[str, Any] = {}
     for part in PROMPTS[kind]:
         if part == "box":
-            arguments["box"] = run[f"box_{image}"].numpy()
+            fields["box"] = run[f"box_{image}"]
         else:
             count = 1 if part == "point" else None
-            arguments["points"] = run[f"points_{image}"][:count].numpy()
-            arguments["labels"] = run[f"labels_{image}"][:count].numpy()
-    return arguments
+            fields["points"] = run[f"points_{image}"][:count]
+            fields["point_labels"] = run[f"labels_{image}"][:count]
+    return Prompt(**fields)
+
+
+def size_of(run: dict[str, torch.Tensor], image: int) -> Size:
+    height, width, _ = run[f"image_{image}"].shape
+    return height, width
 
 
 def kinds_in(run: dict[str, torch.Tensor]) -> Iterator[str]:

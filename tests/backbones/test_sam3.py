@@ -7,20 +7,21 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Sam3TrackerModel
 
 from conftest import GOLDEN, needs_shared, random_sam3
 from golden_cases import fill
-from golden_predictors import asked, kinds_in, relative, tensors
-from sam_adapter.backbones import load_backbone
+from golden_predictors import asked, kinds_in, relative, size_of, tensors
+from sam_adapter.backbones import download, load_backbone
 from sam_adapter.backbones.sam3 import FINER, IMAGE_EMBEDDINGS, PROJECTED, Sam3Backbone
 from sam_adapter.batch import Prompt
 from sam_adapter.errors import CheckpointError, ConfigError
-from sam_adapter.prediction.predictor import Predictor
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
+from sam_adapter.system.machine import Machine
 from test_model import config
 
 BASE, SETTINGS = GOLDEN / "sam3_tracker_meta_keys.safetensors", GOLDEN / "sam3_tracker.json"
@@ -58,40 +59,37 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SamSegmenter]:
 @torch.no_grad()
 def test_its_authors_predictor(models: dict[str, SamSegmenter], kind: str):
     run, segmenter = tensors("sam3_tracker_predictor"), models[kind]
-    backbone = segmenter.backbone
+    backbone, preprocessing = segmenter.backbone, segmenter.preprocessing
     assert backbone.identity.sha256 == models["authors"].backbone.identity.sha256
-    predictor = Predictor(segmenter, device="cpu", precision="32")
+    assert isinstance(backbone, Sam3Backbone)
+    kinds = list(kinds_in(run))
+    assert len(kinds) == 4
     for image in (0, 1) if kind == "authors" else (1,):
-        picture = run[f"image_{image}"].numpy()
-        pixels = segmenter.preprocessing.pixel_values(picture)
+        pixels = preprocessing.pixel_values(run[f"image_{image}"].numpy())
         assert relative(pixels[:, ::37, ::41], run[f"pixel_values_sample_{image}"]) < 1e-6
-        predictor.set_image(picture)
-        encoded = predictor._encoded
-        assert encoded is not None
+        encoded = segmenter.encode(pixels[None])
         embedding = encoded[IMAGE_EMBEDDINGS][0, :, ::3, ::3]
         assert relative(embedding, run[f"image_embed_sample_{image}"]) < 5e-5
-        assert isinstance(backbone, Sam3Backbone)
         without = embedding - backbone.sam.no_memory_embedding.reshape(-1, 1, 1)
         assert relative(without, run[f"fpn_2_sample_{image}"]) < 5e-5
         prepared = backbone.prepare(encoded)
         for level, name in enumerate(PROJECTED):
             wanted = run[f"high_res_{level}_sample_{image}"]
             assert relative(prepared[name][0, :, ::7, ::5], wanted) < 5e-5
-        kinds = list(kinds_in(run))
-        assert len(kinds) == 4
-        for prompt in kinds if kind == "authors" else kinds[-1:]:
-            for mode in MODES:
-                backbone.falls_back = mode == "dynamic"
-                answer = predictor.predict(**asked(run, prompt, image), multimask=mode == "multi")
-                backbone.falls_back = True
+        size = size_of(run, image)
+        prompts = [preprocessing.prompt_to_input(asked(run, one, image), size) for one in kinds]
+        for mode in MODES:
+            backbone.falls_back = mode == "dynamic"
+            answers = backbone.decode(prepared, prompts, [0] * len(prompts), multimask=mode == "multi")
+            backbone.falls_back = True
+            assert answers.object_scores is not None
+            for at, prompt in enumerate(kinds):
                 key = f"{prompt}_{mode}_{image}"
-                assert isinstance(answer.mask_logits, Tensor)
-                assert relative(answer.mask_logits[:, ::3, ::3].clamp(-32, 32), run[f"low_sample_{key}"]) < 1e-4, key
-                assert relative(answer.iou_scores, run[f"iou_{key}"]) < 1e-4, key
-        if kind == "authors":
-            found = backbone.decode(prepared, [Prompt()], [0]).object_scores
-            assert found is not None
-            torch.testing.assert_close(found, run[f"object_score_none_{image}"], rtol=1e-4, atol=1e-5)
+                logits = answers.mask_logits[at, :, ::3, ::3].clamp(-32, 32)
+                assert relative(logits, run[f"low_sample_{key}"]) < 1e-4, key
+                assert relative(answers.iou_scores[at], run[f"iou_{key}"]) < 1e-4, key
+                wanted = run[f"object_score_{prompt}_{image}"]
+                torch.testing.assert_close(answers.object_scores[at : at + 1], wanted, rtol=1e-4, atol=1e-5)
 
 
 @needs_shared(BASE)
@@ -287,3 +285,42 @@ def test_the_folder_of_a_video_model_gives_its_image_model(family_folders: dict[
         renamed[name if shared else f"tracker_model.{name}"] = tensor
     save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert load_backbone(str(tmp_path)).identity.sha256 == load_backbone(str(own)).identity.sha256
+
+
+@torch.no_grad()
+def test_learned_questions_do_not_fall_back(backbone: Sam3Backbone):
+    backbone.sam.mask_decoder.dynamic_multimask_stability_thresh = 1.1
+    prepared = backbone.prepare(backbone.encode(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))))
+    tokens, found = torch.randn(1, 2, 32), []
+    for backbone.falls_back in (True, False):
+        found.append([backbone.decode(prepared, [BOX], [0], sparse_tokens=own) for own in (tokens, None)])
+    assert torch.equal(found[0][0].mask_logits, found[1][0].mask_logits)
+    assert not torch.equal(found[0][1].mask_logits, found[1][1].mask_logits)
+
+
+def test_a_form_of_attention_is_refused(family_folders: dict[str, str]):
+    machine = Machine.choose(accelerator="cpu", precision="32", attention="blocked")
+    with pytest.raises(ConfigError, match=r"family sam3 has no position biases .*; leave '--attention blocked' out"):
+        SamSegmenter.frozen(family_folders["sam3"]).suited_to(machine)
+
+
+def test_a_gated_model_is_answered_with_what_to_do(monkeypatch: pytest.MonkeyPatch):
+    """Its files are not fetched for those who have not agreed to the licence."""
+    asked_for = []
+
+    class Refused(GatedRepoError):
+        def __init__(self) -> None:
+            Exception.__init__(self, "403")
+
+    def refused(repository: str, *, local_files_only: bool = False, **_: Any) -> str:
+        asked_for.append((repository, local_files_only))
+        if local_files_only:
+            raise FileNotFoundError
+        raise Refused
+
+    monkeypatch.setattr(download, "snapshot_download", refused)
+    monkeypatch.setattr(download.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    with pytest.raises(CheckpointError, match=r"facebook/sam3 .* agreed to its licence.*hf auth login"):
+        load_backbone("sam3")
+    assert asked_for == [("facebook/sam3", True), ("facebook/sam3", False)]

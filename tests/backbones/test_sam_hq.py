@@ -1,6 +1,7 @@
 """SAM-HQ: its authors' numbers, its mended decoder, and its two feature maps."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers.models.sam_hq.modeling_sam_hq import SamHQMaskDecoder
 
 from conftest import GOLDEN, needs_shared, random_sam_hq
 from golden_cases import fill
-from golden_predictors import asked, kinds_in, relative, tensors
+from golden_predictors import asked, kinds_in, relative, size_of, tensors
 from sam_adapter.backbones import load_backbone
 from sam_adapter.backbones.sam_hq import EARLY_FEATURES, FUSED_FEATURES, IMAGE_EMBEDDINGS, SamHqBackbone
 from sam_adapter.batch import Prompt
@@ -58,32 +59,35 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SamSegmenter]:
 
 @needs_shared(BASE)
 @pytest.mark.parametrize("kind", ["authors", "folder", "adapter"])
+@torch.no_grad()
 def test_its_authors_predictor(models: dict[str, SamSegmenter], kind: str):
     run, segmenter = tensors("sam_hq_predictor"), models[kind]
-    assert isinstance(segmenter.backbone, SamHqBackbone)
-    assert segmenter.backbone.identity.sha256 == models["authors"].backbone.identity.sha256
-    predictor = predictor_of(segmenter)
+    backbone, preprocessing = segmenter.backbone, segmenter.preprocessing
+    assert isinstance(backbone, SamHqBackbone)
+    assert backbone.identity.sha256 == models["authors"].backbone.identity.sha256
+    kinds = list(kinds_in(run))
+    assert len(kinds) == 4
     for image in (0, 1) if kind == "authors" else (1,):
-        predictor.set_image(run[f"image_{image}"].numpy())
-        encoded = predictor._encoded
-        assert encoded is not None
+        size = size_of(run, image)
+        encoded = segmenter.encode(preprocessing.pixel_values(run[f"image_{image}"].numpy())[None])
         assert relative(encoded[IMAGE_EMBEDDINGS][0, :, ::3, ::3], run[f"image_embed_sample_{image}"]) < 1e-4
         assert relative(encoded[EARLY_FEATURES][0, ::5, ::5], run[f"interm_embedding_0_sample_{image}"]) < 1e-4
-        kinds = list(kinds_in(run))
-        assert len(kinds) == 4
-        for prompt in kinds if kind == "authors" else kinds[-1:]:
-            for multi in (False, True):
-                for only in (False, True):
-                    segmenter.backbone.hq_token_only = only
-                    answer = predictor.predict(**asked(run, prompt, image), multimask=multi)
-                    segmenter.backbone.hq_token_only = False
-                    key = f"{prompt}_{'multi' if multi else 'single'}_{'hqonly' if only else 'sum'}_{image}"
-                    assert isinstance(answer.mask_logits, Tensor)
-                    assert relative(answer.mask_logits[:, ::3, ::3], run[f"low_sample_{key}"]) < 1e-4, key
-                    assert relative(answer.iou_scores, run[f"iou_{key}"]) < 1e-4, key
-        answer, size = predictor.predict(**asked(run, "box", image)), run[f"image_{image}"].shape[:2]
-        full = segmenter.preprocessing.to_original_size(answer.mask_logits, (size[0], size[1]))
-        assert relative(full, run[f"full_box_single_sum_{image}"]) < 1e-4
+        prepared = backbone.prepare(encoded)
+        prompts = [preprocessing.prompt_to_input(asked(run, one, image), size) for one in kinds]
+        for multi, only in product((False, True), repeat=2):
+            backbone.hq_token_only = only
+            answers = backbone.decode(prepared, prompts, [0] * len(prompts), multimask=multi)
+            backbone.hq_token_only = False
+            for at, prompt in enumerate(kinds):
+                key = f"{prompt}_{'multi' if multi else 'single'}_{'hqonly' if only else 'sum'}_{image}"
+                assert relative(answers.mask_logits[at, :, ::3, ::3], run[f"low_sample_{key}"]) < 1e-4, key
+                assert relative(answers.iou_scores[at], run[f"iou_{key}"]) < 1e-4, key
+        if kind == "authors":
+            predictor = predictor_of(segmenter)
+            predictor.set_image(run[f"image_{image}"].numpy())
+            logits = predictor.predict(box=run[f"box_{image}"].numpy()).mask_logits
+            full = preprocessing.to_original_size(logits, size)
+            assert relative(full, run[f"full_box_single_sum_{image}"]) < 1e-4
 
 
 def decoder_inputs(backbone: SamHqBackbone, prompt: Prompt) -> tuple[dict[str, Any], Tensor]:

@@ -21,7 +21,6 @@ from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
 from ..kernels.encoder_block import block_runner
 from ..preprocessing import Preprocessing
-from ..system.machine import choose_attention
 from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape, Family, tensors_sha256
 from .sam3_files import resize_sam3, sam3_from_folder, sam3_from_meta
 from .sam3_names import is_sam3
@@ -47,7 +46,8 @@ class Sam3Backbone(Backbone):
     """
 
     family = "sam3"
-    constants = ("sam.no_memory_embedding",)
+    constants = ("sam.no_memory_embedding",)  # the prompt encoder's no-mask embedding is added to the same tensor
+    chooses_attention = False  # without position biases PyTorch's fused kernels do it
     quality = ("sam.mask_decoder.iou_prediction_head.",)
     untrained = (
         # The predicted quality, whether an object is there, the three masks beside the one that is trained, what reads
@@ -111,7 +111,7 @@ class Sam3Backbone(Backbone):
         hidden_states = trunk.layer_norm(hidden_states)
         if block_prompts is not None:
             block_prompts.start(patch_embedding.unflatten(1, (height, width)), hidden_states)
-        run_block = block_runner(choose_attention("auto", pixel_values.device.type), compiled=self.compiled)
+        run_block = block_runner("plain", compiled=self.compiled)  # which calls the block, as it is not SAM's
         for block, layer in enumerate(trunk.layers):
             if block_prompts is not None:
                 hidden_states = block_prompts.before_block(block, hidden_states)
@@ -153,7 +153,9 @@ class Sam3Backbone(Backbone):
             sparse = torch.cat([sparse, sparse_tokens[:, None].to(sparse.dtype)], 2)
         decoder = self.sam.mask_decoder
         # `transformers` falls back wherever the decoder is in eval mode, and a decoder that is not trained always is.
-        decoder.dynamic_multimask_via_stability = self._dynamic and self.falls_back
+        # The three other masks know nothing of learned questions.
+        falls_back = self._dynamic and self.falls_back and sparse_tokens is None
+        decoder.dynamic_multimask_via_stability = falls_back
         position = self.sam.get_image_wide_positional_embeddings()
         logits, scores, _, objects = decoder(
             image_embeddings=embeddings,
