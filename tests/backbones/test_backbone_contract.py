@@ -292,3 +292,21 @@ def test_encoded_images_come_apart_and_together(backbone: Backbone):
     for name in encoded.tensors:
         assert torch.equal(again[name], encoded[name][[2, 0]])
     assert len(again) == 2
+
+
+def test_positions_are_encoded_in_full_precision(family_folders: dict[str, str], backbone: Backbone):
+    """Under autocast, as on a GPU; the decoder itself rounds."""
+    larger = load_backbone(family_folders[backbone.family], image_size=512)
+    seen: list[Tensor] = []
+    names = ("sparse_prompt_embeddings", "dense_prompt_embeddings", "image_positional_embeddings")
+    larger.part("mask_decoder").register_forward_pre_hook(
+        lambda _, __, given: seen.extend(given[name] for name in names), with_kwargs=True
+    )
+    side = larger.mask_input_size
+    asked = Prompt(box=torch.tensor([101.0, 203, 405, 407]), mask_input=torch.randn(1, side, side))
+    with torch.no_grad():
+        prepared = larger.prepare(larger.encode(torch.randn(1, 3, 512, 512)))
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                larger.decode_together(prepared, [asked], None, multimask=False)
+    assert all(torch.equal(one, other) for one, other in zip(seen[:3], seen[3:], strict=True))

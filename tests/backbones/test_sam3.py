@@ -137,6 +137,31 @@ def test_the_library_still_loses_the_no_memory_embedding(backbone: Sam3Backbone)
     torch.testing.assert_close(theirs + embedding, ours, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("multimask", [False, True])
+@torch.no_grad()
+def test_answers_are_the_librarys_of_the_same_features(backbone: Sam3Backbone, multimask: bool):
+    prepared = backbone.prepare(backbone.encode(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))))
+    features = [prepared[name] for name in (*PROJECTED, IMAGE_EMBEDDINGS)]
+    points, labels = torch.tensor([[20.0, 20], [5, 5]]), torch.tensor([1, 0])
+    assert BOX.box is not None
+    mask = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(1))
+    given: list[tuple[Prompt, dict[str, Tensor]]] = [
+        (Prompt(), {}),
+        (BOX, {"input_boxes": BOX.box[None, None]}),
+        (
+            Prompt(points=points, point_labels=labels),
+            {"input_points": points[None, None], "input_labels": labels[None, None]},
+        ),
+        (Prompt(box=BOX.box, mask_input=mask), {"input_boxes": BOX.box[None, None], "input_masks": mask[None]}),
+    ]
+    for prompt, theirs in given:
+        found = backbone.decode(prepared, [prompt], [0], multimask=multimask)
+        wanted = backbone.sam(image_embeddings=features, multimask_output=multimask, **theirs)
+        torch.testing.assert_close(found.mask_logits, wanted.pred_masks[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.iou_scores, wanted.iou_scores[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.object_scores, wanted.object_score_logits[0, 0], rtol=1e-4, atol=1e-5)
+
+
 @torch.no_grad()
 def test_the_finer_levels_are_in_the_answer(backbone: Sam3Backbone):
     encoded = backbone.encode(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))

@@ -27,8 +27,8 @@ def load_backbone(model: str, *, image_size: int | None = None) -> Backbone:
     """Load a base model.
 
     Args:
-        model: Hugging Face id or local folder, an alias (``vit_b``, ``vit_l``, ``vit_h``), the bundled ``tiny``, or a
-            Meta ``.pth`` file.
+        model: Hugging Face id or local folder, an alias (``vit_b``, ``sam_hq_b``, ``sam3``, ...), the bundled ``tiny``,
+            or a file of its authors' (``.pth``, ``.pt``).
         image_size: Side of the encoder's square input; position tables are interpolated. None keeps the model's own.
 
     Returns:

@@ -127,16 +127,18 @@ class SamBackbone(Backbone):
             return torch.stack(given) if given else None  # (Q, ...)
 
         box, points, labels, masks = (stacked(field) for field in zip(*(p.tensors for p in prompts), strict=True))
-        sparse, dense = self.sam.prompt_encoder(
-            input_points=None if points is None else points[:, None],
-            input_labels=None if labels is None else labels[:, None],
-            input_boxes=None if box is None else box[:, None],
-            input_masks=masks,
-        )  # (Q, 1, n, D), (Q, D, S/P, S/P)
+        # In half precision the encoding of positions would be off by pixels.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            sparse, dense = self.sam.prompt_encoder(
+                input_points=None if points is None else points[:, None],
+                input_labels=None if labels is None else labels[:, None],
+                input_boxes=None if box is None else box[:, None],
+                input_masks=None if masks is None else masks.float(),
+            )  # (Q, 1, n, D), (Q, D, S/P, S/P)
+            position = self.sam.get_image_wide_positional_embeddings()
         if sparse_tokens is not None:
             own = sparse_tokens[:, None].to(embeddings.dtype)
             sparse = own if sparse is None else torch.cat([sparse, own], 2)
-        position = self.sam.get_image_wide_positional_embeddings()
         return {
             "image_embeddings": embeddings,
             "image_positional_embeddings": position.expand(len(embeddings), -1, -1, -1),

@@ -64,6 +64,11 @@ class SamHqBackbone(SamBackbone):
 
     family = "sam_hq"
     multimask_outputs = 1
+    preparing = tuple(
+        f"sam.mask_decoder.{features}_{module}."
+        for features in ("encoder", "compress_vit")
+        for module in ("conv1", "norm", "conv2")
+    )
 
     def __init__(self, sam: MendedSamHQModel, identity: BaseIdentity, *, hq_token_only: bool = False) -> None:
         super().__init__(cast(SamModel, sam), identity)
@@ -119,6 +124,8 @@ class SamHqFamily(Family):
         "sam_hq_l": "syscv-community/sam-hq-vit-large",
         "sam_hq_h": "syscv-community/sam-hq-vit-huge",
     }
+
+    prepares = True
 
     def from_folder(self, folder: Path) -> MendedSamHQModel:
         """See `Family.from_folder`."""

@@ -52,7 +52,7 @@ def embedding_files(
         Image and page to file.
     """
     backbone = segmenter.backbone
-    form = "prepared " if backbone.preparing and segmenter.keeps_prepared else ""
+    form = "prepared " if backbone.preparing and segmenter.method.keeps_prepared else ""
     base = f"{backbone.family} {backbone.identity.sha256}"
     setting = f"{form}{base} {segmenter.preprocessing} {brightness} {machine.precision}"
     files = {}
@@ -113,9 +113,7 @@ def encode_missing(
         if errors:
             raise errors[0]
         with machine.autocast():
-            encoded = segmenter.encode(batch.to(segmenter.device).pixel_values)
-            if segmenter.keeps_prepared:
-                encoded = segmenter.backbone.prepare(encoded)
+            encoded = segmenter.encode_to_keep(batch.to(segmenter.device).pixel_values)
         dtype = _dtype(machine)
         for index, one in zip(batch.indices, encoded.with_each(lambda x: x.to(dtype).cpu()).unstack(), strict=True):  # noqa: B023
             write_encoded(missing[index], one)
@@ -198,7 +196,7 @@ def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
     ]
     # What is kept is prepared, if the model leaves that to the base as well.
     unchanged = [
-        (encoder, not FAMILIES[one.base.family].prepares or one.method_settings.leaves_preparation)
+        (encoder, not FAMILIES[one.base.family].prepares or one.method_settings.keeps_prepared)
         for encoder, one in zip(encoders, descriptions, strict=True)
         if one.method_settings.leaves_encoder
     ]
@@ -219,7 +217,7 @@ def _dtype(machine: Machine) -> torch.dtype:
 
 def _require_room(folder: Path, count: int, segmenter: SamSegmenter, machine: Machine) -> None:
     backbone = segmenter.backbone
-    shapes = backbone.prepared_shapes if segmenter.keeps_prepared else backbone.encoded_shapes
+    shapes = backbone.prepared_shapes if segmenter.method.keeps_prepared else backbone.encoded_shapes
     numbers = sum(math.prod(shape) for shape in shapes.values())
     needed = count * numbers * _dtype(machine).itemsize
     require_writable(folder, "embedding_cache")

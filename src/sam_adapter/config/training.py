@@ -27,7 +27,8 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
 
     model: str
     """Base SAM: a Hugging Face id or folder, 'vit_b', 'vit_l', 'vit_h', 'sam2.1_t', 'sam2.1_s', 'sam2.1_b+',
-    'sam2.1_l' (or 'sam2_t' and so on), or one of Meta's .pth and .pt files."""
+    'sam2.1_l' (or 'sam2_t' and so on), 'sam_hq_b', 'sam_hq_l', 'sam_hq_h', 'sam3', or one of their authors' .pth and
+    .pt files."""
     output: Path
     """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv, curves.png, inspection.npz."""
     prompt: PromptKind = "mixed"
