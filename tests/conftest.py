@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -81,20 +81,110 @@ def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-RANDOM_MODELS = {"sam": random_sam}
+def random_sam_hq(image_size: int = 64, *, hidden_size: int = 32, depth: int = 3, seed: int = 0):
+    """A SAM-HQ of the real architecture, see `random_sam`; its first block with global attention is the second."""
+    from transformers import SamHQConfig, SamHQMaskDecoderConfig, SamHQPromptEncoderConfig, SamHQVisionConfig
+
+    from sam_adapter.backbones.sam_hq_decoder import MendedSamHQModel
+
+    torch.manual_seed(seed)
+    config = SamHQConfig(
+        vision_config=SamHQVisionConfig(
+            hidden_size=hidden_size,
+            num_hidden_layers=depth,
+            num_attention_heads=4,
+            image_size=image_size,
+            output_channels=32,
+            num_pos_feats=16,
+            window_size=3,
+            global_attn_indexes=[1, depth - 1],
+            mlp_dim=64,
+        ),
+        prompt_encoder_config=SamHQPromptEncoderConfig(hidden_size=32, image_size=image_size),
+        mask_decoder_config=SamHQMaskDecoderConfig(
+            hidden_size=32, mlp_dim=64, iou_head_hidden_dim=32, layer_norm_eps=1e-5, vit_dim=hidden_size
+        ),
+    )
+    hq = MendedSamHQModel(config)
+    with torch.no_grad():
+        for parameter in (*hq.vision_encoder.parameters(), *hq.mask_decoder.parameters()):
+            parameter.normal_(std=0.1)
+        hq.shared_image_embedding.positional_embedding.normal_(std=1.0)
+    return hq
+
+
+def random_sam3(image_size: int = 64, *, patch_size: int = 16, hidden_size: int = 32, depth: int = 3, seed: int = 0):
+    """A SAM 3 of the real architecture with random weights of sensible size; its last block is global."""
+    from transformers import (
+        Sam3TrackerConfig,
+        Sam3TrackerMaskDecoderConfig,
+        Sam3TrackerModel,
+        Sam3TrackerPromptEncoderConfig,
+        Sam3VisionConfig,
+        Sam3ViTConfig,
+    )
+
+    torch.manual_seed(seed)
+    trunk = Sam3ViTConfig(
+        hidden_size=hidden_size,
+        intermediate_size=64,
+        num_hidden_layers=depth,
+        num_attention_heads=4,
+        image_size=image_size,
+        patch_size=patch_size,
+        window_size=2,
+        global_attn_indexes=[depth - 1],
+        pretrain_image_size=2 * patch_size,
+    )
+    grid = image_size // patch_size
+    vision = Sam3VisionConfig(
+        backbone_config=trunk,
+        fpn_hidden_size=32,
+        backbone_feature_sizes=[[finer * grid] * 2 for finer in (4, 2, 1)],
+    )
+    prompt = Sam3TrackerPromptEncoderConfig(hidden_size=32, image_size=image_size, patch_size=patch_size)
+    decoder = Sam3TrackerMaskDecoderConfig(hidden_size=32, mlp_dim=64, iou_head_hidden_dim=32)
+    sam = Sam3TrackerModel(
+        Sam3TrackerConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    )
+    with torch.no_grad():
+        for parameter in [*sam.vision_encoder.parameters(), sam.no_memory_embedding]:
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        for parameter in sam.mask_decoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        table = sam.shared_image_embedding.positional_embedding
+        sam.prompt_encoder.shared_embedding.positional_embedding.copy_(table)
+    return sam
+
+
+RANDOM_MODELS = {"sam": random_sam, "sam_hq": random_sam_hq, "sam3": random_sam3}
 """A small random model of every family in `sam_adapter.backbones.families.FAMILIES`."""
 
 
 def sam_tokens(backbone: "Backbone", prompt: "Prompt") -> torch.Tensor:
-    """What SAM's prompt encoder makes of a prompt."""
+    """What SAM's prompt encoder makes of a prompt; of none, nothing."""
     box, points, labels, _ = (None if one is None else one[None, None] for one in prompt.tensors)
-    encoder = sam_of(backbone).prompt_encoder
+    encoder: Any = backbone.part("prompt_encoder")
+    if box is None and points is None:
+        return torch.empty(0, backbone.prompt_width)
     return encoder(input_points=points, input_labels=labels, input_boxes=box, input_masks=None)[0][0, 0]
 
 
-PROMPT_TOKENS: "Mapping[str, Callable[[Backbone, Prompt], torch.Tensor]]" = {"sam": sam_tokens}
-"""For every family the sparse tokens ``(n, D)`` that its own prompt encoder makes of a prompt without a mask; the two
-corners of a box are the last."""
+def sam2_tokens(backbone: "Backbone", prompt: "Prompt") -> torch.Tensor:
+    """The same of SAM 2's, which makes two tokens of a padding point where there is no prompt."""
+    from sam_adapter.batch import Prompt
+
+    nothing = prompt.box is None and prompt.points is None
+    padding = Prompt(points=torch.zeros(1, 2), point_labels=torch.tensor([-1]))
+    return sam_tokens(backbone, padding if nothing else prompt)
+
+
+PROMPT_TOKENS: "Mapping[str, Callable[[Backbone, Prompt], torch.Tensor]]" = {
+    "sam": sam_tokens,
+    "sam_hq": sam_tokens,
+    "sam3": sam2_tokens,
+}
+"""For every family the sparse tokens ``(n, D)`` that its own prompt encoder makes of a prompt without a mask."""
 
 
 @pytest.fixture(scope="session")

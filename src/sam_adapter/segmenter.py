@@ -95,8 +95,9 @@ class SamSegmenter(nn.Module):
             name=config.method,
             parts=config.trained_parts,
             adapter=method_named(config.method).settings(config, backbone),
+            prepare_frozen=bool(backbone.preparing) and config.embedding_cache is not None,
         )
-        preprocessing = Preprocessing(image_size=backbone.image_size, resize=config.resize)
+        preprocessing = backbone.preprocessing.resized_by(config.resize)
         return cls(
             backbone,
             method,
@@ -118,9 +119,9 @@ class SamSegmenter(nn.Module):
         task: str = DEFAULT_TASK,
         class_names: tuple[str, ...] = (),
     ) -> Self:
-        """A SAM as it is, with an adapter's preprocessing and task, or SAM's own preprocessing."""
+        """A SAM as it is, with an adapter's preprocessing and task, or its family's own preprocessing."""
         backbone = load_backbone(model, image_size=preprocessing.image_size if preprocessing else image_size)
-        own = preprocessing or Preprocessing(image_size=backbone.image_size)
+        own = preprocessing or backbone.preprocessing
         return cls(backbone, MethodSettings(), own, task=task, class_names=class_names)
 
     @property
@@ -160,6 +161,11 @@ class SamSegmenter(nn.Module):
         block_prompts = None if frozen or self.adapter is None else self.adapter.block_prompts(pixel_values)
         return self.backbone.encode(pixel_values, block_prompts)
 
+    def encode_to_keep(self, pixel_values: Tensor) -> EncodedImage:
+        """What is worth keeping of images ``(B, 3, S, S)``: also what `Backbone.prepare` does, if it stays the same."""
+        encoded = self.encode(pixel_values)
+        return self.backbone.prepare(encoded) if self.method.keeps_prepared else encoded
+
     def forward(self, batch: Batch, *, multimask: bool = False, frozen: bool = False) -> Output:
         """Answer the queries of a batch, of which there is at least one.
 
@@ -198,6 +204,7 @@ class SamSegmenter(nn.Module):
         """Put into training mode only what is trained; frozen parts stay in eval mode."""
         super().train(False)
         self.training = mode
+        self.backbone.falls_back = not mode
         if mode:
             for module in [
                 self.adapter,
@@ -214,9 +221,11 @@ class SamSegmenter(nn.Module):
         Args:
             machine: Precision, attention, and whether blocks are compiled.
             for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it.
+
+        Raises:
+            ConfigError: If a form of attention was named, and the base has one of its own.
         """
-        self.backbone.attention = machine.attention
-        self.backbone.compiled = machine.compiled
+        self.backbone.suit(machine)
         if for_good and machine.precision == "bf16-mixed":
             self.keep_frozen_in_bfloat16()
         return self

@@ -114,6 +114,10 @@ def test_an_encoded_image_has_the_shapes_that_it_says(backbone: Backbone):
         name: (2, *shape) for name, shape in backbone.encoded_shapes.items()
     }
     assert len(encoded) == 2
+    prepared = backbone.prepare(encoded)
+    assert {name: tuple(one.shape[1:]) for name, one in prepared.tensors.items()} == backbone.prepared_shapes
+    assert backbone.prepare(prepared) is prepared
+    assert (not backbone.preparing) or FAMILIES[backbone.family].prepares
 
 
 class Recorder:
@@ -129,11 +133,15 @@ class Recorder:
 
     def before_block(self, block: int, hidden_states: Tensor) -> Tensor:
         self.calls.append((block, tuple(hidden_states.shape)))
-        return hidden_states + 1 if block == self.place else hidden_states
+        return hidden_states + self._ramp(hidden_states) if block == self.place else hidden_states
 
     def before_neck(self, hidden_states: Tensor) -> Tensor:
         self.calls.append(("neck", tuple(hidden_states.shape)))
-        return hidden_states + 1 if self.place == -1 else hidden_states
+        return hidden_states + self._ramp(hidden_states) if self.place == -1 else hidden_states
+
+    def _ramp(self, hidden_states: Tensor) -> Tensor:
+        """Not the same for all channels: a block without a residual path takes the norm of its input."""
+        return torch.linspace(0, 1, hidden_states.shape[-1])
 
 
 def test_block_prompts_see_every_block_once_and_in_order(backbone: Backbone):
@@ -154,7 +162,6 @@ def test_what_block_prompts_add_is_in_the_image(backbone: Backbone):
     with torch.no_grad():
         wanted = backbone.encode(images)
         for place in (*range(len(backbone.blocks)), -1):
-            # A constant over all channels passes a norm unseen, but not the residual path.
             found = backbone.encode(images, Recorder(place))
             assert any((found[name] - wanted[name]).abs().max() > 1e-3 for name in wanted.tensors), place
 
@@ -164,7 +171,8 @@ def test_what_block_prompts_add_is_in_the_image(backbone: Backbone):
 def test_a_mixture_of_prompts_is_answered_as_one_by_one(backbone: Backbone, multimask: bool):
     prepared, (prompts, image_index) = prepared_for(backbone), mixture(backbone)
     found = backbone.decode(prepared, prompts, image_index, multimask=multimask)
-    assert found.mask_logits.shape[:2] == found.iou_scores.shape == (len(prompts), 3 if multimask else 1)
+    masks = backbone.multimask_outputs if multimask else 1
+    assert found.mask_logits.shape[:2] == found.iou_scores.shape == (len(prompts), masks)
     assert_same(found, one_by_one(backbone, prepared, prompts, image_index, multimask=multimask))
     # Another prompt or another image is another answer, so that a mixed-up order would be seen.
     asked = list(zip(map(id, prompts), image_index, strict=True))
@@ -241,17 +249,20 @@ def tokens_of(backbone: Backbone, prompt: Prompt) -> Tensor:
 @pytest.mark.parametrize("prompt", [BOX, POINT, POINTS, BOTH], ids=["box", "point", "points", "both"])
 @torch.no_grad()
 def test_the_tokens_of_a_prompt_mean_the_prompt(backbone: Backbone, prompt: Prompt):
-    """Given beside no prompt, or the rest of them beside a part of it."""
+    """Given beside no prompt, or a part of them beside the rest; in which order does not matter."""
     prepared = prepared_for(backbone)
-    wanted = backbone.decode(prepared, [prompt], [1])
-    tokens = tokens_of(backbone, prompt)[None]
-    assert_same(backbone.decode(prepared, [NOTHING], [1], sparse_tokens=tokens), wanted)
-    if prompt is BOTH:  # the box's two corners come last
-        points = replace(prompt, box=None)
-        own, corners = tokens_of(backbone, points), tokens_of(backbone, replace(prompt, points=None, point_labels=None))
-        padded = torch.cat([own, corners])[None]
-        together = backbone.decode(prepared, [NOTHING], [1], sparse_tokens=padded)
-        assert_same(backbone.decode(prepared, [points], [1], sparse_tokens=corners[None]), together)
+
+    def answer(asked: Prompt, *beside: Prompt) -> Output:
+        tokens = torch.cat([tokens_of(backbone, one) for one in beside])
+        return backbone.decode(prepared, [asked], [1], sparse_tokens=tokens[None] if len(tokens) else None)
+
+    together = answer(NOTHING, prompt)
+    assert_same(answer(prompt, NOTHING), together)
+    alone = backbone.decode(prepared, [NOTHING], [1])
+    assert not torch.allclose(alone.mask_logits, together.mask_logits, rtol=1e-3, atol=1e-3)
+    if prompt is BOTH:
+        points, box = replace(prompt, box=None), replace(prompt, points=None, point_labels=None)
+        assert_same(answer(points, box, NOTHING), answer(NOTHING, points, box))
 
 
 @torch.no_grad()
@@ -281,3 +292,21 @@ def test_encoded_images_come_apart_and_together(backbone: Backbone):
     for name in encoded.tensors:
         assert torch.equal(again[name], encoded[name][[2, 0]])
     assert len(again) == 2
+
+
+def test_positions_are_encoded_in_full_precision(family_folders: dict[str, str], backbone: Backbone):
+    """Under autocast, as on a GPU; the decoder itself rounds."""
+    larger = load_backbone(family_folders[backbone.family], image_size=512)
+    seen: list[Tensor] = []
+    names = ("sparse_prompt_embeddings", "dense_prompt_embeddings", "image_positional_embeddings")
+    larger.part("mask_decoder").register_forward_pre_hook(
+        lambda _, __, given: seen.extend(given[name] for name in names), with_kwargs=True
+    )
+    side = larger.mask_input_size
+    asked = Prompt(box=torch.tensor([101.0, 203, 405, 407]), mask_input=torch.randn(1, side, side))
+    with torch.no_grad():
+        prepared = larger.prepare(larger.encode(torch.randn(1, 3, 512, 512)))
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                larger.decode_together(prepared, [asked], None, multimask=False)
+    assert all(torch.equal(one, other) for one, other in zip(seen[:3], seen[3:], strict=True))

@@ -33,9 +33,20 @@ META = ("image_encoder.pos_embed", "prompt_encoder.no_mask_embed.weight", "mask_
 LATER = ("image_encoder.trunk.pos_embed", "memory_attention.norm.weight", "mask_decoder.iou_token.weight")
 
 
+HQ = (*META, "mask_decoder.hf_token.weight")
+
+
 @pytest.mark.parametrize(
     ("names", "own"),
-    [(META, True), (LATER, False), (LATER[1:], False), (META + LATER[1:], False), (META[:2], False), ((), False)],
+    [
+        (HQ, False),
+        (META, True),
+        (LATER, False),
+        (LATER[1:], False),
+        (META + LATER[1:], False),
+        (META[:2], False),
+        ((), False),
+    ],
 )
 def test_sam_knows_its_authors_names(names: tuple[str, ...], own: bool):
     assert SamFamily().is_own(names) == own

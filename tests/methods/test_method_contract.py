@@ -22,7 +22,13 @@ from sam_adapter.training.lightning_module import TrainingModule
 from test_model import BOX, POINTS, Prompt, config, example_batch
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "sam_adapter": [{"preset": "paper"}, {"share_up": False}, {"parts": ()}, {"parts": ("prompt_encoder",)}],
+    "sam_adapter": [
+        {"preset": "paper"},
+        {"share_up": False},
+        {"parts": ()},
+        {"parts": ("prompt_encoder",)},
+        {"embedding_read": "every_block"},
+    ],
     "decoder": [{"parts": ("prompt_encoder",)}, {"parts": ("image_encoder", "prompt_encoder")}],
 }
 """Options of a method that change what is trained, beside none."""

@@ -207,3 +207,49 @@ def test_zero_initialisation_starts_at_the_plain_model(share_up: bool):
     default, _ = small_adapter(share_up=share_up)
     for (name, parameter), (_, drawn) in zip(adapter.named_parameters(), default.named_parameters(), strict=True):
         assert torch.equal(parameter, torch.zeros_like(drawn) if "up" in name else drawn), name
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_high_frequency": False}, {"share_up": False, "neck_prompt": False}])
+def test_an_embedding_that_is_read_at_every_block_is_the_hidden_states_there(changes: dict):
+    """Where they are what enters the first block, it is the embedding that is read once."""
+    once, (pixels, embedding, positioned) = small_adapter(**changes)
+    every, _ = small_adapter(embedding_read="every_block", **changes)
+    every.load_state_dict(once.state_dict())
+    hidden = torch.randn(2, 4, 4, 8)
+    here, there = once.block_prompts(pixels), every.block_prompts(pixels)
+    for prompts in (here, there):
+        prompts.start(embedding, positioned)
+    for block in range(2):
+        wanted = here.before_block(block, positioned) - positioned
+        torch.testing.assert_close(there.before_block(block, positioned) - positioned, wanted, rtol=1e-4, atol=1e-5)
+        other = there.before_block(block, hidden) - hidden
+        (right,) = adapter_prompts(every, pixels, embedding, hidden)[block : block + 1]
+        torch.testing.assert_close(other, right, rtol=1e-4, atol=1e-5)
+        assert (other - wanted).abs().max() > 1e-3
+    for prompts in (here, there):
+        added = prompts.before_neck(hidden) - hidden
+        assert added.any() == once.settings.neck_prompt
+    if once.settings.neck_prompt:
+        torch.testing.assert_close(
+            there.before_neck(hidden) - hidden,
+            adapter_prompts(every, pixels, embedding, hidden)[2],
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+def test_what_every_block_cannot_read_is_refused():
+    for changes in ({"use_embedding": False}, {"misread_embedding": True}):
+        with pytest.raises(ValueError, match="embedding_read every_block"):
+            small_adapter(embedding_read="every_block", **changes)
+
+
+def test_high_frequencies_reach_the_patch_that_they_are_of():
+    """Also of 14 pixels: the token of a patch is made of that patch's pixels, in their order."""
+    pixels = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    adapter = SamAdapter(AdapterSettings(tune_dim=6, hidden_dim=4), hidden_size=8, depth=2, patch_size=14)
+    high, found = high_frequency(pixels), adapter.high_frequency_features(pixels)
+    assert found.shape == (2, 4, 4, 6)
+    for image, row, column in ((0, 0, 0), (1, 2, 1), (0, 3, 3)):
+        own = high[image, :, 14 * row : 14 * row + 14, 14 * column : 14 * column + 14].flatten()
+        torch.testing.assert_close(found[image, row, column], adapter.high_frequency_tune(own))

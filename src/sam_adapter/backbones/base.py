@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
+from ..errors import ConfigError
+from ..preprocessing import Preprocessing
+from ..system.machine import Machine
 
 T = TypeVar("T")
 QUERIES_AT_ONCE = 64
@@ -74,14 +77,18 @@ class Backbone(nn.Module, ABC):
     Attributes:
         identity: Which base it is.
         image_size: Side S of the encoder's square input in pixels.
-        patch_size: Side of a patch in pixels.
+        patch_size: Side of a patch in pixels; of patches that overlap, their stride.
+        preprocessing: The family's own way from a picture to the encoder's input and back.
         mask_input_size: Side of the mask logits that a prompt may bring.
         prompt_width: Channels D of a prompt's token.
         blocks: Of the image encoder, in order.
         encoded_shapes: Shape of each tensor that `encode` gives for one image.
+        prepared_shapes: Of each tensor that `prepare` gives, where that is another.
         attention: Form of the encoder's attention, or ``auto``.
         compiled: Whether the encoder's blocks go through torch.compile.
         gradient_checkpointing: Whether the encoder's blocks are computed again in the backward pass.
+        falls_back: Whether a single mask that is not stable gives way to the best of three, in families whose authors'
+            predictor does so. Off in training, where the loss is of one mask.
     """
 
     family: ClassVar[str]
@@ -94,14 +101,22 @@ class Backbone(nn.Module, ABC):
     constants: ClassVar[tuple[str, ...]] = ()
     """How the names of parameters begin that stay as the base has them although a loss reaches them: fixed tables, such
     as random Fourier features, that the model's code holds as parameters."""
+    chooses_attention: ClassVar[bool] = True
+    """Whether `attention` decides how the encoder's attention is computed."""
+    multimask_outputs: ClassVar[int] = 3
+    """Masks in each answer with multimask; a family may choose the best one itself."""
+    preparing: ClassVar[tuple[str, ...]] = ()
+    """How the names of parameters begin that `prepare` uses."""
 
     identity: BaseIdentity
     image_size: int
     patch_size: int
+    preprocessing: Preprocessing
     mask_input_size: int
     prompt_width: int
     blocks: tuple[BlockShape, ...]
     encoded_shapes: Mapping[str, tuple[int, ...]]
+    prepared_shapes: Mapping[str, tuple[int, ...]]
 
     def __init__(self, identity: BaseIdentity) -> None:
         super().__init__()
@@ -109,6 +124,20 @@ class Backbone(nn.Module, ABC):
         self.attention = "auto"
         self.compiled = False
         self.gradient_checkpointing = False
+        self.falls_back = True
+
+    def suit(self, machine: Machine) -> None:
+        """Attend and compile as a machine is to.
+
+        Raises:
+            ConfigError: If a form of attention was named, and the family has one of its own.
+        """
+        if machine.attention_asked and not self.chooses_attention:
+            raise ConfigError(
+                f"attention: the encoder of family {self.family} has no position biases and attends by PyTorch's fused "
+                f"kernels; leave '--attention {machine.attention}' out."
+            )
+        self.attention, self.compiled = machine.attention, machine.compiled
 
     @abstractmethod
     def part(self, name: Part) -> nn.Module:
@@ -120,11 +149,15 @@ class Backbone(nn.Module, ABC):
 
         Args:
             pixel_values: ``(B, 3, S, S)``.
-            block_prompts: What is added to its hidden states, or None for the base as it is.
+            block_prompts: What is added to its hidden states, or None for the base as it is. Where the neck takes
+                several levels, `BlockPrompts.before_neck` sees the last stage's.
         """
 
     def prepare(self, encoded: EncodedImage) -> EncodedImage:
-        """What `encode` gave to what `decode` takes: the work done once an image, whatever is asked about it."""
+        """What `encode` gave to what `decode` takes: the work done once an image, whatever is asked about it.
+
+        What is prepared already comes back as it is.
+        """
         return encoded
 
     @abstractmethod
@@ -217,14 +250,18 @@ class Family(ABC):
     Attributes:
         name: Of the family; stored with adapters.
         model_type: What ``config.json`` of a Hugging Face folder calls it.
+        more_model_types: Of folders that hold the same image model beside other things.
         aliases: Short names to Hugging Face ids.
         bundled: Folders of models that come with the package, by name.
+        prepares: Whether `Backbone.prepare` uses weights of the mask decoder; see `Backbone.preparing`.
     """
 
     name: ClassVar[str]
     model_type: ClassVar[str]
+    more_model_types: ClassVar[tuple[str, ...]] = ()
     aliases: ClassVar[Mapping[str, str]] = {}
     bundled: ClassVar[Mapping[str, Path]] = {}
+    prepares: ClassVar[bool] = False
 
     @abstractmethod
     def from_folder(self, folder: Path) -> nn.Module:
@@ -250,9 +287,13 @@ class Family(ABC):
 
 
 def tensors_sha256(model: nn.Module) -> str:
-    """Digest of all parameters by name, shape and float32 value; the same for a model from any file format."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.named_parameters()):
+    """Digest of all parameters and buffers by name, shape and float32 value, from whatever file format they come.
+
+    Buffers that no file has follow from the configuration, and are left out.
+    """
+    digest, held = hashlib.sha256(), model.state_dict().keys()
+    buffers = [(name, tensor) for name, tensor in model.named_buffers() if name in held]
+    for name, tensor in sorted([*model.named_parameters(), *buffers]):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().float().contiguous().cpu().numpy().data)
     return digest.hexdigest()

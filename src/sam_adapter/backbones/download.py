@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import GatedRepoError, HFValidationError
 
 from ..errors import CheckpointError
 
@@ -43,6 +43,12 @@ def download_folder(repository: str, *, alias: str, aliases: Mapping[str, str]) 
         log.warning("Fetching %s (%s) from the Hugging Face hub.", repository, ", ".join(FILES))
         try:
             return Path(snapshot_download(repository, allow_patterns=list(FILES)))
+        except GatedRepoError as error:
+            raise CheckpointError(
+                f"model: huggingface.co/{repository} gives its files to those alone who have agreed to its licence. "
+                "Agree to it there, log in here with 'hf auth login' (or set HF_TOKEN) and start again; or give the "
+                "folder or file that you have as --model."
+            ) from error
         except Exception as error:
             reason = f"fetching it failed ({type(error).__name__})"
             raise CheckpointError(_where_to_put(repository, alias, reason)) from error

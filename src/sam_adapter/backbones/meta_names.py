@@ -3,6 +3,7 @@
 import re
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,7 +62,17 @@ def _renamed(name: str, depths: Mapping[str, int]) -> str:
 
 
 def infer_config(state: Mapping[str, Tensor]) -> SamConfig:
-    """The configuration of a SAM from its tensors' shapes.
+    """The configuration of a SAM from its tensors' shapes; see `inferred`."""
+    vision, prompt, decoder = inferred(state)
+    return SamConfig(
+        vision_config=SamVisionConfig(**vision),
+        prompt_encoder_config=SamPromptEncoderConfig(**prompt),
+        mask_decoder_config=SamMaskDecoderConfig(**decoder),
+    )
+
+
+def inferred(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What the tensors' shapes say of the configurations of the image encoder, the prompt encoder and the mask decoder.
 
     Args:
         state: Tensors under Meta's names.
@@ -83,35 +94,35 @@ def infer_config(state: Mapping[str, Tensor]) -> SamConfig:
     attention_hidden = state["mask_decoder.transformer.final_attn_token_to_image.q_proj.weight"].shape[0]
     scores = [n for n in state if re.fullmatch(r"mask_decoder\.iou_prediction_head\.layers\.\d+\.weight", n)]
     layers = {m[1] for n in state if (m := re.match(r"mask_decoder\.transformer\.layers\.(\d+)\.", n))}
-    vision = SamVisionConfig(
-        hidden_size=hidden,
-        output_channels=state["image_encoder.neck.0.weight"].shape[0],
-        num_hidden_layers=depth,
-        num_attention_heads=hidden // tables[0].shape[1],
-        image_size=grid * patch,
-        patch_size=patch,
-        window_size=min(spans) if min(spans) < grid else 14,
-        global_attn_indexes=[block for block, span in enumerate(spans) if span == grid],
-        num_pos_feats=state["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"].shape[1],
-        mlp_dim=state["image_encoder.blocks.0.mlp.lin1.weight"].shape[0],
-    )
-    prompt = SamPromptEncoderConfig(
-        hidden_size=decoder_hidden,
-        image_size=grid * patch,
-        patch_size=patch,
-        mask_input_channels=state["prompt_encoder.mask_downscaling.3.weight"].shape[0],
-    )
-    decoder = SamMaskDecoderConfig(
-        hidden_size=decoder_hidden,
-        mlp_dim=decoder_mlp,
-        num_hidden_layers=len(layers),
-        attention_downsample_rate=decoder_hidden // attention_hidden,
-        num_multimask_outputs=state["mask_decoder.mask_tokens.weight"].shape[0] - 1,
-        iou_head_depth=len(scores),
-        iou_head_hidden_dim=state["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0],
-        layer_norm_eps=1e-5,  # Meta's decoder blocks leave PyTorch's default, transformers' default is 1e-6
-    )
-    return SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    vision = {
+        "hidden_size": hidden,
+        "output_channels": state["image_encoder.neck.0.weight"].shape[0],
+        "num_hidden_layers": depth,
+        "num_attention_heads": hidden // tables[0].shape[1],
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "window_size": min(spans) if min(spans) < grid else 14,
+        "global_attn_indexes": [block for block, span in enumerate(spans) if span == grid],
+        "num_pos_feats": state["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"].shape[1],
+        "mlp_dim": state["image_encoder.blocks.0.mlp.lin1.weight"].shape[0],
+    }
+    prompt = {
+        "hidden_size": decoder_hidden,
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "mask_input_channels": state["prompt_encoder.mask_downscaling.3.weight"].shape[0],
+    }
+    decoder = {
+        "hidden_size": decoder_hidden,
+        "mlp_dim": decoder_mlp,
+        "num_hidden_layers": len(layers),
+        "attention_downsample_rate": decoder_hidden // attention_hidden,
+        "num_multimask_outputs": state["mask_decoder.mask_tokens.weight"].shape[0] - 1,
+        "iou_head_depth": len(scores),
+        "iou_head_hidden_dim": state["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0],
+        "layer_norm_eps": 1e-5,  # Meta's decoder blocks leave PyTorch's default, transformers' default is 1e-6
+    }
+    return vision, prompt, decoder
 
 
 _TELLING = (

@@ -3,40 +3,43 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from torch import Tensor
 from torch.nn import functional
-from transformers import SamConfig, SamModel
+from transformers import PreTrainedConfig, PreTrainedModel, SamConfig, SamModel
 
 from ..errors import CheckpointError, ConfigError
 from . import meta_names
+from .model_files import assembled, model_from_folder
 
 
-def sam_from_folder(folder: Path) -> SamModel:
+def sam_from_folder(
+    folder: Path,
+    *,
+    config_type: type[PreTrainedConfig] = SamConfig,
+    model_type: type[PreTrainedModel] = SamModel,
+    kind: str = "SAM",
+) -> Any:
     """The SAM of a Hugging Face folder, in float32.
+
+    Args:
+        folder: With ``config.json`` and the weights.
+        config_type: Of its configuration; families whose encoder is SAM's have their own.
+        model_type: Of the model.
+        kind: What errors call it.
 
     Raises:
         CheckpointError: If it is none, or damaged.
     """
-    try:
-        config = SamConfig.from_pretrained(folder)
-        _require_weights(config, folder)
-        # The library's own bar counts tensors, not bytes; only fetching shows a bar here.
-        transformers.utils.logging.disable_progress_bar()
-        loaded: Any = SamModel.from_pretrained(
-            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    except CheckpointError:
-        raise
-    except Exception as error:  # a damaged config.json or model.safetensors shows in many ways
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise CheckpointError(f"{folder}: cannot be loaded as a SAM ({reason}). Copy or fetch it again.") from error
-    sam, info = loaded
-    missing = sorted(info["missing_keys"])
-    if missing or info["mismatched_keys"]:
-        raise CheckpointError(f"{folder}: tensors missing or of the wrong shape: {', '.join(missing[:8])}.")
-    return sam
+
+    def require_sensible(config: Any) -> None:
+        vision = config.vision_config
+        if not (0 < vision.num_hidden_layers <= 1000 and 0 < vision.image_size <= 4096):
+            raise CheckpointError(
+                f"{folder / 'config.json'}: expected at most 1000 layers and images of at most 4096 pixels, got "
+                f"{vision.num_hidden_layers} and {vision.image_size}."
+            )
+
+    return model_from_folder(folder, kind, config_type, model_type, require_sensible)
 
 
 def sam_from_meta(state: dict[str, Tensor], source: str) -> SamModel:
@@ -50,15 +53,15 @@ def sam_from_meta(state: dict[str, Tensor], source: str) -> SamModel:
         CheckpointError: If they are no SAM's.
     """
     try:
-        return _assembled(meta_names.infer_config(state), meta_names.from_meta_names(state))
+        return assembled_sam(SamModel, meta_names.infer_config(state), meta_names.from_meta_names(state))
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source}: its tensors' shapes are not those of a SAM ({error}).") from error
 
 
-def resize_sam(sam: SamModel, image_size: int) -> SamModel:
-    """The same SAM for another input size.
+def resize_sam(sam: Any, image_size: int, *, kind: str = "SAM") -> Any:
+    """The same SAM, or other model with SAM's encoder, for another input size.
 
     The absolute position table is interpolated bicubically and the relative tables of the global blocks linearly, as
     SAM does at run time.
@@ -66,7 +69,7 @@ def resize_sam(sam: SamModel, image_size: int) -> SamModel:
     Raises:
         ConfigError: If the size is no multiple of the patch size.
     """
-    config: Any = SamConfig.from_dict(sam.config.to_dict())  # its parts are typed as optional dictionaries
+    config: Any = type(sam.config).from_dict(sam.config.to_dict())  # its parts are typed as optional dictionaries
     patch = config.vision_config.patch_size
     if image_size < patch or image_size % patch:
         low = max(image_size // patch, 1) * patch
@@ -89,44 +92,13 @@ def resize_sam(sam: SamModel, image_size: int) -> SamModel:
             if name in state:
                 resized = functional.interpolate(state[name].T[None], 2 * grid - 1, mode="linear")
                 state[name] = resized[0].T.contiguous()
-    return _assembled(config, state)
+    return assembled_sam(type(sam), config, state, kind=kind)
 
 
-def _assembled(config: SamConfig, state: dict[str, Tensor]) -> SamModel:
-    """A SAM with these tensors, without drawing random weights first."""
-    with torch.device("meta"):
-        sam = SamModel(config)
+def assembled_sam(
+    model_type: type[PreTrainedModel], config: PreTrainedConfig, state: dict[str, Tensor], *, kind: str = "SAM"
+) -> Any:
+    """A model with these tensors; the prompt encoder shares the position encoding."""
     table = state["shared_image_embedding.positional_embedding"]
-    state = {**state, "prompt_encoder.shared_embedding.positional_embedding": table}
-    wanted = {name: tensor.shape for name, tensor in sam.state_dict().items()}
-    wrong = [f"'{name}' is missing" for name in sorted(wanted.keys() - state.keys())]
-    wrong += [f"'{name}' is not part of SAM" for name in sorted(state.keys() - wanted.keys())]
-    wrong += [
-        f"'{name}' has shape {tuple(state[name].shape)}, expected {tuple(shape)}"
-        for name, shape in wanted.items()
-        if name in state and state[name].shape != shape
-    ]
-    if wrong:
-        raise CheckpointError(f"{len(wrong)} tensors do not fit a SAM of this size: {'; '.join(wrong[:8])}.")
-    # Copies, so that nothing shares memory with the file or with the model it came from.
-    sam.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()}, assign=True)
-    sam.tie_weights()
-    return sam
-
-
-def _require_weights(config: SamConfig, folder: Path) -> None:
-    """Compare what a configuration asks for with what the files hold, before memory is taken for it."""
-    vision: Any = config.vision_config
-    if not (0 < vision.num_hidden_layers <= 1000 and 0 < vision.image_size <= 4096):
-        raise CheckpointError(
-            f"{folder / 'config.json'}: expected at most 1000 layers and images of at most 4096 pixels, got "
-            f"{vision.num_hidden_layers} and {vision.image_size}."
-        )
-    with torch.device("meta"):
-        wanted = sum(parameter.numel() for parameter in SamModel(config).parameters())
-    held = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
-    if wanted > held:  # a byte for each number is the least
-        raise CheckpointError(
-            f"{folder}: config.json asks for {wanted} parameters, but the weights have {held} bytes. One of the files "
-            "is damaged or of another model; copy or fetch it again."
-        )
+    shared = {"prompt_encoder.shared_embedding.positional_embedding": table}
+    return assembled(model_type, config, {**state, **shared}, kind)

@@ -224,7 +224,8 @@ class MachineOptions(Config):
     """How the encoder's attention is computed; all give the same result. 'plain' holds all scores at once; 'blocked'
     a block at a time, computed again in the backward pass; 'folded' is PyTorch's fused kernel with the position bias
     in wider queries and keys; 'flex' is FlexAttention, compiled on GPUs, and on a CPU not for training. 'auto': blocked
-    on CPUs, folded on GPUs."""
+    on CPUs, folded on GPUs. SAM's and SAM-HQ's alone: SAM 2 and 3 have no position bias and take PyTorch's fused
+    kernels."""
     compile: bool = False
     """Compile the encoder's blocks with torch.compile: a minute at the first step, and again at the first validation
     and at a batch of another size. It needs a C++ compiler on a CPU, where it gains nothing; steps on an H100 took a
@@ -262,6 +263,9 @@ class AdapterOptions(Config):
     """Share of the spectrum's area, around zero frequency, that the high-pass removes."""
     embedding_from: Literal["before_position", "after_position"] | None = None
     """Read the patch embedding before or after the position embedding is added."""
+    embedding_read: Literal["once", "every_block"] = "once"
+    """Read it once, before the first block, or before every block in the hidden states there, as SAM3-Adapter does;
+    then embedding_from has no meaning."""
     neck_prompt: bool | None = None
     """Add one more adapter prompt after the last block, before the neck."""
     activation: Literal["gelu", "relu", "silu"] = "gelu"
@@ -283,4 +287,7 @@ class AdapterOptions(Config):
             None
             if self.use_high_frequency or self.use_embedding
             else "use_high_frequency and use_embedding: at least one input must stay on.",
+            "embedding_read: every_block reads the hidden states of blocks; leave embedding_from and use_embedding out."
+            if self.embedding_read == "every_block" and (self.embedding_from is not None or not self.use_embedding)
+            else None,
         ]

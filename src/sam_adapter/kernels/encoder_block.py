@@ -1,6 +1,6 @@
 """The forward pass of one block of SAM's image encoder, with the attention of our choice.
 
-The block itself, its weights and its names, is `transformers`' ``SamVisionLayer``.
+The block itself, its weights and its names, is `transformers`' ``SamVisionLayer``, or SAM-HQ's, which is the same.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,22 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 from transformers.models.sam import modeling_sam as sam
+from transformers.models.sam_hq import modeling_sam_hq as hq
 
 from .attention import ATTENTION, Attention
 from .row_chunks import frozen_linear, in_chunks
 from .windows import HeadLayout
+
+LAYERS = (sam.SamVisionLayer, hq.SamHQVisionLayer)
+"""The blocks whose forward pass is written out here."""
+ATTENTIONS = (
+    sam.SamVisionAttention,
+    sam.SamVisionSdpaAttention,
+    hq.SamHQVisionAttention,
+    hq.SamHQVisionSdpaAttention,
+)
+"""Their attention with decomposed relative positions."""
+MLPS = (sam.SamMLPBlock, hq.SamHQMLPBlock)
 
 Block = Callable[[Any, Tensor], Tensor]
 """A ``SamVisionLayer`` and hidden states ``(B, H, W, C)`` to new hidden states."""
@@ -24,18 +36,17 @@ Block = Callable[[Any, Tensor], Tensor]
 def encoder_block(layer: Any, hidden_states: Tensor, attend: Attention) -> Tensor:
     """Run a block.
 
-    Its modules are called as they are, whatever they were replaced by; a block that is not SAM's own runs itself.
+    Its modules are called as they are, whatever they were replaced by; a block that is not one of `LAYERS` runs itself.
 
     Args:
-        layer: A ``SamVisionLayer``.
+        layer: One of `LAYERS`.
         hidden_states: ``(B, H, W, C)``.
         attend: One of `sam_adapter.kernels.attention.ATTENTION`.
 
     Returns:
         ``(B, H, W, C)``.
     """
-    attentions = (sam.SamVisionAttention, sam.SamVisionSdpaAttention)
-    if type(layer) is not sam.SamVisionLayer or type(layer.attn) not in attentions:
+    if type(layer) not in LAYERS or type(layer.attn) not in ATTENTIONS:
         return layer(hidden_states)
     chunked = not torch.compiler.is_compiling() and goes_in_chunks(layer, hidden_states)
     linear, run = (frozen_linear, in_chunks) if chunked else (_called, _called)
@@ -65,7 +76,7 @@ def goes_in_chunks(layer: Any, hidden_states: Tensor) -> bool:
     """
     attention, mlp = layer.attn, layer.mlp
     plain = (
-        type(mlp) is sam.SamMLPBlock
+        type(mlp) in MLPS
         and type(mlp.act) is GELUActivation
         and all(type(norm) is nn.LayerNorm for norm in (layer.layer_norm1, layer.layer_norm2))
         and all(type(linear) is nn.Linear for linear in (attention.qkv, attention.proj, mlp.lin1, mlp.lin2))

@@ -22,6 +22,7 @@ class SamAdapterMethod(Method):
             hidden_dim=options.hidden_dim or (max(width // 32, 1) if paper else 32),
             high_frequency_rate=options.high_frequency_rate,
             embedding_from=options.embedding_from or ("before_position" if paper else "after_position"),
+            embedding_read=options.embedding_read,
             neck_prompt=not paper if options.neck_prompt is None else options.neck_prompt,
             activation=options.activation,
             use_high_frequency=options.use_high_frequency,

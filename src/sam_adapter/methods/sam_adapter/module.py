@@ -33,6 +33,7 @@ class AdapterSettings:
     hidden_dim: Annotated[int, Field(ge=1, le=65536)]
     high_frequency_rate: Annotated[float, Field(ge=0, le=1)] = 0.25
     embedding_from: Literal["before_position", "after_position"] = "after_position"
+    embedding_read: Literal["once", "every_block"] = "once"
     neck_prompt: bool = True
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     use_high_frequency: bool = True
@@ -44,6 +45,8 @@ class AdapterSettings:
     def __post_init__(self) -> None:
         if not (self.use_high_frequency or self.use_embedding):
             raise ValueError("one of use_high_frequency and use_embedding must be true")
+        if self.embedding_read == "every_block" and (self.misread_embedding or not self.use_embedding):
+            raise ValueError("with embedding_read every_block use_embedding must be true and misread_embedding false")
 
 
 class SamAdapter(Added):
@@ -99,12 +102,16 @@ class SamAdapter(Added):
                 embedding = embedding.reshape(batch, height, width, channels)
             features = self.embedding_tune(embedding)
         if self.settings.use_high_frequency:
-            rate = self.settings.high_frequency_rate
-            tokens = patches(high_frequency(pixel_values, rate), self.patch_size)  # (B, H, W, 3*P*P)
-            tuned = self.high_frequency_tune(tokens)
+            tuned = self.high_frequency_features(pixel_values)
             features = tuned if features is None else features + tuned
         assert features is not None
         return features
+
+    def high_frequency_features(self, pixel_values: Tensor) -> Tensor:
+        """What all prompts take from the pixels ``(B, 3, S, S)``: ``(B, H, W, T)``."""
+        rate = self.settings.high_frequency_rate
+        tokens = patches(high_frequency(pixel_values, rate), self.patch_size)  # (B, H, W, 3*P*P)
+        return self.high_frequency_tune(tokens)
 
     def narrow(self, features: Tensor) -> tuple[Tensor, ...]:
         """The ``down`` projections of all blocks, as one product, and the activation.
@@ -154,6 +161,8 @@ class SamAdapter(Added):
 class AdapterPrompts:
     """The adapter prompts of some images, made from the images and their patch embedding before the first block.
 
+    With ``embedding_read`` ``every_block`` the hidden states at each block take the embedding's place.
+
     Args:
         adapter: The side path.
         pixel_values: Normalised input ``(B, 3, S, S)``.
@@ -163,20 +172,32 @@ class AdapterPrompts:
         self.adapter = adapter
         self.pixel_values = pixel_values
         self.narrow: Sequence[Tensor] = ()
+        self.high: Tensor | None = None
 
     def start(self, patch_embedding: Tensor, positioned: Tensor) -> None:
         """See `BlockPrompts.start`."""
-        features = self.adapter.features(self.pixel_values, patch_embedding, positioned)
-        self.narrow = self.adapter.narrow(features)
+        if self.adapter.settings.embedding_read == "once":
+            features = self.adapter.features(self.pixel_values, patch_embedding, positioned)
+            self.narrow = self.adapter.narrow(features)
+        elif self.adapter.settings.use_high_frequency:
+            self.high = self.adapter.high_frequency_features(self.pixel_values)
 
     def before_block(self, block: int, hidden_states: Tensor) -> Tensor:
         """See `BlockPrompts.before_block`."""
-        return hidden_states + self.adapter.prompt(self.narrow[block], block)
+        narrow = self.narrow[block] if self.narrow else self._read(block, hidden_states)
+        return hidden_states + self.adapter.prompt(narrow, block)
 
     def before_neck(self, hidden_states: Tensor) -> Tensor:
         """See `BlockPrompts.before_neck`."""
-        last = len(self.narrow) - 1
+        last = len(self.adapter.down) - 1
         return self.before_block(last, hidden_states) if self.adapter.settings.neck_prompt else hidden_states
+
+    def _read(self, block: int, hidden_states: Tensor) -> Tensor:
+        """A block's part of `SamAdapter.narrow`, from the hidden states that come to it."""
+        features = self.adapter.embedding_tune(hidden_states)
+        if self.high is not None:
+            features = features + self.high
+        return self.adapter.activation(self.adapter.down[block](features))
 
 
 def patches(image: Tensor, size: int) -> Tensor:
