@@ -22,9 +22,11 @@ from sam_adapter.checkpoints.adapter import (
     read_adapter_config,
     save_adapter,
 )
+from sam_adapter.checkpoints.description import FORMAT
 from sam_adapter.config.registry import METHODS
 from sam_adapter.errors import CheckpointError
 from sam_adapter.methods.sam_adapter.module import AdapterSettings
+from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system import writing
 from sam_adapter.training.run_folder import clear_output
@@ -32,7 +34,7 @@ from test_model import config
 
 ADAPTERS = Path(__file__).parent / "adapters"
 """Folders of older formats, written by the programs of their time, with answers that those gave."""
-FORMAT_1, FORMAT_2 = ADAPTERS / "format_1", ADAPTERS / "format_2"
+FORMAT_1, FORMAT_2, FORMAT_3 = (ADAPTERS / f"format_{number}" for number in (1, 2, 3))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,16 @@ def test_an_adapter_of_format_2_under_its_former_names_gives_the_answers_of_its_
         assert found.iou_scores[0, 0].item() == pytest.approx(wanted["iou_score"], abs=1e-4)
 
 
+def test_an_adapter_of_format_3_gives_the_answers_of_its_time():
+    segmenter = load(FORMAT_3)
+    assert (segmenter.task, segmenter.class_names, segmenter.class_tokens) == ("semantic", ("cat", "dog"), 2)
+    assert segmenter.preprocessing == Preprocessing(image_size=64, resize="squash")
+    assert not segmenter.method.prepare_frozen
+    logits = answer(segmenter, Prompt(), learned=1).mask_logits
+    expected = torch.tensor(json.loads((FORMAT_3 / "expected.json").read_text())).reshape(4, 4)
+    torch.testing.assert_close(logits[0, 0, ::5, ::5], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_an_adapter_of_format_2_keeps_all_that_it_says():
     found, segmenter = read_adapter_config(FORMAT_2), load(FORMAT_2)
     assert (found.scores, found.frozen_scores) == ({"iou": 0.625, "iou_box": 0.75}, {"iou": 0.5})
@@ -163,7 +175,7 @@ def test_an_adapter_of_format_2_keeps_all_that_it_says():
     assert segmenter.reading.brightness.integer == (0, 1023)
 
 
-@pytest.mark.parametrize("former", [FORMAT_1, FORMAT_2], ids=lambda path: path.name)
+@pytest.mark.parametrize("former", [FORMAT_1, FORMAT_2, FORMAT_3], ids=lambda path: path.name)
 def test_an_older_adapter_written_again_is_the_same(former: Path, tmp_path: Path):
     segmenter = load(former)
     save_adapter(tmp_path / "again", segmenter)
@@ -203,14 +215,14 @@ def test_a_run_that_starts_anew_takes_the_earlier_adapter_away(tmp_path: Path, n
     assert not list(adapter.iterdir())
 
 
-def answer(segmenter: SamSegmenter, prompt: Prompt) -> Output:
+def answer(segmenter: SamSegmenter, prompt: Prompt, learned: int | None = None) -> Output:
     """What is said of a picture of 64 pixels that every version can make."""
     batch = Batch(
         indices=[0],
         names=[""],
         pixel_values=torch.linspace(-2, 2, 3 * 64 * 64).reshape(1, 3, 64, 64),
         annotations=[None],
-        queries=[Query(prompt=prompt)],
+        queries=[Query(prompt=prompt, learned=learned)],
         original_sizes=[(64, 64)],
     )
     with torch.inference_mode():
@@ -220,7 +232,7 @@ def answer(segmenter: SamSegmenter, prompt: Prompt) -> Output:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("format", 4, "format 4 is newer"),
+        ("format", FORMAT + 1, f"format {FORMAT + 1} is newer"),
         ("format", "2", "'format' to be a whole number"),
         ("format", ..., "'format' to be a whole number"),
         ("method", ..., "method is missing"),

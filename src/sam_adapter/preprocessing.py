@@ -1,11 +1,12 @@
-"""SAM's own preprocessing and the way back: resize, pad, normalise; logits to original size.
+"""From a picture to the encoder's input and back: resize, pad, normalise; logits to original size.
 
-One object does it for training, evaluation, prediction and export, and is stored with the adapter.
+One object does it for training, evaluation, prediction and export, and is stored with the adapter. Every family of base
+models has its own (`Backbone.preprocessing`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import cv2
 import numpy as np
@@ -15,9 +16,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from .batch import Prompt, Size
+from .config.choices import Interpolation, Resize, Restore
 
 SAM_MEAN = (123.675, 116.28, 103.53)
 SAM_STD = (58.395, 57.12, 57.375)
+BAND_PIXELS = 4 << 20
+"""Pixels of a picture that are held as float32 at one time while it is resized."""
 Picture = np.ndarray | Image.Image
 """``(H, W, 3)`` uint8 RGB, or an image of Pillow in RGB or grey of 8 bits (modes RGB and L)."""
 
@@ -51,16 +55,32 @@ class Preprocessing:
 
     Attributes:
         image_size: Side S of the square in pixels.
-        resize: ``pad`` brings the longest side to S and fills up with zeros at the right and bottom (Pillow's
-            bilinear filter, as SAM's predictor); ``squash`` brings both sides to S, as the SAM-Adapter paper.
+        resize: ``pad`` brings the longest side to S and fills up with zeros at the right and bottom, as SAM's
+            predictor; ``squash`` brings both sides to S, as SAM 2's and the SAM-Adapter paper.
         mean: Subtracted from RGB values 0-255.
         std: Divided by afterwards.
+        interpolation: Resizing is bilinear, antialiased where it makes smaller. ``uint8`` rounds to whole values, as
+            Pillow does for SAM's predictor; ``float32`` does not, as in SAM 2's.
+        restore: How logits come to original size: by way of the square, as in SAM's predictor, or directly, as in
+            SAM 2's; directly only where nothing is padded.
     """
 
     image_size: int
-    resize: Literal["pad", "squash"] = "pad"
+    resize: Resize = "pad"
     mean: tuple[float, float, float] = SAM_MEAN
     std: tuple[float, float, float] = SAM_STD
+    interpolation: Interpolation = "uint8"
+    restore: Restore = "square"
+
+    def __post_init__(self) -> None:
+        if self.restore == "direct" and self.resize == "pad":
+            raise ValueError("logits come directly to original size where both sides are resized; use 'square'")
+
+    def resized_by(self, resize: Resize | None) -> Self:
+        """The same with another rule for the size inside the square; None keeps the rule."""
+        if resize is None or resize == self.resize:
+            return self
+        return replace(self, resize=resize, restore="square")
 
     def input_size(self, original_size: Size) -> Size:
         """Size ``(H, W)`` that a picture has inside the square."""
@@ -72,9 +92,11 @@ class Preprocessing:
         return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
     def resized(self, picture: Picture) -> np.ndarray:
-        """The picture at its size inside the square, ``(h, w, 3)`` uint8 RGB."""
+        """The picture at its size inside the square, ``(h, w, 3)`` RGB, uint8 or float32 as ``interpolation`` says."""
         original = size_of(picture)
         height, width = self.input_size(original)
+        if self.interpolation == "float32":
+            return _resized_unrounded(in_colour(picture), height, width)
         if self.resize == "squash" and height >= original[0] and width >= original[1]:
             # Enlarging needs no antialiasing, and OpenCV rounds once where Pillow rounds after each axis.
             array = picture if isinstance(picture, np.ndarray) else np.asarray(picture.convert("RGB"))
@@ -115,6 +137,11 @@ class Preprocessing:
             return mask_logits.at_original_size(rows)
         side, (height, width) = self.image_size, self.input_size(original_size)
         logits = mask_logits.float()[:, None]
+        if self.restore == "direct":
+            if rows is None:
+                return functional.interpolate(logits, original_size, mode="bilinear", align_corners=False)[:, 0]
+            own = _source_rows(rows, logits.shape[-2], original_size[0], logits.device)
+            return _rows_of(logits, *own, original_size[1])[:, 0]
         if rows is None:
             logits = functional.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
             logits = logits[..., :height, :width]
@@ -124,6 +151,20 @@ class Preprocessing:
         low, high = int(first.min()), int(last.max()) + 1
         square = _rows_of(logits, *_source_rows(slice(low, high), logits.shape[-2], side, logits.device), side)
         return _rows_of(square[..., :width], first - low, last - low, weights, original_size[1])[:, 0]
+
+
+def _resized_unrounded(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture ``(H, W, 3)`` uint8 at another size, float32: the width first, a band of rows at a time."""
+    rows = max(BAND_PIXELS // picture.shape[1], 1)
+    bands = []
+    for top in range(0, len(picture), rows):
+        band = torch.tensor(picture[top : top + rows]).permute(2, 0, 1)[None].float()
+        bands.append(_antialiased(band, (band.shape[2], width)))
+    return _antialiased(torch.cat(bands, 2), (height, width))[0].permute(1, 2, 0).numpy()
+
+
+def _antialiased(pixels: Tensor, size: Size) -> Tensor:
+    return functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def in_colour(picture: np.ndarray | Image.Image) -> np.ndarray:

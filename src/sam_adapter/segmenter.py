@@ -92,8 +92,9 @@ class SamSegmenter(nn.Module):
             name=config.method,
             parts=config.trained_parts,
             adapter=method_named(config.method).settings(config, backbone),
+            prepare_frozen=bool(backbone.preparing) and config.embedding_cache is not None,
         )
-        preprocessing = Preprocessing(image_size=backbone.image_size, resize=config.resize)
+        preprocessing = backbone.preprocessing.resized_by(config.resize)
         return cls(
             backbone,
             method,
@@ -114,15 +115,20 @@ class SamSegmenter(nn.Module):
         task: str = DEFAULT_TASK,
         class_names: tuple[str, ...] = (),
     ) -> Self:
-        """A SAM as it is, with an adapter's preprocessing and task, or SAM's own preprocessing."""
+        """A SAM as it is, with an adapter's preprocessing and task, or its family's own preprocessing."""
         backbone = load_backbone(model, image_size=preprocessing.image_size if preprocessing else image_size)
-        own = preprocessing or Preprocessing(image_size=backbone.image_size)
+        own = preprocessing or backbone.preprocessing
         return cls(backbone, MethodSettings(), own, task=task, class_names=class_names)
 
     @property
     def leaves_encoder(self) -> bool:
         """Whether images are encoded as the base does it, so that what the encoder gives can be kept."""
         return self.method.leaves_encoder
+
+    @property
+    def keeps_prepared(self) -> bool:
+        """Whether `Backbone.prepare` gives what the base's does too; then that is kept, which is smaller."""
+        return self.leaves_encoder and self.method.leaves_preparation
 
     @property
     def device(self) -> torch.device:
@@ -194,6 +200,7 @@ class SamSegmenter(nn.Module):
         """Put into training mode only what is trained; frozen parts stay in eval mode."""
         super().train(False)
         self.training = mode
+        self.backbone.falls_back = not mode
         if mode:
             for module in [
                 self.adapter,

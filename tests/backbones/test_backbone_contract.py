@@ -129,11 +129,15 @@ class Recorder:
 
     def before_block(self, block: int, hidden_states: Tensor) -> Tensor:
         self.calls.append((block, tuple(hidden_states.shape)))
-        return hidden_states + 1 if block == self.place else hidden_states
+        return hidden_states + self._ramp(hidden_states) if block == self.place else hidden_states
 
     def before_neck(self, hidden_states: Tensor) -> Tensor:
         self.calls.append(("neck", tuple(hidden_states.shape)))
-        return hidden_states + 1 if self.place == -1 else hidden_states
+        return hidden_states + self._ramp(hidden_states) if self.place == -1 else hidden_states
+
+    def _ramp(self, hidden_states: Tensor) -> Tensor:
+        """Not the same for all channels: a block without a residual path takes the norm of its input."""
+        return torch.linspace(0, 1, hidden_states.shape[-1])
 
 
 def test_block_prompts_see_every_block_once_and_in_order(backbone: Backbone):
@@ -154,7 +158,6 @@ def test_what_block_prompts_add_is_in_the_image(backbone: Backbone):
     with torch.no_grad():
         wanted = backbone.encode(images)
         for place in (*range(len(backbone.blocks)), -1):
-            # A constant over all channels passes a norm unseen, but not the residual path.
             found = backbone.encode(images, Recorder(place))
             assert any((found[name] - wanted[name]).abs().max() > 1e-3 for name in wanted.tensors), place
 
@@ -241,17 +244,20 @@ def tokens_of(backbone: Backbone, prompt: Prompt) -> Tensor:
 @pytest.mark.parametrize("prompt", [BOX, POINT, POINTS, BOTH], ids=["box", "point", "points", "both"])
 @torch.no_grad()
 def test_the_tokens_of_a_prompt_mean_the_prompt(backbone: Backbone, prompt: Prompt):
-    """Given beside no prompt, or the rest of them beside a part of it."""
+    """Given beside no prompt, or a part of them beside the rest; in which order does not matter."""
     prepared = prepared_for(backbone)
-    wanted = backbone.decode(prepared, [prompt], [1])
-    tokens = tokens_of(backbone, prompt)[None]
-    assert_same(backbone.decode(prepared, [NOTHING], [1], sparse_tokens=tokens), wanted)
-    if prompt is BOTH:  # the box's two corners come last
-        points = replace(prompt, box=None)
-        own, corners = tokens_of(backbone, points), tokens_of(backbone, replace(prompt, points=None, point_labels=None))
-        padded = torch.cat([own, corners])[None]
-        together = backbone.decode(prepared, [NOTHING], [1], sparse_tokens=padded)
-        assert_same(backbone.decode(prepared, [points], [1], sparse_tokens=corners[None]), together)
+
+    def answer(asked: Prompt, *beside: Prompt) -> Output:
+        tokens = torch.cat([tokens_of(backbone, one) for one in beside])
+        return backbone.decode(prepared, [asked], [1], sparse_tokens=tokens[None] if len(tokens) else None)
+
+    together = answer(NOTHING, prompt)
+    assert_same(answer(prompt, NOTHING), together)
+    alone = backbone.decode(prepared, [NOTHING], [1])
+    assert not torch.allclose(alone.mask_logits, together.mask_logits, rtol=1e-3, atol=1e-3)
+    if prompt is BOTH:
+        points, box = replace(prompt, box=None), replace(prompt, points=None, point_labels=None)
+        assert_same(answer(points, box, NOTHING), answer(NOTHING, points, box))
 
 
 @torch.no_grad()

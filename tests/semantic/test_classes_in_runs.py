@@ -10,6 +10,7 @@ import torch
 from sam_adapter import load, train
 from sam_adapter.annotations.reading.classes import Classes
 from sam_adapter.checkpoints.adapter import read_adapter_weights
+from sam_adapter.checkpoints.description import FORMAT
 from sam_adapter.config.commands import CheckConfig
 from sam_adapter.data.inspection.inspect import inspect
 from sam_adapter.errors import ConfigError
@@ -60,7 +61,7 @@ def test_a_run_trains_learned_prompts_and_keeps_the_best_class_maps(scenes: Path
     described = json.loads((run / "adapter/sam_adapter.json").read_text())
     best = max(table[1:], key=lambda row: float(row["val_miou"]))
     assert described["scores"]["miou"] == pytest.approx(float(best["val_miou"]))
-    assert described["format"] == 3
+    assert described["format"] == FORMAT
 
 
 def test_a_run_starts_from_an_adapter_of_the_same_classes(scenes: Path, run: Path, sam_folder: str, tmp_path: Path):

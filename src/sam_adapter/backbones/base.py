@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
+from ..preprocessing import Preprocessing
 
 T = TypeVar("T")
 QUERIES_AT_ONCE = 64
@@ -74,14 +75,18 @@ class Backbone(nn.Module, ABC):
     Attributes:
         identity: Which base it is.
         image_size: Side S of the encoder's square input in pixels.
-        patch_size: Side of a patch in pixels.
+        patch_size: Side of a patch in pixels; of patches that overlap, their stride.
+        preprocessing: The family's own way from a picture to the encoder's input and back.
         mask_input_size: Side of the mask logits that a prompt may bring.
         prompt_width: Channels D of a prompt's token.
         blocks: Of the image encoder, in order.
         encoded_shapes: Shape of each tensor that `encode` gives for one image.
+        prepared_shapes: Of each tensor that `prepare` gives, where that is another.
         attention: Form of the encoder's attention, or ``auto``.
         compiled: Whether the encoder's blocks go through torch.compile.
         gradient_checkpointing: Whether the encoder's blocks are computed again in the backward pass.
+        falls_back: Whether a single mask that is not stable gives way to the best of three, in families whose authors'
+            predictor does so. Off in training, where the loss is of one mask.
     """
 
     family: ClassVar[str]
@@ -92,14 +97,18 @@ class Backbone(nn.Module, ABC):
     constants: ClassVar[tuple[str, ...]] = ()
     """How the names of parameters begin that stay as the base has them although a loss reaches them: fixed tables, such
     as random Fourier features, that the model's code holds as parameters."""
+    preparing: ClassVar[tuple[str, ...]] = ()
+    """How the names of parameters begin that `prepare` uses."""
 
     identity: BaseIdentity
     image_size: int
     patch_size: int
+    preprocessing: Preprocessing
     mask_input_size: int
     prompt_width: int
     blocks: tuple[BlockShape, ...]
     encoded_shapes: Mapping[str, tuple[int, ...]]
+    prepared_shapes: Mapping[str, tuple[int, ...]]
 
     def __init__(self, identity: BaseIdentity) -> None:
         super().__init__()
@@ -107,6 +116,7 @@ class Backbone(nn.Module, ABC):
         self.attention = "auto"
         self.compiled = False
         self.gradient_checkpointing = False
+        self.falls_back = True
 
     @abstractmethod
     def part(self, name: Part) -> nn.Module:
@@ -118,11 +128,15 @@ class Backbone(nn.Module, ABC):
 
         Args:
             pixel_values: ``(B, 3, S, S)``.
-            block_prompts: What is added to its hidden states, or None for the base as it is.
+            block_prompts: What is added to its hidden states, or None for the base as it is. Where the neck takes
+                several levels, `BlockPrompts.before_neck` sees the last stage's.
         """
 
     def prepare(self, encoded: EncodedImage) -> EncodedImage:
-        """What `encode` gave to what `decode` takes: the work done once an image, whatever is asked about it."""
+        """What `encode` gave to what `decode` takes: the work done once an image, whatever is asked about it.
+
+        What is prepared already comes back as it is.
+        """
         return encoded
 
     @abstractmethod
@@ -215,14 +229,18 @@ class Family(ABC):
     Attributes:
         name: Of the family; stored with adapters.
         model_type: What ``config.json`` of a Hugging Face folder calls it.
+        more_model_types: Of folders that hold the same image model beside other things.
         aliases: Short names to Hugging Face ids.
         bundled: Folders of models that come with the package, by name.
+        prepares: Whether `Backbone.prepare` uses weights of the mask decoder; see `Backbone.preparing`.
     """
 
     name: ClassVar[str]
     model_type: ClassVar[str]
+    more_model_types: ClassVar[tuple[str, ...]] = ()
     aliases: ClassVar[Mapping[str, str]] = {}
     bundled: ClassVar[Mapping[str, Path]] = {}
+    prepares: ClassVar[bool] = False
 
     @abstractmethod
     def from_folder(self, folder: Path) -> nn.Module:
@@ -248,9 +266,9 @@ class Family(ABC):
 
 
 def tensors_sha256(model: nn.Module) -> str:
-    """Digest of all parameters by name, shape and float32 value; the same for a model from any file format."""
+    """Digest of all parameters and buffers by name, shape and float32 value, from whatever file format they come."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.named_parameters()):
+    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().float().contiguous().cpu().numpy().data)
     return digest.hexdigest()

@@ -10,8 +10,9 @@ from .base import Backbone, Family
 from .download import download_folder
 from .meta_names import read_tensors
 from .sam import SamFamily
+from .sam2 import Sam2Family
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(),)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), Sam2Family())}
 
 SHOWN_NAMES = 3
 """Of tensors, where a file is of no family."""
@@ -25,8 +26,8 @@ def load_backbone(model: str, *, image_size: int | None = None) -> Backbone:
     """Load a base model.
 
     Args:
-        model: Hugging Face id or local folder, an alias (``vit_b``, ``vit_l``, ``vit_h``), the bundled ``tiny``, or a
-            Meta ``.pth`` file.
+        model: Hugging Face id or local folder, an alias (``vit_b``, ``sam2.1_t``, ...), the bundled ``tiny``, or a
+            file of Meta's (``.pth``, ``.pt``).
         image_size: Side of the encoder's square input; position tables are interpolated. None keeps the model's own.
 
     Returns:
@@ -70,7 +71,8 @@ def _from_folder(folder: Path) -> tuple[Family, nn.Module]:
         found = json.loads(path.read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot be read as a model's description ({error}).") from error
-    by_type = {family.model_type: family for family in FAMILIES.values()}
+    families = FAMILIES.values()
+    by_type = {held: family for family in families for held in (family.model_type, *family.more_model_types)}
     if not isinstance(found, str) or found not in by_type:
         known = " or ".join(f"'{name}'" for name in by_type)
         raise CheckpointError(f"{folder}: expected a model of type {known}, got {found!r:.80}.")

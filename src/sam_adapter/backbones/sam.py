@@ -12,6 +12,7 @@ from transformers import SamModel
 from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
 from ..kernels.encoder_block import block_runner
+from ..preprocessing import Preprocessing
 from ..system.machine import choose_attention
 from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape, Family, tensors_sha256
 from .sam_files import resize_sam, sam_from_folder, sam_from_meta
@@ -47,11 +48,12 @@ class SamBackbone(Backbone):
         prompts: Any = sam.config.prompt_encoder_config
         grid = vision.image_size // vision.patch_size
         self.image_size = vision.image_size
+        self.preprocessing = Preprocessing(image_size=vision.image_size)
         self.patch_size = vision.patch_size
         self.mask_input_size = 4 * grid
         self.prompt_width = prompts.hidden_size
         self.blocks = tuple(BlockShape(vision.hidden_size) for _ in range(vision.num_hidden_layers))
-        self.encoded_shapes = {IMAGE_EMBEDDINGS: (vision.output_channels, grid, grid)}
+        self.encoded_shapes = self.prepared_shapes = {IMAGE_EMBEDDINGS: (vision.output_channels, grid, grid)}
 
     def part(self, name: Part) -> nn.Module:
         """One of SAM's three parts."""

@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from torch import Tensor
 from torch.nn import functional
 from transformers import SamConfig, SamModel
 
 from ..errors import CheckpointError, ConfigError
 from . import meta_names
+from .model_files import assembled, model_from_folder
 
 
 def sam_from_folder(folder: Path) -> SamModel:
@@ -19,24 +18,16 @@ def sam_from_folder(folder: Path) -> SamModel:
     Raises:
         CheckpointError: If it is none, or damaged.
     """
-    try:
-        config = SamConfig.from_pretrained(folder)
-        _require_weights(config, folder)
-        # The library's own bar counts tensors, not bytes; only fetching shows a bar here.
-        transformers.utils.logging.disable_progress_bar()
-        loaded: Any = SamModel.from_pretrained(
-            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    except CheckpointError:
-        raise
-    except Exception as error:  # a damaged config.json or model.safetensors shows in many ways
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise CheckpointError(f"{folder}: cannot be loaded as a SAM ({reason}). Copy or fetch it again.") from error
-    sam, info = loaded
-    missing = sorted(info["missing_keys"])
-    if missing or info["mismatched_keys"]:
-        raise CheckpointError(f"{folder}: tensors missing or of the wrong shape: {', '.join(missing[:8])}.")
-    return sam
+
+    def require_sensible(config: Any) -> None:
+        vision = config.vision_config
+        if not (0 < vision.num_hidden_layers <= 1000 and 0 < vision.image_size <= 4096):
+            raise CheckpointError(
+                f"{folder / 'config.json'}: expected at most 1000 layers and images of at most 4096 pixels, got "
+                f"{vision.num_hidden_layers} and {vision.image_size}."
+            )
+
+    return model_from_folder(folder, "SAM", SamConfig, SamModel, require_sensible)
 
 
 def sam_from_meta(state: dict[str, Tensor], source: str) -> SamModel:
@@ -93,40 +84,7 @@ def resize_sam(sam: SamModel, image_size: int) -> SamModel:
 
 
 def _assembled(config: SamConfig, state: dict[str, Tensor]) -> SamModel:
-    """A SAM with these tensors, without drawing random weights first."""
-    with torch.device("meta"):
-        sam = SamModel(config)
+    """A SAM with these tensors; the prompt encoder shares the position encoding."""
     table = state["shared_image_embedding.positional_embedding"]
-    state = {**state, "prompt_encoder.shared_embedding.positional_embedding": table}
-    wanted = {name: tensor.shape for name, tensor in sam.state_dict().items()}
-    wrong = [f"'{name}' is missing" for name in sorted(wanted.keys() - state.keys())]
-    wrong += [f"'{name}' is not part of SAM" for name in sorted(state.keys() - wanted.keys())]
-    wrong += [
-        f"'{name}' has shape {tuple(state[name].shape)}, expected {tuple(shape)}"
-        for name, shape in wanted.items()
-        if name in state and state[name].shape != shape
-    ]
-    if wrong:
-        raise CheckpointError(f"{len(wrong)} tensors do not fit a SAM of this size: {'; '.join(wrong[:8])}.")
-    # Copies, so that nothing shares memory with the file or with the model it came from.
-    sam.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()}, assign=True)
-    sam.tie_weights()
-    return sam
-
-
-def _require_weights(config: SamConfig, folder: Path) -> None:
-    """Compare what a configuration asks for with what the files hold, before memory is taken for it."""
-    vision: Any = config.vision_config
-    if not (0 < vision.num_hidden_layers <= 1000 and 0 < vision.image_size <= 4096):
-        raise CheckpointError(
-            f"{folder / 'config.json'}: expected at most 1000 layers and images of at most 4096 pixels, got "
-            f"{vision.num_hidden_layers} and {vision.image_size}."
-        )
-    with torch.device("meta"):
-        wanted = sum(parameter.numel() for parameter in SamModel(config).parameters())
-    held = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
-    if wanted > held:  # a byte for each number is the least
-        raise CheckpointError(
-            f"{folder}: config.json asks for {wanted} parameters, but the weights have {held} bytes. One of the files "
-            "is damaged or of another model; copy or fetch it again."
-        )
+    shared = {"prompt_encoder.shared_embedding.positional_embedding": table}
+    return assembled(SamModel, config, {**state, **shared}, "SAM")

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from ..annotations.reading.classes import MOST_CLASSES
 from ..annotations.reading.rules import ReadingRules
 from ..backbones.families import FAMILIES
-from ..config.choices import PromptKind, Resize
+from ..config.choices import Interpolation, PromptKind, Resize, Restore
 from ..config.registry import METHODS, TASKS, Part
 from ..config.tiles import SMALLEST_TILE
 from ..errors import CheckpointError
@@ -23,7 +23,7 @@ from ..methods.base import MethodSettings, method_named
 from ..preprocessing import Preprocessing
 from ..tiling.grid import Tiling
 
-FORMAT = 3
+FORMAT = 4
 LARGEST_FILE = 4 << 20
 """Bytes of the longest description that is read; real ones have a few thousand."""
 
@@ -61,6 +61,7 @@ class _Method(_Fields):
     parts: Annotated[tuple[Part, ...], Field(max_length=3)]
     adapter: dict[str, Any] | None
     carried: Annotated[tuple[Name, ...], Field(max_length=10_000)]
+    prepare_frozen: bool
 
     @model_validator(mode="after")
     def _adapter_belongs_to_its_method(self) -> Self:
@@ -82,6 +83,8 @@ class _Preprocessing(_Fields):
 
     image_size: Annotated[int, Field(ge=1, le=4096)]
     resize: Resize
+    interpolation: Interpolation
+    restore: Restore
     mean: tuple[Level, Level, Level]
     std: tuple[Spread, Spread, Spread]
 
@@ -123,7 +126,7 @@ class Description(_Fields):
         versions: Of the program and the libraries that wrote it.
     """
 
-    format: Literal[3] = FORMAT
+    format: Literal[4] = FORMAT
     method: _Method
     base: _Base
     preprocessing: _Preprocessing
@@ -147,7 +150,11 @@ class Description(_Fields):
         """How it was trained."""
         method = self.method
         return MethodSettings(
-            name=method.name, parts=method.parts, adapter=added_settings(method), carried=method.carried
+            name=method.name,
+            parts=method.parts,
+            adapter=added_settings(method),
+            carried=method.carried,
+            prepare_frozen=method.prepare_frozen,
         )
 
     @property
@@ -259,5 +266,15 @@ def _from_2(values: dict[str, Any]) -> dict[str, Any]:
     return {"class_tokens": 0, **values, "format": 3}
 
 
-MIGRATIONS = (_from_1, _from_2)
+def _from_3(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 3 knew SAM's interpolation and way back to original size alone, and nothing frozen in a trained part."""
+    added = {
+        "preprocessing": {"interpolation": "uint8", "restore": "square"},
+        "method": {"prepare_frozen": False},
+    }
+    merged = {name: {**new, **own} for name, new in added.items() if isinstance(own := values.get(name), dict)}
+    return {**values, **merged, "format": 4}
+
+
+MIGRATIONS = (_from_1, _from_2, _from_3)
 """From each format to the next, the first from format 1."""

@@ -13,6 +13,7 @@ import torch
 
 from ..annotations.listing import Record
 from ..annotations.reading.brightness import Brightness
+from ..backbones.families import FAMILIES
 from ..config.commands import EvaluateConfig
 from ..config.training import TrainConfig
 from ..data.dataset import PairDataset, PictureDataset
@@ -51,7 +52,9 @@ def embedding_files(
         Image and page to file.
     """
     backbone = segmenter.backbone
-    setting = f"{backbone.family} {backbone.identity.sha256} {segmenter.preprocessing} {brightness} {machine.precision}"
+    form = "prepared " if backbone.preparing and segmenter.keeps_prepared else ""
+    base = f"{backbone.family} {backbone.identity.sha256}"
+    setting = f"{form}{base} {segmenter.preprocessing} {brightness} {machine.precision}"
     files = {}
     for record in records:
         start = f"{setting} {record.page} ".encode()
@@ -111,6 +114,8 @@ def encode_missing(
             raise errors[0]
         with machine.autocast():
             encoded = segmenter.encode(batch.to(segmenter.device).pixel_values)
+            if segmenter.keeps_prepared:
+                encoded = segmenter.backbone.prepare(encoded)
         dtype = _dtype(machine)
         for index, one in zip(batch.indices, encoded.with_each(lambda x: x.to(dtype).cpu()).unstack(), strict=True):  # noqa: B023
             write_encoded(missing[index], one)
@@ -191,10 +196,14 @@ def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
     encoders = [
         f"{one.base.sha256} {one.preprocessing} {scale}" for one, scale in zip(descriptions, scales, strict=True)
     ]
+    # What is kept is prepared, if the model leaves that to the base as well.
     unchanged = [
-        encoder for encoder, one in zip(encoders, descriptions, strict=True) if one.method_settings.leaves_encoder
+        (encoder, not FAMILIES[one.base.family].prepares or one.method_settings.leaves_preparation)
+        for encoder, one in zip(encoders, descriptions, strict=True)
+        if one.method_settings.leaves_encoder
     ]
-    sharing = max(Counter(unchanged + encoders[: config.with_frozen]).values(), default=0)
+    frozen = [(encoder, True) for encoder in encoders[: config.with_frozen]]
+    sharing = max(Counter(unchanged + frozen).values(), default=0)
     if config.embedding_cache is not None or sharing < 2:
         yield config.embedding_cache
         return
@@ -209,7 +218,9 @@ def _dtype(machine: Machine) -> torch.dtype:
 
 
 def _require_room(folder: Path, count: int, segmenter: SamSegmenter, machine: Machine) -> None:
-    numbers = sum(math.prod(shape) for shape in segmenter.backbone.encoded_shapes.values())
+    backbone = segmenter.backbone
+    shapes = backbone.prepared_shapes if segmenter.keeps_prepared else backbone.encoded_shapes
+    numbers = sum(math.prod(shape) for shape in shapes.values())
     needed = count * numbers * _dtype(machine).itemsize
     require_writable(folder, "embedding_cache")
     folder.mkdir(parents=True, exist_ok=True)

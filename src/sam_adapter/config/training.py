@@ -26,7 +26,8 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
     """Train an adapter for a SAM on a folder of images and masks."""
 
     model: str
-    """Base SAM: a Hugging Face id or folder, 'vit_b', 'vit_l', 'vit_h', or one of Meta's .pth files."""
+    """Base SAM: a Hugging Face id or folder, 'vit_b', 'vit_l', 'vit_h', 'sam2.1_t', 'sam2.1_s', 'sam2.1_b+',
+    'sam2.1_l' (or 'sam2_t' and so on), or one of Meta's .pth and .pt files."""
     output: Path
     """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv, curves.png, inspection.npz."""
     prompt: PromptKind = "mixed"
@@ -57,9 +58,9 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
     (.yaml or .json)."""
     image_size: int | None = None
     """Side of the square the encoder sees, a multiple of the patch size; without it the base model's own."""
-    resize: Resize = "pad"
+    resize: Resize | None = None
     """'pad': longest side to the image size, zeros at the right and bottom, as SAM does. 'squash': both sides, as
-    the paper does."""
+    SAM 2 and the SAM-Adapter paper do. Without it as the base model's family does."""
     class_tokens: int = 4
     """Tokens of the learned prompt by which each class of a task with classes is asked for."""
     method: MethodName = "sam_adapter"

@@ -33,18 +33,26 @@ class MethodSettings:
         adapter: Settings of what the method adds, of its `Method.settings_type`; None if it adds nothing.
         carried: Names of frozen tensors that differ from the base and are saved too (imported checkpoints, and adapters
             written before `Backbone.untrained` ones were frozen).
+        prepare_frozen: Whether what `Backbone.prepare` uses stays as the base has it, although its part is trained; so
+            that what it gives can be kept.
     """
 
     name: str = "none"
     parts: tuple[Part, ...] = ()
     adapter: Any = None
     carried: tuple[str, ...] = ()
+    prepare_frozen: bool = False
 
     @property
     def leaves_encoder(self) -> bool:
         """Whether images are encoded as the base does it, so that what the encoder gives can be kept."""
         changed = any(ENCODER_MODULE in name for name in self.carried)
         return self.adapter is None and ENCODER not in self.parts and not changed
+
+    @property
+    def leaves_preparation(self) -> bool:
+        """Whether the weights that `Backbone.prepare` uses are the base's."""
+        return self.prepare_frozen or "mask_decoder" not in self.parts
 
     @property
     def some_untouched(self) -> bool:
@@ -124,7 +132,8 @@ def apply_method(settings: MethodSettings, backbone: Backbone, *, quality: bool 
         backbone.part(part).requires_grad_(True)
     for name, parameter in backbone.named_parameters():
         ranks = quality and name.startswith(backbone.quality)
-        if name.startswith((*backbone.untrained, *backbone.constants)) and not ranks:
+        left = (*backbone.untrained, *backbone.constants, *(backbone.preparing if settings.prepare_frozen else ()))
+        if name.startswith(left) and not ranks:
             parameter.requires_grad_(False)
     return None if settings.adapter is None else method_named(settings.name).added(settings.adapter, backbone)
 

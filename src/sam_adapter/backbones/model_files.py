@@ -1,0 +1,97 @@
+"""Models of `transformers` from a folder, or from tensors under its names; strict about both."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ..errors import CheckpointError
+
+SHOWN = 8
+"""Names in an error; the others are counted."""
+
+
+def model_from_folder(
+    folder: Path,
+    kind: str,
+    config_type: type[PreTrainedConfig],
+    model_type: type[PreTrainedModel],
+    require_sensible: Callable[[Any], None],
+) -> Any:
+    """The model of a Hugging Face folder, in float32.
+
+    Args:
+        folder: With ``config.json`` and the weights.
+        kind: What errors call the model.
+        config_type: Of its configuration.
+        model_type: Of the model.
+        require_sensible: Raises ``CheckpointError`` for a configuration that is no real model's, before it is built.
+
+    Raises:
+        CheckpointError: If it is none, or damaged.
+    """
+    try:
+        config = config_type.from_pretrained(folder)
+        require_sensible(config)
+        _require_weights(config, model_type, folder)
+        # The library's own bar counts tensors, not bytes; only fetching shows a bar here.
+        transformers.utils.logging.disable_progress_bar()
+        loaded: Any = model_type.from_pretrained(
+            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged config.json or model.safetensors shows in many ways
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CheckpointError(f"{folder}: cannot be loaded as a {kind} ({reason}). Copy or fetch it again.") from error
+    model, info = loaded
+    missing = sorted(info["missing_keys"])
+    if missing or info["mismatched_keys"]:
+        raise CheckpointError(f"{folder}: tensors missing or of the wrong shape: {', '.join(missing[:SHOWN])}.")
+    return model
+
+
+def assembled(model_type: Any, config: PreTrainedConfig, state: Mapping[str, Tensor], kind: str) -> Any:
+    """A model with these tensors, without drawing random weights first.
+
+    Args:
+        model_type: Of the model.
+        config: Of the model.
+        state: All its tensors under the library's names.
+        kind: What errors call the model.
+
+    Raises:
+        CheckpointError: If a tensor is missing, unknown or of another shape.
+    """
+    with torch.device("meta"):
+        model = model_type(config)
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    wrong = [f"'{name}' is missing" for name in sorted(wanted.keys() - state.keys())]
+    wrong += [f"'{name}' is not part of {kind}" for name in sorted(state.keys() - wanted.keys())]
+    wrong += [
+        f"'{name}' has shape {tuple(state[name].shape)}, expected {tuple(shape)}"
+        for name, shape in wanted.items()
+        if name in state and state[name].shape != shape
+    ]
+    if wrong:
+        raise CheckpointError(f"{len(wrong)} tensors do not fit a {kind} of this size: {'; '.join(wrong[:SHOWN])}.")
+    # Copies, so that nothing shares memory with the file or with the model it came from.
+    model.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()}, assign=True)
+    model.tie_weights()
+    return model
+
+
+def _require_weights(config: PreTrainedConfig, model_type: Any, folder: Path) -> None:
+    """Compare what a configuration asks for with what the files hold, before memory is taken for it."""
+    with torch.device("meta"):
+        wanted = sum(parameter.numel() for parameter in model_type(config).parameters())
+    held = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    if wanted > held:  # a byte for each number is the least
+        raise CheckpointError(
+            f"{folder}: config.json asks for {wanted} parameters, but the weights have {held} bytes. One of the files "
+            "is damaged or of another model; copy or fetch it again."
+        )
