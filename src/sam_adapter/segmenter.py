@@ -217,7 +217,15 @@ class SamSegmenter(nn.Module):
         Args:
             machine: Precision, attention, and whether blocks are compiled.
             for_good: Nobody will use it with another machine's precision, so frozen weights may be rounded to it.
+
+        Raises:
+            ConfigError: If a form of attention was named, and the base has one of its own.
         """
+        if machine.attention_asked and not self.backbone.chooses_attention:
+            raise ConfigError(
+                f"attention: the encoder of family {self.backbone.family} has no position biases and attends by "
+                f"PyTorch's fused kernels; leave '--attention {machine.attention}' out."
+            )
         self.backbone.attention = machine.attention
         self.backbone.compiled = machine.compiled
         if for_good and machine.precision == "bf16-mixed":

@@ -97,6 +97,8 @@ class Backbone(nn.Module, ABC):
     constants: ClassVar[tuple[str, ...]] = ()
     """How the names of parameters begin that stay as the base has them although a loss reaches them: fixed tables, such
     as random Fourier features, that the model's code holds as parameters."""
+    chooses_attention: ClassVar[bool] = True
+    """Whether `attention` decides how the encoder's attention is computed."""
     preparing: ClassVar[tuple[str, ...]] = ()
     """How the names of parameters begin that `prepare` uses."""
 

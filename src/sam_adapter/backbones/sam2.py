@@ -19,6 +19,7 @@ from transformers import Sam2Model
 
 from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
+from ..kernels.encoder_block import block_runner
 from ..preprocessing import Preprocessing
 from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape, Family, tensors_sha256
 from .sam2_files import resize_sam2, sam2_from_folder, sam2_from_meta
@@ -46,6 +47,7 @@ class Sam2Backbone(Backbone):
 
     family = "sam2"
     constants = ("sam.no_memory_embedding",)  # the prompt encoder's no-mask embedding is added to the same tensor
+    chooses_attention = False  # without position biases PyTorch's fused kernels do it
     quality = ("sam.mask_decoder.iou_prediction_head.",)
     preparing = ("sam.mask_decoder.conv_s0.", "sam.mask_decoder.conv_s1.")
     untrained = (
@@ -97,15 +99,16 @@ class Sam2Backbone(Backbone):
         hidden_states = patch_embedding + trunk._get_pos_embed(patch_embedding.shape[1:3])
         if block_prompts is not None:
             block_prompts.start(patch_embedding, hidden_states)
+        run_block = block_runner("plain", compiled=self.compiled)  # which calls the block, as it is not SAM's
         stages = []
         for block, layer in enumerate(trunk.blocks):
             if block_prompts is not None:
                 hidden_states = block_prompts.before_block(block, hidden_states)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden_states = checkpoint(layer, hidden_states, use_reentrant=False)
+                hidden_states = checkpoint(run_block, layer, hidden_states, use_reentrant=False)
                 assert isinstance(hidden_states, Tensor)
             else:
-                hidden_states = layer(hidden_states)
+                hidden_states = run_block(layer, hidden_states)
             if block in trunk.stage_ends:
                 stages.append(hidden_states)
         if block_prompts is not None:

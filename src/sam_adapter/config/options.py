@@ -224,7 +224,7 @@ class MachineOptions(Config):
     """How the encoder's attention is computed; all give the same result. 'plain' holds all scores at once; 'blocked'
     a block at a time, computed again in the backward pass; 'folded' is PyTorch's fused kernel with the position bias
     in wider queries and keys; 'flex' is FlexAttention, compiled on GPUs, and on a CPU not for training. 'auto': blocked
-    on CPUs, folded on GPUs."""
+    on CPUs, folded on GPUs. SAM's alone: SAM 2 has no position bias and takes PyTorch's fused kernels."""
     compile: bool = False
     """Compile the encoder's blocks with torch.compile: a minute at the first step, and again at the first validation
     and at a batch of another size. It needs a C++ compiler on a CPU, where it gains nothing; steps on an H100 took a

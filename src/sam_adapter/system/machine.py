@@ -35,12 +35,14 @@ class Machine:
         precision: ``32``, ``bf16-mixed`` or ``16-mixed``.
         attention: A key of `sam_adapter.kernels.attention.ATTENTION`.
         compiled: Whether the encoder's blocks go through torch.compile.
+        attention_asked: Whether the form of attention was named, and not chosen.
     """
 
     device: torch.device
     precision: str
     attention: str
     compiled: bool = False
+    attention_asked: bool = False
 
     @classmethod
     def choose(
@@ -72,7 +74,7 @@ class Machine:
                 f"compile: PyTorch compiles with '{compiler}' on a CPU, and it is not here; install it, name another "
                 "in the environment variable CXX, or leave the option out."
             )
-        return cls(chosen, precision, choose_attention(attention, chosen.type), compiled)
+        return cls(chosen, precision, choose_attention(attention, chosen.type), compiled, attention != "auto")
 
     @classmethod
     def asked(cls, options: MachineOptions) -> Self:

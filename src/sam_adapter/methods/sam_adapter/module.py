@@ -51,7 +51,7 @@ class AdapterSettings:
 
 
 class SamAdapter(Added):
-    """The side path, for blocks of one width: ``adapter_prompt_i = up(activation(down_i(high_frequency + embedding)))``.
+    """The side path of blocks of one width: ``adapter_prompt_i = up(activation(down_i(high_frequency + embedding)))``.
 
     Args:
         settings: Widths, inputs and sharing.
