@@ -1,5 +1,6 @@
 """From the configuration of a run to the module that is trained and the data it is trained on."""
 
+import logging
 from statistics import median
 
 from ..config.choices import asked_kinds
@@ -12,6 +13,8 @@ from ..system.machine import Machine
 from ..tasks.base import Task
 from .lightning_module import TrainingModule
 from .starting import starting_from
+
+log = logging.getLogger(__name__)
 
 
 def module_and_data(config: TrainConfig) -> tuple[TrainingModule, PairDataModule]:
@@ -36,6 +39,9 @@ def module_and_data(config: TrainConfig) -> tuple[TrainingModule, PairDataModule
     if config.start_from is not None:
         segmenter, start = starting_from(config.start_from, segmenter)
     segmenter.suited_to(machine, for_good=True)
+    if segmenter.method.prepare_frozen:
+        frozen = " and ".join(name.rstrip(".").rpartition(".")[2] for name in segmenter.backbone.preparing)
+        log.info("Embeddings are kept after %s, which stay as the base has them", frozen)
     if machine.attention == "flex" and machine.device.type == "cpu" and not segmenter.leaves_encoder:
         raise ConfigError(
             "attention: PyTorch's FlexAttention cannot be trained through on a CPU; use auto, or blocked, there."
