@@ -13,6 +13,7 @@ import semantic_scenes
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, PredictConfig, Predictor, TrainConfig, evaluate, load, predict, train
 from sam_adapter.checkpoints.adapter import read_adapter_config
+from sam_adapter.checkpoints.embeddings import embedding_folder
 from sam_adapter.preprocessing import Preprocessing
 from training_runs import StopAt, config, weights
 
@@ -111,6 +112,18 @@ def test_embeddings_are_kept_after_the_convolutions_that_are_frozen_for_it(
         assert {name: tuple(one.shape) for name, one in kept.items()} == shapes
         assert first["iou_box"] == pytest.approx(second["iou_box"], abs=1e-6)
         assert first["mae_box"] == pytest.approx(second["mae_box"], abs=1e-6)
+
+    # Models share what is kept if it is the same for them.
+    for trained, shared in ((run, True), (whole, False)):
+        asked = EvaluateConfig(
+            adapter=trained.output / "adapter",
+            images=pictures / "images",
+            masks=pictures / "masks",
+            output=tmp_path / "both",
+            with_frozen=True,
+        )
+        with embedding_folder(asked) as place:
+            assert (place is not None) == shared
 
 
 def test_a_run_may_pad_as_sam_does(pictures: Path, folder: str, tmp_path: Path):

@@ -162,6 +162,11 @@ class SamSegmenter(nn.Module):
         block_prompts = None if frozen or self.adapter is None else self.adapter.block_prompts(pixel_values)
         return self.backbone.encode(pixel_values, block_prompts)
 
+    def encode_to_keep(self, pixel_values: Tensor) -> EncodedImage:
+        """What is worth keeping of images ``(B, 3, S, S)``: also what `Backbone.prepare` does, if it stays the same."""
+        encoded = self.encode(pixel_values)
+        return self.backbone.prepare(encoded) if self.keeps_prepared else encoded
+
     def forward(self, batch: Batch, *, multimask: bool = False, frozen: bool = False) -> Output:
         """Answer the queries of a batch, of which there is at least one.
 

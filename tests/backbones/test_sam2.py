@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +20,7 @@ from sam_adapter.backbones.sam2 import Sam2Backbone, Sam2Family
 from sam_adapter.backbones.sam2_config import KNOWN
 from sam_adapter.batch import Prompt
 from sam_adapter.errors import CheckpointError, ConfigError
+from sam_adapter.prediction.predictor import Predictor
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
 from test_model import BOX, POINTS, config, example_batch, only
@@ -212,6 +214,30 @@ def test_the_best_of_three_is_given_in_evaluation_alone(folder: str):
         torch.testing.assert_close(evaluated.mask_logits[:, 0], three.mask_logits[range(3), best])
         assert torch.equal(evaluated.mask_logits, again.mask_logits)
         assert not torch.allclose(trained.mask_logits, evaluated.mask_logits, rtol=1e-3, atol=1e-3)
+
+
+def test_learned_questions_do_not_fall_back(folder: str):
+    backbone = load_backbone(folder)
+    assert isinstance(backbone, Sam2Backbone)
+    backbone.sam.mask_decoder.dynamic_multimask_stability_thresh = 1.1
+    with torch.no_grad():
+        prepared = backbone.prepare(backbone.encode(torch.randn(1, 3, 64, 64)))
+        tokens, found = torch.randn(1, 2, 32), []
+        for backbone.falls_back in (True, False):
+            found.append([backbone.decode(prepared, [BOX], [0], sparse_tokens=own) for own in (tokens, None)])
+    assert torch.equal(found[0][0].mask_logits, found[1][0].mask_logits)
+    assert not torch.equal(found[0][1].mask_logits, found[1][1].mask_logits)
+
+
+def test_a_predictor_prepares_a_picture_once(folder: str):
+    segmenter, done = SamSegmenter.frozen(folder), []
+    decoder = backbone_of(segmenter).sam.mask_decoder
+    decoder.conv_s0.register_forward_hook(lambda *_: done.append(1))
+    predictor = Predictor(segmenter, device="cpu", precision="32")
+    predictor.set_image(np.zeros((40, 50, 3), np.uint8))
+    for _ in range(3):
+        predictor.predict(box=[2, 3, 20, 30])
+    assert len(done) == 1
 
 
 def test_scores_of_objects_come_with_the_answers(folder: str):

@@ -58,7 +58,7 @@ def _from_file(path: Path) -> tuple[Family, nn.Module]:
         names = ", ".join(sorted(state)[:SHOWN_NAMES]) or "none"
         raise CheckpointError(
             f"{path}: not a SAM checkpoint: no known family ({', '.join(FAMILIES)}) names tensors so; the "
-            f"first are {names}. Expected one of Meta's files such as sam_vit_b_01ec64.pth."
+            f"first are {names}. Expected one of Meta's files such as sam_vit_b_01ec64.pth or sam2.1_hiera_tiny.pt."
         )
     return family, family.from_tensors(state, str(path))
 

@@ -137,7 +137,9 @@ class Sam2Backbone(Backbone):
             sparse = torch.cat([sparse, sparse_tokens[:, None].to(sparse.dtype)], 2)
         decoder = self.sam.mask_decoder
         # `transformers` falls back wherever the decoder is in eval mode, and a decoder that is not trained always is.
-        decoder.dynamic_multimask_via_stability = self._dynamic and self.falls_back
+        # The three other masks know nothing of learned questions.
+        falls_back = self._dynamic and self.falls_back and sparse_tokens is None
+        decoder.dynamic_multimask_via_stability = falls_back
         position = self.sam.get_image_wide_positional_embeddings()
         logits, scores, _, objects = decoder(
             image_embeddings=embeddings,

@@ -113,9 +113,7 @@ def encode_missing(
         if errors:
             raise errors[0]
         with machine.autocast():
-            encoded = segmenter.encode(batch.to(segmenter.device).pixel_values)
-            if segmenter.keeps_prepared:
-                encoded = segmenter.backbone.prepare(encoded)
+            encoded = segmenter.encode_to_keep(batch.to(segmenter.device).pixel_values)
         dtype = _dtype(machine)
         for index, one in zip(batch.indices, encoded.with_each(lambda x: x.to(dtype).cpu()).unstack(), strict=True):  # noqa: B023
             write_encoded(missing[index], one)

@@ -85,7 +85,7 @@ class Predictor:
         pixel_values = self.segmenter.preprocessing.pixel_values(picture)[None].to(self.machine.device)
         del picture  # the encoder needs the memory
         with self.machine.autocast():
-            self._encoded = self.segmenter.encode(pixel_values)
+            self._encoded = self.segmenter.backbone.prepare(self.segmenter.encode(pixel_values))
 
     @torch.inference_mode()
     def predict_all(self, *, threshold: float | None = None) -> AnyPrediction:

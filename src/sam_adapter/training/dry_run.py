@@ -110,7 +110,7 @@ class DryRun:
             for _ in range(2):
                 began = machine.clock()
                 with machine.autocast(), torch.no_grad():
-                    encoded = segmenter.encode(batch.pixel_values)
+                    encoded = segmenter.encode_to_keep(batch.pixel_values)
                 once = machine.clock() - began
             once = (once + load_seconds) * len(data.records) / config.batch_size
             batch = replace(batch, pixel_values=None, encoded=encoded)
@@ -155,7 +155,7 @@ def _validation_seconds(module: TrainingModule, data: PairDataModule, *, kept: b
     segmenter, seconds = module.segmenter.train(False), 0.0
     with torch.no_grad(), machine.autocast():
         if kept and batch.pixel_values is not None:
-            batch = replace(batch, pixel_values=None, encoded=segmenter.encode(batch.pixel_values))
+            batch = replace(batch, pixel_values=None, encoded=segmenter.encode_to_keep(batch.pixel_values))
         for _ in range(2):
             began = machine.clock()
             module.validate(batch)
