@@ -96,7 +96,7 @@ class Preprocessing:
         original = size_of(picture)
         height, width = self.input_size(original)
         if self.interpolation == "float32":
-            return _resized_unrounded(in_colour(picture), height, width)
+            return _resized_unrounded(picture, height, width)
         if self.resize == "squash" and height >= original[0] and width >= original[1]:
             # Enlarging needs no antialiasing, and OpenCV rounds once where Pillow rounds after each axis.
             array = picture if isinstance(picture, np.ndarray) else np.asarray(picture.convert("RGB"))
@@ -153,12 +153,15 @@ class Preprocessing:
         return _rows_of(square[..., :width], first - low, last - low, weights, original_size[1])[:, 0]
 
 
-def _resized_unrounded(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture ``(H, W, 3)`` uint8 at another size, float32: the width first, a band of rows at a time."""
-    rows = max(BAND_PIXELS // picture.shape[1], 1)
-    bands = []
-    for top in range(0, len(picture), rows):
-        band = torch.tensor(picture[top : top + rows]).permute(2, 0, 1)[None].float()
+def _resized_unrounded(picture: Picture, height: int, width: int) -> np.ndarray:
+    """A picture at another size, ``(height, width, 3)`` float32: the width first, a band of rows at a time."""
+    original = size_of(picture)
+    rows, bands = max(BAND_PIXELS // original[1], 1), []
+    for top in range(0, original[0], rows):
+        bottom = min(top + rows, original[0])
+        array = isinstance(picture, np.ndarray)
+        part = picture[top:bottom] if array else in_colour(picture.crop((0, top, original[1], bottom)))
+        band = torch.tensor(part).permute(2, 0, 1)[None].float()
         bands.append(_antialiased(band, (band.shape[2], width)))
     return _antialiased(torch.cat(bands, 2), (height, width))[0].permute(1, 2, 0).numpy()
 

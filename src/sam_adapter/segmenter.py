@@ -126,11 +126,6 @@ class SamSegmenter(nn.Module):
         return self.method.leaves_encoder
 
     @property
-    def keeps_prepared(self) -> bool:
-        """Whether `Backbone.prepare` gives what the base's does too; then that is kept, which is smaller."""
-        return self.leaves_encoder and self.method.leaves_preparation
-
-    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.backbone.parameters()).device
@@ -165,7 +160,7 @@ class SamSegmenter(nn.Module):
     def encode_to_keep(self, pixel_values: Tensor) -> EncodedImage:
         """What is worth keeping of images ``(B, 3, S, S)``: also what `Backbone.prepare` does, if it stays the same."""
         encoded = self.encode(pixel_values)
-        return self.backbone.prepare(encoded) if self.keeps_prepared else encoded
+        return self.backbone.prepare(encoded) if self.method.keeps_prepared else encoded
 
     def forward(self, batch: Batch, *, multimask: bool = False, frozen: bool = False) -> Output:
         """Answer the queries of a batch, of which there is at least one.
@@ -226,13 +221,7 @@ class SamSegmenter(nn.Module):
         Raises:
             ConfigError: If a form of attention was named, and the base has one of its own.
         """
-        if machine.attention_asked and not self.backbone.chooses_attention:
-            raise ConfigError(
-                f"attention: the encoder of family {self.backbone.family} has no position biases and attends by "
-                f"PyTorch's fused kernels; leave '--attention {machine.attention}' out."
-            )
-        self.backbone.attention = machine.attention
-        self.backbone.compiled = machine.compiled
+        self.backbone.suit(machine)
         if for_good and machine.precision == "bf16-mixed":
             self.keep_frozen_in_bfloat16()
         return self

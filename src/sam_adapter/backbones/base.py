@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
+from ..errors import ConfigError
 from ..preprocessing import Preprocessing
+from ..system.machine import Machine
 
 T = TypeVar("T")
 QUERIES_AT_ONCE = 64
@@ -119,6 +121,19 @@ class Backbone(nn.Module, ABC):
         self.compiled = False
         self.gradient_checkpointing = False
         self.falls_back = True
+
+    def suit(self, machine: Machine) -> None:
+        """Attend and compile as a machine is to.
+
+        Raises:
+            ConfigError: If a form of attention was named, and the family has one of its own.
+        """
+        if machine.attention_asked and not self.chooses_attention:
+            raise ConfigError(
+                f"attention: the encoder of family {self.family} has no position biases and attends by PyTorch's fused "
+                f"kernels; leave '--attention {machine.attention}' out."
+            )
+        self.attention, self.compiled = machine.attention, machine.compiled
 
     @abstractmethod
     def part(self, name: Part) -> nn.Module:

@@ -52,7 +52,7 @@ def embedding_files(
         Image and page to file.
     """
     backbone = segmenter.backbone
-    form = "prepared " if backbone.preparing and segmenter.keeps_prepared else ""
+    form = "prepared " if backbone.preparing and segmenter.method.keeps_prepared else ""
     base = f"{backbone.family} {backbone.identity.sha256}"
     setting = f"{form}{base} {segmenter.preprocessing} {brightness} {machine.precision}"
     files = {}
@@ -196,7 +196,7 @@ def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
     ]
     # What is kept is prepared, if the model leaves that to the base as well.
     unchanged = [
-        (encoder, not FAMILIES[one.base.family].prepares or one.method_settings.leaves_preparation)
+        (encoder, not FAMILIES[one.base.family].prepares or one.method_settings.keeps_prepared)
         for encoder, one in zip(encoders, descriptions, strict=True)
         if one.method_settings.leaves_encoder
     ]
@@ -217,7 +217,7 @@ def _dtype(machine: Machine) -> torch.dtype:
 
 def _require_room(folder: Path, count: int, segmenter: SamSegmenter, machine: Machine) -> None:
     backbone = segmenter.backbone
-    shapes = backbone.prepared_shapes if segmenter.keeps_prepared else backbone.encoded_shapes
+    shapes = backbone.prepared_shapes if segmenter.method.keeps_prepared else backbone.encoded_shapes
     numbers = sum(math.prod(shape) for shape in shapes.values())
     needed = count * numbers * _dtype(machine).itemsize
     require_writable(folder, "embedding_cache")

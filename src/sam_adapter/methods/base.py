@@ -50,9 +50,9 @@ class MethodSettings:
         return self.adapter is None and ENCODER not in self.parts and not changed
 
     @property
-    def leaves_preparation(self) -> bool:
-        """Whether the weights that `Backbone.prepare` uses are the base's."""
-        return self.prepare_frozen or "mask_decoder" not in self.parts
+    def keeps_prepared(self) -> bool:
+        """Whether `Backbone.prepare` gives what the base's does, too; then that can be kept, which is smaller."""
+        return self.leaves_encoder and (self.prepare_frozen or "mask_decoder" not in self.parts)
 
     @property
     def some_untouched(self) -> bool:
