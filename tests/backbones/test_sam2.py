@@ -115,6 +115,26 @@ def test_a_predictor_prepares_a_picture_once(folder: str):
     assert len(done) == 1
 
 
+def test_positions_are_encoded_in_full_precision(folder: str):
+    """Under autocast, as on a GPU; the decoder itself rounds."""
+    backbone = load_backbone(folder, image_size=512)
+    seen: list[torch.Tensor] = []
+    backbone.part("mask_decoder").register_forward_pre_hook(
+        lambda _, __, given: seen.extend(
+            given[name] for name in ("sparse_prompt_embeddings", "dense_prompt_embeddings")
+        ),
+        with_kwargs=True,
+    )
+    asked = replace(BOX, box=torch.tensor([101.0, 203, 405, 407]), mask_input=torch.randn(1, 128, 128))
+    with torch.no_grad():
+        prepared = backbone.prepare(backbone.encode(torch.randn(1, 3, 512, 512)))
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                backbone.decode_together(prepared, [asked], None, multimask=False)
+    assert torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[1], seen[3])
+
+
 def test_scores_of_objects_come_with_the_answers(folder: str):
     found = SamSegmenter.frozen(folder)(example_batch([BOX, POINTS, Prompt()]))
     assert found.object_scores is not None

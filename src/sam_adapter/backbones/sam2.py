@@ -132,7 +132,10 @@ class Sam2Backbone(Backbone):
     ) -> Output:
         """See `Backbone.decode_together`. Every row is an image with one prompt, in a "point batch" of length 1."""
         embeddings = prepared[IMAGE_EMBEDDINGS]
-        sparse, dense = self._embedded(prompts, embeddings)
+        # In half precision the encoding of positions would be off by pixels.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            sparse, dense = self._embedded(prompts, embeddings.device)
+            position = self.sam.get_image_wide_positional_embeddings()
         if sparse_tokens is not None:
             sparse = torch.cat([sparse, sparse_tokens[:, None].to(sparse.dtype)], 2)
         decoder = self.sam.mask_decoder
@@ -140,7 +143,6 @@ class Sam2Backbone(Backbone):
         # The three other masks know nothing of learned questions.
         falls_back = self._dynamic and self.falls_back and sparse_tokens is None
         decoder.dynamic_multimask_via_stability = falls_back
-        position = self.sam.get_image_wide_positional_embeddings()
         logits, scores, _, objects = decoder(
             image_embeddings=embeddings,
             image_positional_embeddings=position.expand(len(embeddings), -1, -1, -1),
@@ -151,7 +153,7 @@ class Sam2Backbone(Backbone):
         )  # (Q, 1, M, S/4, S/4), (Q, 1, M), (Q, 1, 1)
         return Output(logits[:, 0], scores[:, 0], objects[:, 0, 0])
 
-    def _embedded(self, prompts: Sequence[Prompt], like: Tensor) -> tuple[Tensor, Tensor]:
+    def _embedded(self, prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, Tensor]:
         """Sparse tokens ``(Q, 1, n, D)`` with the padding point, and dense ones ``(Q, D, S/16, S/16)``."""
 
         def stacked(values: Iterable[Tensor | None]) -> Tensor | None:
@@ -161,13 +163,13 @@ class Sam2Backbone(Backbone):
         box, points, labels, masks = (stacked(field) for field in zip(*(p.tensors for p in prompts), strict=True))
         if box is None and points is None:
             # As the authors do: one padding point, after which the prompt encoder puts its own.
-            points = like.new_zeros(len(prompts), 1, 2)
-            labels = torch.full((len(prompts), 1), PADDING, device=like.device)
+            points = torch.zeros(len(prompts), 1, 2, device=device)
+            labels = torch.full((len(prompts), 1), PADDING, device=device)
         return self.sam.prompt_encoder(
             input_points=None if points is None else points[:, None],
             input_labels=None if labels is None else labels[:, None],
             input_boxes=None if box is None else box[:, None],
-            input_masks=None if masks is None else masks.clamp(-LARGEST_MASK_LOGIT, LARGEST_MASK_LOGIT),
+            input_masks=None if masks is None else masks.float().clamp(-LARGEST_MASK_LOGIT, LARGEST_MASK_LOGIT),
         )
 
 
