@@ -84,7 +84,7 @@ def fill(module: torch.nn.Module, prefix: str) -> None:
 
 
 @cache
-def base(family: str) -> str:
+def base(family: str = "sam") -> str:
     """Folder of the base model of a family."""
     model = {"sam": small_sam, "sam2": random_sam2}[family]()
     fill(model, family)
