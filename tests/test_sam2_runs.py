@@ -103,12 +103,14 @@ def test_embeddings_are_kept_after_the_convolutions_that_are_frozen_for_it(
     whole = run.but(output=tmp_path / "whole")
     train(whole)
     assert any("conv_s0" in name for name in weights(whole.output))
-    # Of an adapter that trained these convolutions, what the encoder gives is kept.
+    # Of an adapter that trained these convolutions, what the encoder gives is kept, in the same folder too.
     for trained, shapes in ((run, backbone.prepared_shapes), (whole, backbone.encoded_shapes)):
-        own = tmp_path / trained.output.name / "cache"
-        first = evaluated(trained.output, pictures, tmp_path / f"a{trained.output.name}", embedding_cache=own)
+        before = set(cache.rglob("*.safetensors"))
+        first = evaluated(trained.output, pictures, tmp_path / f"a{trained.output.name}", embedding_cache=cache)
         second = evaluated(trained.output, pictures, tmp_path / f"b{trained.output.name}")
-        kept = load_file(next(own.rglob("*.safetensors")))
+        added = set(cache.rglob("*.safetensors")) - before
+        assert len(added) == (4 if trained is whole else 0)
+        kept = load_file(next(iter(added or before)))
         assert {name: tuple(one.shape) for name, one in kept.items()} == shapes
         assert first["iou_box"] == pytest.approx(second["iou_box"], abs=1e-6)
         assert first["mae_box"] == pytest.approx(second["mae_box"], abs=1e-6)

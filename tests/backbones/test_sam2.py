@@ -64,6 +64,7 @@ def test_each_picture_of_a_batch_gets_its_own_features(folder: str, method: str)
     """The published branch gives every picture the last one's finer levels, and fixes two pictures a batch."""
     segmenter = SamSegmenter.from_config(config(folder, method=method))
     batch = several([[BOX, POINTS], [Prompt()], [POINTS, BOX, Prompt()]])
+    assert batch.pixel_values is not None
     with torch.no_grad():
         together = segmenter(batch)
         for query in range(len(batch.queries)):
