@@ -64,6 +64,46 @@ def random_sam(image_size: int = 64, *, hidden_size: int = 32, depth: int = 2, h
     return sam
 
 
+def random_sam2(image_size: int = 64, *, seed: int = 0):
+    """A SAM 2 of the real architecture, four stages of Hiera, with random weights of sensible size."""
+    from transformers import (
+        Sam2Config,
+        Sam2HieraDetConfig,
+        Sam2MaskDecoderConfig,
+        Sam2Model,
+        Sam2PromptEncoderConfig,
+        Sam2VisionConfig,
+    )
+
+    torch.manual_seed(seed)
+    trunk = Sam2HieraDetConfig(
+        hidden_size=8,
+        blocks_per_stage=[1, 2, 2, 2],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 2, 4, 8],
+        window_size_per_stage=[8, 4, 4, 2],
+        global_attention_blocks=[4],
+        image_size=[image_size, image_size],
+    )
+    vision = Sam2VisionConfig(
+        backbone_config=trunk,
+        backbone_channel_list=[64, 32, 16, 8],
+        backbone_feature_sizes=[[image_size // stride] * 2 for stride in (4, 8, 16)],
+        fpn_hidden_size=32,
+    )
+    prompt = Sam2PromptEncoderConfig(hidden_size=32, image_size=image_size)
+    decoder = Sam2MaskDecoderConfig(hidden_size=32, mlp_dim=64, iou_head_hidden_dim=32)
+    sam = Sam2Model(Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
+    with torch.no_grad():
+        for parameter in [*sam.vision_encoder.parameters(), sam.no_memory_embedding]:
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        for parameter in sam.mask_decoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        table = sam.shared_image_embedding.positional_embedding
+        sam.prompt_encoder.shared_embedding.positional_embedding.copy_(table)
+    return sam
+
+
 def sam_of(model: "SamSegmenter | Backbone") -> "SamModel":
     """The library's SAM inside a backbone, or inside a segmenter's."""
     from sam_adapter.backbones.sam import SamBackbone
@@ -157,7 +197,7 @@ def random_sam3(image_size: int = 64, *, patch_size: int = 16, hidden_size: int 
     return sam
 
 
-RANDOM_MODELS = {"sam": random_sam, "sam_hq": random_sam_hq, "sam3": random_sam3}
+RANDOM_MODELS = {"sam": random_sam, "sam_hq": random_sam_hq, "sam2": random_sam2, "sam3": random_sam3}
 """A small random model of every family in `sam_adapter.backbones.families.FAMILIES`."""
 
 
@@ -182,6 +222,7 @@ def sam2_tokens(backbone: "Backbone", prompt: "Prompt") -> torch.Tensor:
 PROMPT_TOKENS: "Mapping[str, Callable[[Backbone, Prompt], torch.Tensor]]" = {
     "sam": sam_tokens,
     "sam_hq": sam_tokens,
+    "sam2": sam2_tokens,
     "sam3": sam2_tokens,
 }
 """For every family the sparse tokens ``(n, D)`` that its own prompt encoder makes of a prompt without a mask."""

@@ -1,4 +1,4 @@
-"""What tests/golden holds numbers of: a small SAM with adapters, pictures and prompts, the same on every machine.
+"""What tests/golden holds numbers of: small models with adapters, pictures and prompts, the same on every machine.
 
 Every weight follows from its name through NumPy's legacy generator, whose uniform numbers are the same in every
 version and on every processor; so no weights are stored. ``tools/make_golden.py`` writes the files.
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conftest import random_sam2
 from sam_adapter.batch import Annotation, Batch, Prompt, Query, Sample
 from sam_adapter.config.training import TrainConfig
 from sam_adapter.segmenter import SamSegmenter
@@ -36,6 +37,7 @@ class Case:
 
     name: str
     options: Mapping[str, Any]
+    family: str = "sam"
 
 
 CASES = (
@@ -43,6 +45,8 @@ CASES = (
     Case("paper_squash", {"preset": "paper", "resize": "squash"}),
     Case("wide_squash_larger", {"resize": "squash", "image_size": 64}),
     Case("paper_pad_larger", {"preset": "paper", "image_size": 64}),
+    Case("hiera_wide", {}, "sam2"),
+    Case("hiera_paper_larger", {"preset": "paper", "image_size": 96}, "sam2"),
 )
 
 
@@ -80,8 +84,21 @@ def fill(module: torch.nn.Module, prefix: str) -> None:
 
 
 @cache
-def base() -> str:
-    """Folder of the base model: 48 pixels in patches of 8, two blocks, one with windows of 4 and one without."""
+def base(family: str = "sam") -> str:
+    """Folder of the base model of a family."""
+    model = {"sam": small_sam, "sam2": random_sam2}[family]()
+    fill(model, family)
+    if family == "sam2":  # where the position encoding is no parameter
+        table = 2 * uniform("sam2.positional_embedding", (2, 16))
+        for place in (model.shared_image_embedding, model.prompt_encoder.shared_embedding):
+            place.positional_embedding.copy_(table)
+    _folders.append(TemporaryDirectory(prefix="golden-"))
+    model.save_pretrained(_folders[-1].name)
+    return _folders[-1].name
+
+
+def small_sam() -> Any:
+    """48 pixels in patches of 8, two blocks, one with windows of 4 and one without."""
     from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
     vision = SamVisionConfig(
@@ -100,11 +117,7 @@ def base() -> str:
     decoder = SamMaskDecoderConfig(
         hidden_size=32, mlp_dim=64, num_attention_heads=4, iou_head_hidden_dim=32, layer_norm_eps=1e-5
     )
-    sam = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
-    fill(sam, "sam")
-    _folders.append(TemporaryDirectory(prefix="golden-"))
-    sam.save_pretrained(_folders[-1].name)
-    return _folders[-1].name
+    return SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
 
 
 _folders: list[TemporaryDirectory] = []
@@ -125,7 +138,7 @@ def questions(index: int, segmenter: SamSegmenter) -> list[Prompt]:
     height, width = SIZES[index]
     box = torch.from_numpy(box_from_mask(picture(index)[1]))
     points = torch.tensor([[0.55 * width, 0.45 * height], [2.0, 3.0 + index]])
-    side = 4 * segmenter.backbone.image_size // segmenter.backbone.patch_size
+    side = segmenter.backbone.mask_input_size
     return [
         Prompt(box=box),
         Prompt(points=points, point_labels=torch.tensor([1, 0])),
@@ -136,7 +149,7 @@ def questions(index: int, segmenter: SamSegmenter) -> list[Prompt]:
 
 def segmenter(case: Case) -> SamSegmenter:
     """The model of a case."""
-    config = TrainConfig(images=Path("i"), masks=Path("m"), output=Path("o"), model=base(), **case.options)
+    config = TrainConfig(images=Path("i"), masks=Path("m"), output=Path("o"), model=base(case.family), **case.options)
     made = SamSegmenter.from_config(config)
     assert made.adapter is not None
     fill(made.adapter, "adapter")
@@ -184,6 +197,7 @@ def outcome(case: Case, attention: str = "plain") -> dict[str, Tensor]:
     optimizer = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad], lr=1e-3)
     assert made.adapter is not None
     losses, weighted = [], WeightedLosses(LOSS)
+    made.train()
     for step in range(STEPS):
         optimizer.zero_grad()
         logits = made(asked).mask_logits[:, 0]

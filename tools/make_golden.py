@@ -1,4 +1,4 @@
-"""Write the numbers that tests/test_small_golden.py compares with: `python tools/make_golden.py`.
+"""Write the numbers that tests/test_small_golden.py compares with: `python tools/make_golden.py [CASE ...]`.
 
 Only where the tests against the existing implementations pass (tests/test_golden.py, not skipped), and only for a
 change that means to change numbers. In float32, with one thread.
@@ -19,7 +19,7 @@ def main() -> None:
     """Write a file for each case."""
     torch.set_num_threads(1)
     FOLDER.mkdir(exist_ok=True)
-    for case in CASES:
+    for case in CASES if len(sys.argv) == 1 else [case for case in CASES if case.name in sys.argv[1:]]:
         file = FOLDER / f"{case.name}.safetensors"
         save_file(outcome(case), file)
         print(

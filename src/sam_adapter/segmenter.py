@@ -87,9 +87,14 @@ class SamSegmenter(nn.Module):
 
         Raises:
             CheckpointError: If the base model cannot be loaded.
-            ConfigError: If the image size does not fit it.
+            ConfigError: If the image size, or an option, does not fit it.
         """
         backbone = load_backbone(config.model, image_size=config.image_size)
+        if config.multimask and backbone.multimask_outputs == 1:
+            raise ConfigError(
+                f"multimask: family {backbone.family} answers a point with one mask, of which no best one can be "
+                "trained; leave the option out."
+            )
         backbone.gradient_checkpointing = config.gradient_checkpointing
         method = MethodSettings(
             name=config.method,

@@ -9,6 +9,7 @@ import torch
 from albumentations.pytorch import ToTensorV2
 from PIL import Image
 
+from sam_adapter import preprocessing
 from sam_adapter.batch import VOID, Prompt
 from sam_adapter.data.augmentation import Augmentation
 from sam_adapter.errors import ConfigError
@@ -47,6 +48,48 @@ def test_grey_and_rgb_of_pillow_are_resized_as_the_array_is(size: tuple[int, int
         assert np.array_equal(preprocessing.resized(picture), np.asarray(wanted))
     grey = preprocessing.resized(Image.fromarray(image[..., 1]))
     assert np.array_equal(grey, preprocessing.resized(np.repeat(image[..., 1:2], 3, axis=2)))
+
+
+@pytest.mark.parametrize("band", [1, 700, 1 << 20])
+@pytest.mark.parametrize("size", [(97, 131), (131, 64), (20, 30), (64, 64), (1, 90)])
+def test_unrounded_pixels_are_those_of_pillows_floating_point(
+    size: tuple[int, int], band: int, monkeypatch: pytest.MonkeyPatch
+):
+    """In whatever bands of rows; whole values are only rounded where SAM's predictor does it."""
+    monkeypatch.setattr(preprocessing, "BAND_PIXELS", band)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    own = Preprocessing(image_size=64, resize="squash", interpolation="float32", restore="direct")
+    channels = [Image.fromarray(image[..., channel].astype(np.float32)) for channel in range(3)]
+    wanted = np.stack([np.asarray(one.resize((64, 64), Image.Resampling.BILINEAR)) for one in channels], -1)
+    np.testing.assert_allclose(own.resized(image), wanted, atol=1e-3)
+    np.testing.assert_allclose(own.resized(Image.fromarray(image)), wanted, atol=1e-3)
+    rounded = Preprocessing(image_size=64, resize="squash").resized(image)
+    assert np.abs(rounded - wanted).max() <= 1.01
+    if size != (64, 64):
+        assert np.abs(rounded - wanted).max() > 0.1
+
+
+@pytest.mark.parametrize("original", [(97, 131), (20, 30), (16, 200)])
+def test_logits_come_directly_to_original_size(original: tuple[int, int]):
+    """As one bilinear resize, in strips of rows too; by way of the square they are others."""
+    logits = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(0))
+    own = Preprocessing(image_size=64, resize="squash", interpolation="float32", restore="direct")
+    found = own.to_original_size(logits, original)
+    wanted = cv2.resize(logits[1].numpy(), original[::-1], interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(found[1].numpy(), wanted, atol=1e-4)
+    rows = slice(3, original[0] - 2)
+    torch.testing.assert_close(own.to_original_size(logits, original, rows), found[:, rows], rtol=1e-4, atol=1e-5)
+    square = Preprocessing(image_size=64, resize="squash").to_original_size(logits, original)
+    assert (square - found).abs().max() > 1e-3
+
+
+def test_padded_logits_go_by_way_of_the_square():
+    own = Preprocessing(image_size=64, resize="squash", interpolation="float32", restore="direct")
+    padded = Preprocessing(image_size=64, resize="pad", interpolation="float32", restore="square")
+    assert own.resized_by("pad") == padded
+    assert own.resized_by(None) is own.resized_by("squash") is own
+    with pytest.raises(ValueError, match="use 'square'"):
+        Preprocessing(image_size=64, restore="direct")
 
 
 def test_padding_is_zero_after_normalising_and_lies_right_and_bottom():

@@ -59,5 +59,5 @@ def _where_to_put(repository: str, alias: str, reason: str) -> str:
     return (
         f"model: '{alias}' is not on this machine and {reason}. Get {' and '.join(FILES)} of "
         f"huggingface.co/{repository}, put them into one folder and give that folder as --model; or give one of "
-        "Meta's files (sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth, sam_vit_h_4b8939.pth)."
+        "Meta's files (such as sam_vit_b_01ec64.pth, sam2.1_hiera_tiny.pt)."
     )

@@ -10,10 +10,13 @@ from .base import Backbone, Family
 from .download import download_folder
 from .meta_names import read_tensors
 from .sam import SamFamily
+from .sam2 import Sam2Family
 from .sam3 import Sam3Family
 from .sam_hq import SamHqFamily
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), SamHqFamily(), Sam3Family())}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (SamFamily(), SamHqFamily(), Sam2Family(), Sam3Family())
+}
 
 SHOWN_NAMES = 3
 """Of tensors, where a file is of no family."""
@@ -27,8 +30,8 @@ def load_backbone(model: str, *, image_size: int | None = None) -> Backbone:
     """Load a base model.
 
     Args:
-        model: Hugging Face id or local folder, an alias (``vit_b``, ``sam_hq_b``, ``sam3``, ...), the bundled ``tiny``,
-            or a file of its authors' (``.pth``, ``.pt``).
+        model: Hugging Face id or local folder, an alias (``vit_b``, ``sam_hq_b``, ``sam2.1_t``, ``sam3``, ...), the
+            bundled ``tiny``, or a file of its authors' (``.pth``, ``.pt``).
         image_size: Side of the encoder's square input; position tables are interpolated. None keeps the model's own.
 
     Returns:
@@ -59,7 +62,7 @@ def _from_file(path: Path) -> tuple[Family, nn.Module]:
         names = ", ".join(sorted(state)[:SHOWN_NAMES]) or "none"
         raise CheckpointError(
             f"{path}: not a SAM checkpoint: no known family ({', '.join(FAMILIES)}) names tensors so; the "
-            f"first are {names}. Expected one of Meta's files such as sam_vit_b_01ec64.pth."
+            f"first are {names}. Expected one of Meta's files such as sam_vit_b_01ec64.pth or sam2.1_hiera_tiny.pt."
         )
     return family, family.from_tensors(state, str(path))
 

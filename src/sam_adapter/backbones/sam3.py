@@ -49,12 +49,13 @@ class Sam3Backbone(Backbone):
     constants = ("sam.no_memory_embedding",)  # the prompt encoder's no-mask embedding is added to the same tensor
     chooses_attention = False  # without position biases PyTorch's fused kernels do it
     quality = ("sam.mask_decoder.iou_prediction_head.",)
+    several_masks = tuple(f"sam.mask_decoder.output_hypernetworks_mlps.{mask}." for mask in (1, 2, 3))
     untrained = (
         # The predicted quality, whether an object is there, the three masks beside the one that is trained, what reads
         # an earlier mask, and the neck's level that nothing reads.
         *quality,
         "sam.mask_decoder.pred_obj_score_head.",
-        *(f"sam.mask_decoder.output_hypernetworks_mlps.{mask}." for mask in (1, 2, 3)),
+        *several_masks,
         "sam.prompt_encoder.mask_embed.",
         f"sam.vision_encoder.neck.fpn_layers.{LEVELS}.",
     )

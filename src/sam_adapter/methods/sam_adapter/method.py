@@ -5,21 +5,46 @@ from typing import Any
 
 from ...backbones import Backbone
 from ...config.options import AdapterOptions
-from ..base import Method
-from .module import AdapterSettings, SamAdapter
+from ...errors import CheckpointError, ConfigError
+from ..base import Added, Method
+from .hiera import HieraAdapter, stage_widths
+from .module import AdapterSettings, SamAdapter, Widths
+
+WIDE_TUNE, WIDE_HIDDEN, WIDE_SHARE = 192, 32, 4
+"""Widths T and R of the preset 'wide'. In several stages T is a share of each one's width, as 192 is of ViT-B's 768."""
+PAPER_SHARE = 32
+SMALLEST_NORMED = 3
+"""Least T where features are normalised: of fewer channels nothing is left. The narrowest Hiera has 3."""
 
 
 class SamAdapterMethod(Method):
-    """The side path, and the mask decoder."""
+    """The side path, and the mask decoder.
+
+    An encoder whose blocks have several widths gets a side path with a level for each stage.
+    """
 
     settings_type = AdapterSettings
 
     def settings(self, options: AdapterOptions, backbone: Backbone) -> AdapterSettings:
-        """The preset's settings with the user's changes; the paper's widths depend on the encoder's."""
-        paper, width = options.preset == "paper", backbone.blocks[0].width
+        """The preset's settings with the user's changes; the paper's widths depend on the encoder's.
+
+        Raises:
+            ConfigError: If an option is of encoders with blocks of one width, and the encoder is none.
+        """
+        paper, widths = options.preset == "paper", stage_widths(backbone.blocks)
+        one = len(widths) == 1
+        if options.neck_prompt and not one:
+            raise ConfigError(
+                f"neck_prompt: the neck of family {backbone.family} takes the levels of {len(widths)} stages, and no "
+                "single prompt fits them; leave the option out."
+            )
+        least = 1 if one else SMALLEST_NORMED
+        shares = tuple(max(width // PAPER_SHARE, least) for width in widths)
+        wide = (WIDE_TUNE,) if one else tuple(max(width // WIDE_SHARE, least) for width in widths)
+        hidden = shares if paper else (WIDE_HIDDEN,) * len(widths)
         return AdapterSettings(
-            tune_dim=options.tune_dim or (max(width // 32, 1) if paper else 192),
-            hidden_dim=options.hidden_dim or (max(width // 32, 1) if paper else 32),
+            tune_dim=_chosen(options.tune_dim, shares if paper else wide),
+            hidden_dim=_chosen(options.hidden_dim, hidden),
             high_frequency_rate=options.high_frequency_rate,
             embedding_from=options.embedding_from or ("before_position" if paper else "after_position"),
             embedding_read=options.embedding_read,
@@ -35,11 +60,29 @@ class SamAdapterMethod(Method):
         """All but how weights begin, and what an import brought along."""
         return {k: v for k, v in asdict(settings).items() if k not in ("adapter_init", "misread_embedding")}
 
-    def added(self, settings: AdapterSettings, backbone: Backbone) -> SamAdapter:
-        """The side path of an encoder whose blocks all have one width."""
+    def added(self, settings: AdapterSettings, backbone: Backbone) -> Added:
+        """The side path that the encoder's blocks ask for: of one width, or of several stages.
+
+        Raises:
+            CheckpointError: If the settings are of an encoder with other stages.
+        """
+        if len(stage_widths(backbone.blocks)) > 1:
+            return HieraAdapter(settings, blocks=backbone.blocks, patch_size=backbone.patch_size)
+        tune, hidden = settings.tune_dim, settings.hidden_dim
+        if not (isinstance(tune, int) and isinstance(hidden, int)):
+            raise CheckpointError(
+                f"method.adapter: expected one tune_dim and one hidden_dim, as the blocks of this base have one width, "
+                f"got {tune} and {hidden}."
+            )
         return SamAdapter(
             settings,
             hidden_size=backbone.blocks[0].width,
             depth=len(backbone.blocks),
             patch_size=backbone.patch_size,
         )
+
+
+def _chosen(given: int | None, own: tuple[int, ...]) -> Widths:
+    """A number for an encoder of one stage, else one for each stage."""
+    widths = own if given is None else (given,) * len(own)
+    return widths[0] if len(widths) == 1 else widths

@@ -15,22 +15,26 @@ from torch.nn import functional
 from ..base import Added
 from .high_frequency import high_frequency
 
+Width = Annotated[int, Field(ge=1, le=65536)]
+Widths = Width | Annotated[tuple[Width, ...], Field(min_length=2, max_length=16)]
+"""One number, or one for each stage of an encoder with several."""
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSettings:
-    """Everything that defines a `SamAdapter` apart from the encoder it belongs to; stored with its weights.
+    """Everything that defines a side path apart from the encoder it belongs to; stored with its weights.
 
     ``misread_embedding`` is for checkpoints of the paper's authors alone: their code reads the channels-last patch
     embedding as if it were channels-first, so each token gets a mixture of positions and channels, and their weights
     were trained on that.
 
-    ``tune_dim`` is T and ``hidden_dim`` R; the encoder's own channels C are ``hidden_size`` below.
+    ``tune_dim`` is T and ``hidden_dim`` R, for each stage where there are several; the encoder's own channels C are
+    ``hidden_size`` below.
     """
 
-    tune_dim: Annotated[int, Field(ge=1, le=65536)]
-    hidden_dim: Annotated[int, Field(ge=1, le=65536)]
+    tune_dim: Widths
+    hidden_dim: Widths
     high_frequency_rate: Annotated[float, Field(ge=0, le=1)] = 0.25
     embedding_from: Literal["before_position", "after_position"] = "after_position"
     embedding_read: Literal["once", "every_block"] = "once"
@@ -50,7 +54,7 @@ class AdapterSettings:
 
 
 class SamAdapter(Added):
-    """The side path: ``adapter_prompt_i = up(activation(down_i(high_frequency + embedding)))``.
+    """The side path of blocks of one width: ``adapter_prompt_i = up(activation(down_i(high_frequency + embedding)))``.
 
     Args:
         settings: Widths, inputs and sharing.
@@ -64,6 +68,8 @@ class SamAdapter(Added):
         self.settings = settings
         self.patch_size = patch_size
         tune, hidden = settings.tune_dim, settings.hidden_dim
+        assert isinstance(tune, int)
+        assert isinstance(hidden, int)
         prompts = depth + settings.neck_prompt
         if settings.use_high_frequency:
             self.high_frequency_tune = nn.Linear(3 * patch_size**2, tune)
@@ -149,7 +155,7 @@ class SamAdapter(Added):
                     nn.init.zeros_(module.bias)
             if self.settings.use_high_frequency:
                 # The paper's layer is a convolution, initialised by its fan-out.
-                fan_out = self.patch_size**2 * self.settings.tune_dim
+                fan_out = self.patch_size**2 * self.high_frequency_tune.out_features
                 nn.init.normal_(self.high_frequency_tune.weight, std=(2 / fan_out) ** 0.5)
         elif self.settings.adapter_init == "zero":
             for up in [self.shared_up] if self.settings.share_up else self.up:
