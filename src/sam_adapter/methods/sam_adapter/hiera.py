@@ -62,10 +62,10 @@ class HieraAdapter(Added):
                 f"method.adapter: expected tune_dim and hidden_dim for each of the {len(widths)} stages of this base, "
                 f"got {tunes} and {hiddens}."
             )
-        if settings.neck_prompt or settings.misread_embedding:
+        if settings.neck_prompt or settings.misread_embedding or settings.embedding_read != "once":
             raise CheckpointError(
-                "method.adapter: neck_prompt and misread_embedding belong to an encoder with blocks of one width; "
-                "expected false for this base."
+                "method.adapter: neck_prompt, misread_embedding and embedding_read 'every_block' belong to an encoder "
+                "with blocks of one width; expected false, false and 'once' for this base."
             )
         if settings.use_high_frequency:
             first = PatchLevel(3, tunes[0], stride=patch_size)

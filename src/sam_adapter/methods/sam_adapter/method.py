@@ -38,6 +38,11 @@ class SamAdapterMethod(Method):
                 f"neck_prompt: the neck of family {backbone.family} takes the levels of {len(widths)} stages, and no "
                 "single prompt fits them; leave the option out."
             )
+        if options.embedding_read == "every_block" and not one:
+            raise ConfigError(
+                f"embedding_read: on the {len(widths)} stages of family {backbone.family} the embedding is read once a "
+                "stage, as their blocks have other widths; leave the option out."
+            )
         least = 1 if one else SMALLEST_NORMED
         shares = tuple(max(width // PAPER_SHARE, least) for width in widths)
         wide = (WIDE_TUNE,) if one else tuple(max(width // WIDE_SHARE, least) for width in widths)
@@ -48,7 +53,7 @@ class SamAdapterMethod(Method):
             high_frequency_rate=options.high_frequency_rate,
             embedding_from=options.embedding_from or ("before_position" if paper else "after_position"),
             embedding_read=options.embedding_read,
-            neck_prompt=not paper if options.neck_prompt is None else options.neck_prompt,
+            neck_prompt=(one and not paper) if options.neck_prompt is None else options.neck_prompt,
             activation=options.activation,
             use_high_frequency=options.use_high_frequency,
             use_embedding=options.use_embedding,
