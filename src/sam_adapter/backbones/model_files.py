@@ -35,7 +35,9 @@ def model_from_folder(
         CheckpointError: If it is none, or damaged.
     """
     try:
-        config = config_type.from_pretrained(folder)
+        values, _ = config_type.get_config_dict(folder)
+        # Of a type that holds the same model beside other things `transformers` would warn.
+        config = config_type.from_dict({**values, "model_type": config_type.model_type})
         require_sensible(config)
         _require_weights(config, model_type, folder)
         # The library's own bar counts tensors, not bytes; only fetching shows a bar here.
