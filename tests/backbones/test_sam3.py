@@ -22,7 +22,7 @@ from sam_adapter.errors import CheckpointError, ConfigError
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
-from test_model import config
+from test_model import config, example_batch
 
 BASE, SETTINGS = GOLDEN / "sam3_tracker_meta_keys.safetensors", GOLDEN / "sam3_tracker.json"
 BOX = Prompt(box=torch.tensor([10.0, 12, 40, 44]))
@@ -103,11 +103,18 @@ def test_the_fall_back_matters_there():
     )
 
 
+@torch.no_grad()
 def test_in_training_nothing_falls_back(family_folders: dict[str, str]):
-    segmenter = SamSegmenter.from_config(config(family_folders["sam3"]))
-    assert segmenter.backbone.falls_back
-    assert not segmenter.train().backbone.falls_back
-    assert segmenter.train(False).backbone.falls_back
+    segmenter, answers = SamSegmenter.from_config(config(family_folders["sam3"])), {}
+    assert isinstance(segmenter.backbone, Sam3Backbone)
+    decoder, batch = segmenter.backbone.sam.mask_decoder, example_batch([BOX, BOX])
+    for threshold in (0.0, 2.0):  # every mask is stable, or none
+        decoder.dynamic_multimask_stability_thresh = threshold
+        for training in (True, False):
+            answers[training, threshold] = segmenter.train(training)(batch).mask_logits
+    assert torch.equal(answers[True, 0.0], answers[True, 2.0])
+    assert torch.equal(answers[True, 0.0], answers[False, 0.0])
+    assert not torch.equal(answers[False, 0.0], answers[False, 2.0])
 
 
 @torch.no_grad()

@@ -111,8 +111,10 @@ def test_it_is_the_librarys_decoder_with_the_right_image_tokens(backbone: SamHqB
     def right(module: torch.nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
         return (tokens[-1].transpose(2, 3).reshape(given[0].shape),)
 
-    for multimask in (False, True):
-        options: Any = {"multimask_output": multimask, "hq_token_only": only}
+    for best in (None, 1, 2, 3):  # of SAM's masks, the one of best quality
+        if best is not None:
+            decoder.iou_prediction_head.proj_out.bias[best] += 10 * best
+        options: Any = {"multimask_output": best is not None, "hq_token_only": only}
         replaced = decoder.upscale_conv1.register_forward_pre_hook(right)
         theirs, scores = SamHQMaskDecoder.forward(decoder, **inputs, **options)
         replaced.remove()

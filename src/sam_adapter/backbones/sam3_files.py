@@ -1,6 +1,5 @@
 """SAM 3's files: Meta's checkpoints and folders of `transformers`, and the same model for another size of input."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,13 @@ LARGEST_SIDE = 4096
 
 
 class _TrackerConfig(Sam3TrackerConfig):
-    """The tracker's part of a folder that holds the detector too."""
+    """The tracker's part of a folder that may hold the detector too."""
 
     @classmethod
-    def from_pretrained(cls, folder: Any, **options: Any) -> Any:
+    def from_dict(cls, config_dict: dict[str, Any], **options: Any) -> Any:
         """See `transformers`; a video model's configuration has that of its tracker inside."""
-        values = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        own = {**values.get("tracker_config", values), "model_type": Sam3TrackerConfig.model_type}
-        return Sam3TrackerConfig.from_dict(own)
+        own = config_dict.get("tracker_config", config_dict)
+        return Sam3TrackerConfig.from_dict({**own, "model_type": Sam3TrackerConfig.model_type}, **options)
 
 
 def sam3_from_folder(folder: Path) -> Sam3TrackerModel:
