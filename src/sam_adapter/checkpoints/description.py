@@ -88,6 +88,12 @@ class _Preprocessing(_Fields):
     mean: tuple[Level, Level, Level]
     std: tuple[Spread, Spread, Spread]
 
+    @model_validator(mode="after")
+    def _padding_is_undone_in_the_square(self) -> Self:
+        if self.restore == "direct" and self.resize == "pad":
+            raise ValueError("'restore' should be 'square' where 'resize' is 'pad'")
+        return self
+
 
 class _Tiles(_Fields):
     """See `Tiling`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..backbones import Backbone, load_backbone
 from ..backbones import meta_names as meta
+from ..backbones.sam import SamBackbone
 from ..config.commands import ConvertConfig
 from ..errors import CheckpointError
 from ..methods.base import MethodSettings
@@ -49,15 +50,26 @@ def import_adapter(base: str, adapter: Path) -> SamSegmenter:
     state = {name.removeprefix("module."): tensor for name, tensor in meta.read_tensors(str(adapter)).items()}
     try:
         if any(name.startswith(_PAPER) for name in state):
-            return _from_paper(load_backbone(base, image_size=_image_size(state)), state, str(adapter))
+            return _from_paper(_sam_of(base, _image_size(state)), state, str(adapter))
         if any(name.startswith(_SECOND) for name in state):
-            return _from_second(load_backbone(base), state)
+            return _from_second(_sam_of(base), state)
     except KeyError as error:
         raise CheckpointError(f"{adapter}: incomplete, it has no tensor {error}.") from error
     raise CheckpointError(
         f"{adapter}: expected tensors named '{_PAPER}...' (the paper's authors) or '{_SECOND}...' (the second "
         f"implementation), found {', '.join(sorted(state)[:3]) or 'none'}."
     )
+
+
+def _sam_of(base: str, image_size: int | None = None) -> Backbone:
+    """The base, which both implementations know as a SAM alone."""
+    backbone = load_backbone(base, image_size=image_size)
+    if backbone.family != SamBackbone.family:
+        raise CheckpointError(
+            f"base: both implementations adapt SAM, and '{base}' is of family {backbone.family}. Give the SAM that the "
+            "adapter was trained on."
+        )
+    return backbone
 
 
 def convert(config: ConvertConfig) -> SamSegmenter:
