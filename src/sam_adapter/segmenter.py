@@ -181,6 +181,7 @@ class SamSegmenter(nn.Module):
         ]
         prepared = self.backbone.prepare(encoded)
         tokens = None if frozen else self._tokens(batch)
+        self.backbone.falls_back = not self.training
         output = self.backbone.decode(prepared, prompts, batch.image_index, sparse_tokens=tokens, multimask=multimask)
         if self.learned_prompts is not None and self.training and tokens is None:
             # In training all that is trained takes part in every step: other processes wait for its gradient.
@@ -200,7 +201,6 @@ class SamSegmenter(nn.Module):
         """Put into training mode only what is trained; frozen parts stay in eval mode."""
         super().train(False)
         self.training = mode
-        self.backbone.falls_back = not mode
         if mode:
             for module in [
                 self.adapter,
