@@ -252,6 +252,8 @@ def answer(segmenter: SamSegmenter, prompt: Prompt, learned: int | None = None) 
         ("preprocessing.image_size", 16384, "preprocessing.image_size: .* less than or equal to 4096, got 16384"),
         ("preprocessing.image_size", 65, "preprocessing.image_size: expected a multiple"),
         ("preprocessing.resize", "stretch", "preprocessing.resize"),
+        ("preprocessing.interpolation", "float64", "preprocessing.interpolation"),
+        ("preprocessing.restore", ..., "preprocessing.restore is missing"),
         ("preprocessing.std", [1.0, 0.0, 1.0], "preprocessing.std.1"),
         ("preprocessing.mean", [1.0, 2.0], "preprocessing.mean"),
         ("preprocessing.mean", [1.0, float("inf"), 2.0], "preprocessing.mean.1"),
@@ -270,6 +272,13 @@ def test_a_broken_description_is_refused_by_field(folder: Path, place: str, valu
     with pytest.raises(CheckpointError, match=message) as error:
         load(folder)
     assert str(folder / "sam_adapter.json") in str(error.value)
+
+
+def test_padding_is_not_undone_directly(folder: Path):
+    spoiled(folder, "preprocessing.resize", "pad")
+    spoiled(folder, "preprocessing.restore", "direct")
+    with pytest.raises(CheckpointError, match="preprocessing: 'restore' should be 'square' where 'resize' is 'pad'"):
+        load(folder)
 
 
 def test_all_problems_come_together(folder: Path):

@@ -245,3 +245,9 @@ def test_a_meta_file_that_is_no_whole_sam_is_refused_with_every_tensor(tmp_path:
         "'vision_encoder.neck.layer_norm1.bias' has shape (7,), expected (32,)",
     ):
         assert part in str(error.value)
+
+
+def test_a_base_of_another_family_is_refused(family_folders: dict[str, str], tmp_path: Path):
+    save_file({"image_encoder.task_adapter_up.weight": torch.ones(2, 2)}, tmp_path / "second.safetensors")
+    with pytest.raises(CheckpointError, match=r"base: both implementations adapt SAM, .* is of family sam2"):
+        import_adapter(family_folders["sam2"], tmp_path / "second.safetensors")

@@ -35,6 +35,7 @@ class Fault:
 
 
 ADAPTER, SAM = ("tests/methods/test_sam_adapter.py",), ("tests/backbones/test_sam.py",)
+SAM2 = ("tests/backbones/test_sam2.py",)
 PROMPTS, UNEQUAL = ("tests/tasks/test_prompts.py",), ("tests/test_unequal_queries.py",)
 
 FAULTS = (
@@ -55,8 +56,8 @@ FAULTS = (
     Fault(
         "the paper preset has the wide one's widths",
         "methods/sam_adapter/method.py",
-        "max(width // 32, 1) if paper",
-        "0 or 192 if paper",
+        "tune_dim=_chosen(options.tune_dim, shares if paper else wide)",
+        "tune_dim=_chosen(options.tune_dim, wide)",
         SAM,
     ),
     Fault(
@@ -65,6 +66,21 @@ FAULTS = (
         "high_frequency(pixel_values, rate)",
         "high_frequency(pixel_values)",
         ADAPTER,
+    ),
+    Fault(
+        "every picture gets the last one's finer levels",
+        "backbones/sam2.py",
+        "decoder.conv_s0(fine)",
+        "decoder.conv_s0(fine[-1:].expand_as(fine))",
+        SAM2,
+    ),
+    Fault("an unstable mask gives way in training too", "backbones/sam2.py", "and self.falls_back", "", SAM2),
+    Fault(
+        "the first stage reads hidden states before their position embedding",
+        "methods/sam_adapter/hiera.py",
+        "patch_embedding if before else positioned",
+        "patch_embedding",
+        ("tests/methods/test_hiera.py",),
     ),
     Fault("box_scale is ignored", "tasks/prompts.py", "box_scale=options.box_scale,", "", PROMPTS),
     Fault("negative_points is ignored", "tasks/prompts.py", "negative_points=options.negative_points,", "", PROMPTS),

@@ -85,7 +85,11 @@ def test_the_best_of_three_is_given_in_evaluation_alone(folder: str):
         batch = example_batch([BOX, POINTS, Prompt()])
         with torch.no_grad():
             evaluated, three = segmenter(batch), segmenter(batch, multimask=True)
-            trained, again = segmenter.train()(batch), segmenter.train(False)(batch)
+            modes = {module: module.training for module in segmenter.train().modules()}
+            again = segmenter.train(False)(batch)
+            for module, mode in modes.items():  # as Lightning does it after validation
+                module.training = mode
+            trained = segmenter(batch)
         best = three.iou_scores.argmax(1)
         torch.testing.assert_close(evaluated.mask_logits[:, 0], three.mask_logits[range(3), best])
         assert torch.equal(evaluated.mask_logits, again.mask_logits)

@@ -73,6 +73,8 @@ def meta_file(tmp_path: Path) -> Path:
     """A file of Meta's with memory, beside its settings."""
     torch.save({"model": meta_state(random_sam2()) | MEMORY}, tmp_path / "random.pt")
     (tmp_path / "random.json").write_text(json.dumps(SETTINGS))
+    (tmp_path / "rand.json").write_text("[1, 2]")  # a shorter name, and about something else
+    (tmp_path / "other.yaml").write_text("global_att_blocks: [0]")
     return tmp_path / "random.pt"
 
 

@@ -24,6 +24,8 @@ from ..errors import CheckpointError
 
 DECODER_HEADS = 8
 """Of the mask decoder in every SAM."""
+LARGEST_SETTINGS = 1 << 20
+"""Bytes of the largest file that is looked at for a model's settings; Meta's have four thousand."""
 PATCH_OF_EMBEDDING = 16
 """Pixels on a side that one position of the image embedding stands for."""
 
@@ -147,12 +149,13 @@ def _described(source: Path) -> Untold | None:
     Its stem begins the checkpoint's, as ``sam2.1_hiera_t.yaml`` does that of ``sam2.1_hiera_tiny.pt``; of several the
     longest counts. A file without ``global_att_blocks`` is about something else.
     """
-    beside = [one for one in source.parent.glob("*") if one.suffix in (".yaml", ".json") and one.stem]
+    found = (one for one in source.parent.glob("*") if one.suffix in (".yaml", ".json") and one.is_file())
+    beside = [one for one in found if source.stem.startswith(one.stem) and one.stat().st_size <= LARGEST_SETTINGS]
     for path in sorted(beside, key=lambda one: -len(one.stem)):
-        if not source.stem.startswith(path.stem):
-            continue
         try:
             settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(settings, dict):
+                continue
             model = settings.get("model", settings)
             trunk = model.get("image_encoder", {}).get("trunk", {})
             values = {**model, **model.get("sam_mask_decoder_extra_args", {}), **trunk}

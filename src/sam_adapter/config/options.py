@@ -254,9 +254,10 @@ class AdapterOptions(Config):
     preset: Literal["wide", "paper"] = "wide"
     """'wide': T 192, R 32, embedding after the position embedding, a last prompt before the neck. 'paper': T and R
     hidden_size / 32, embedding before the position embedding, no prompt before the neck, the paper's
-    initialisation."""
+    initialisation. For SAM 2, whose encoder has several stages: 'wide' a quarter of each stage's width and 32, 'paper'
+    1/32 of it; neither has a prompt before the neck."""
     tune_dim: int | None = None
-    """T, the width of the summed high-frequency and embedding features."""
+    """T, the width of the summed high-frequency and embedding features; of all stages where there are several."""
     hidden_dim: int | None = None
     """R, the width between a block's own down projection and the shared up projection."""
     high_frequency_rate: float = 0.25

@@ -58,7 +58,8 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
     """'default' (flips, quarter turns, shift-scale-rotate), 'flip', 'none', or an albumentations pipeline file
     (.yaml or .json)."""
     image_size: int | None = None
-    """Side of the square the encoder sees, a multiple of the patch size; without it the base model's own."""
+    """Side of the square the encoder sees, a multiple of the patch size, of 32 for SAM 2; without it the base model's
+    own."""
     resize: Resize | None = None
     """'pad': longest side to the image size, zeros at the right and bottom, as SAM does. 'squash': both sides, as
     SAM 2 and the SAM-Adapter paper do. Without it as the base model's family does."""
