@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
+from .known_sets import KNOWN_SETS
 from .registry import DEFAULT_TASK, LOSSES, METHODS, MORE_METRICS, TASKS
 from .scores import HEADINGS, LOWER_IS_BETTER, addable, with_kinds
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     MethodName = str
     TaskName = str
     Monitor = str
+    KnownName = str
 else:
+    KnownName = Literal[tuple(KNOWN_SETS)]
     MethodName = Literal[tuple(METHODS)]
     TaskName = Literal[tuple(TASKS)]
     Monitor = Literal[

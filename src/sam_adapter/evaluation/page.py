@@ -15,6 +15,7 @@ from ..report.page import Cell, Section, charts_row, gallery, page, table, write
 from ..tasks.metrics import OverlapMetrics, ThresholdCurve, is_empty
 from .baselines import BASELINES
 from .cases import case_legend, telling_cases
+from .published import published_scores, published_section
 from .scoring import Scoring
 from .whole_pictures import confusion_rows, whole_scores
 
@@ -47,6 +48,11 @@ def write_scores_page(
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [
         Section("Scores", _scores_text(models[first.name]), _scores(models)),
+        published_section(
+            {one.name: one.metrics.compute() for one in scorings},
+            published_scores(config.known, first.task),
+            prompt=config.prompt,
+        ),
         *_whole_pictures(models, first.task, kinds),
         Section("How the scores are spread", "", charts_row(spread_chart(scorings), *_curves(scorings, kinds))),
         Section(
