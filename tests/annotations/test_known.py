@@ -13,7 +13,7 @@ from sam_adapter.check.doctor import examine
 from sam_adapter.config.commands import CheckConfig
 from sam_adapter.config.known_sets import KNOWN_SETS, PAPERS, SetPart
 from sam_adapter.config.options import DataOptions
-from sam_adapter.errors import ConfigError
+from sam_adapter.errors import ConfigError, DataError
 
 PARTS = {part.name: part for entry in KNOWN_SETS.values() for part in entry.parts}
 CAMOUFLAGE = [f"COD10K-train/{one}" for one in known_copies.COD10K]
@@ -134,6 +134,9 @@ def test_a_missing_part_is_a_fault_and_another_count_a_remark(tmp_path: Path):
     )
     assert "sites.google.com/view/ltnghia" in remark.cure
     assert len(found.records) == 3
+    with pytest.raises(DataError, match="COD10K-train"):
+        found.usable(DataOptions(known="camouflage_train", root=root))
+    assert len(found.usable(DataOptions(known="camouflage_train", root=root, faulty="skip"))) == 3
 
 
 def test_nothing_at_all_is_refused_with_a_sentence_a_part(tmp_path: Path):

@@ -42,7 +42,7 @@ def write_scores_page(
     """
     first, kinds = scorings[0], asked_kinds(config.prompt)
     asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
-    place = config.images or config.place
+    place = config.known or config.images or config.place
     lead = f"{amount(len(dataset), 'image')} from {place}, prompt: {asked}. Scored: {_listed(scorings)}."
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
