@@ -22,7 +22,7 @@ PUBLISHED = {
     "chameleon": ("s_measure", 0.896, 0.915, 0.944),
     "camo_test": ("stretched_mae", 0.070, 0.051, 0.029),
     "cod10k_test": ("weighted_f", 0.801, 0.850, 0.882),
-    "istd_test": ("ber", 1.43, 1.43, 1.14),
+    "istd_test": ("mean_ber", 1.43, 1.43, 1.14),
     "kvasir_test": ("iou", 0.776, 0.806, 0.842),
 }
 

@@ -192,8 +192,8 @@ KNOWN_SETS: Mapping[str, KnownSet] = {
     "istd_test": KnownSet(
         text="ISTD's 540 test pictures of shadows",
         parts=(_istd("test", 540),),
-        published=_published(("ber",), (1.43,), (1.43,), (1.14,)),
-        note="The papers' BER is a mean over pictures, in the input's size; that of this run is over all pixels.",
+        published=_published(("mean_ber",), (1.43,), (1.43,), (1.14,)),
+        note="The papers' BER is a mean over pictures: mean BER, not BER, which is over all pixels of the set.",
     ),
     "kvasir_train": KnownSet(
         text="Kvasir-SEG, the 880 pictures of polyps that the Medico task of 2020 trains on",

@@ -12,7 +12,7 @@ from .cases import WITH
 from .whole_pictures import WholeScores, table_text
 
 _DIGITS = 3
-"""Behind the point, as papers give scores; two for BER in percent."""
+"""Behind the point, as papers give scores."""
 
 
 def published_scores(known: str | None, task: str) -> dict[str, Any]:
@@ -63,8 +63,7 @@ def published_table(
     caption = f"Beside scores published on the {published['pictures']} pictures of {published['set']}, not recomputed"
     caption += "" if images == published["pictures"] else f" (this run has {images} pictures)"
     titles = headings(name for name in names if name in MORE_METRICS)
-    columns = [f"{titles[name]} %" if name == "ber" else titles[name] for name in names]
-    return WholeScores(caption, columns, [*own, *theirs], digits=2 if names == ["ber"] else _DIGITS)
+    return WholeScores(caption, [titles[name] for name in names], [*own, *theirs], digits=_DIGITS)
 
 
 def published_notes(
