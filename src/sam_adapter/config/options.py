@@ -12,10 +12,7 @@ from typing import Literal
 from .base import Config
 from .choices import ASKED_KINDS, AttentionKind, KnownName, MaskLayout, MaskRule, Pages, PromptKind, TaskName
 from .registry import DEFAULT_TASK, TASKS
-
-SourceOption = Literal["masks", "annotations", "table", "dataset", "known"]
-SOURCES: tuple[SourceOption, ...] = ("masks", "annotations", "table", "dataset", "known")
-"""Options of which one says where the annotations are."""
+from .source_choice import SOURCES, SourceOption, source_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +77,7 @@ class DataOptions(Config):
         """See `Config.problems`."""
         return [
             *super().problems(),
-            *_source_problems(self),
+            *source_problems({name: getattr(self, name) for name in ("images", *SOURCES, "root", "split")}),
             None
             if "{stem}" in self.mask_pattern
             else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
@@ -126,28 +123,6 @@ def _with_classes() -> str:
     """Which tasks have classes."""
     names = [name for name, entry in TASKS.items() if entry.may_have_classes]
     return f"'--task {names[0]}' has" if names else "leave it out"
-
-
-def _source_problems(options: DataOptions) -> list[str | None]:
-    """What is wrong with the choice of a source."""
-    given = [name for name in SOURCES if getattr(options, name) is not None]
-    if len(given) != 1:
-        got = " and ".join(given) or ("images alone" if options.images else "none of them")
-        return [
-            "images, masks, annotations, table, dataset, known: expected images with masks, or images with "
-            f"annotations, or a table, or a dataset, or a known set with its root; got {got}."
-        ]
-    source, rows = given[0], given[0] in ("table", "dataset")
-    named = "a known set" if source == "known" else f"a {source}"
-    own = rows or source == "known"
-    return [
-        f"images: must be given with {source}." if not own and options.images is None else None,
-        f"images: {named} names its own images; leave it out." if own and options.images is not None else None,
-        None
-        if rows or options.split is None
-        else f"split: {'known sets' if own else source} have none; it is for a table or a dataset.",
-        "known and root: give both or neither." if (source == "known") != (options.root is not None) else None,
-    ]
 
 
 def _mask_value(value: float | str) -> tuple[float, ...]:
