@@ -100,8 +100,13 @@ def _test_folders(name: str) -> tuple[str, ...]:
 
 def _cod10k(part: str, *others: Layout) -> tuple[Layout, ...]:
     """COD10K's own archive, of which the camouflaged pictures count, and further layouts."""
-    own = Layout(folders=("COD10K-v3", "COD10K"), images=(f"{part}/Image",), masks=(f"{part}/GT_Object",))
-    return (Layout(**{**vars(own), "begins": "COD10K-CAM-"}), *others)
+    own = Layout(
+        folders=("COD10K-v3", "COD10K"),
+        images=(f"{part}/Image",),
+        masks=(f"{part}/GT_Object",),
+        begins="COD10K-CAM-",
+    )
+    return (own, *others)
 
 
 def _camo(part: str, *others: Layout) -> tuple[Layout, ...]:
