@@ -57,6 +57,8 @@ SOURCES: Table = {
     "image_column": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
     "mask_column": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
     "split": HeldBy("annotations/test_table.py", "test_options_choose_columns_and_split"),
+    "known": HeldBy("annotations/test_known.py", "test_options_choose_the_set_and_its_root"),
+    "root": HeldBy("annotations/test_known.py", "test_options_choose_the_set_and_its_root"),
     "dataset_cache": HeldBy("annotations/test_huggingface.py", "test_options_choose_columns_split_and_cache"),
 }
 """Options that say where annotations are, of every command that reads them."""

@@ -71,7 +71,7 @@ def test_every_added_score_is_in_all_that_is_written(evaluated: tuple[Path, dict
         assert f'<button type="button">{"highest probability" if name == "auroc" else entry.heading}</button>' in page
         assert entry.heading in told
         assert (f"{result[name]:.2f}" if name == "hd95" else f"{result[name]:.4f}") in told.split()
-    assert "but for MAE, BER, stretched MAE and HD95." in page
+    assert "but for MAE, BER, stretched MAE, HD95 and mean BER." in page
     assert max(map(len, told.splitlines())) < 130
     assert "\nHD95 in mm." in told
     assert " HD95 in mm." in page

@@ -48,7 +48,7 @@ def test_options_dashes_flags_and_files(tmp_path: Path):
         ([*TRAIN, "--image-size", "big"], "error: image_size: expected a whole number or null, got 'big'.\n"),
         ([*TRAIN, "--preset", "papr"], "error: preset: expected one of wide, paper, got 'papr'. Did you mean 'paper'?"),
         ([*TRAIN, "--promt", "box"], "--promt box. Did you mean --prompt?"),
-        (TRAIN[4:], "or a table, or a dataset; got none of them.\n"),
+        (TRAIN[4:], "or a known set with its root; got none of them.\n"),
         (TRAIN[2:], "error: images: must be given with masks.\n"),
         ([*TRAIN[:6], "--output", "m/run"], "output: 'm/run' lies in the folder of masks"),
         ([*TRAIN[:6], "--output", "i"], "output: 'i' lies in the folder of images"),

@@ -1,4 +1,5 @@
-"""The recipes: each is a valid configuration, and the second implementation's has its golden losses."""
+"""The recipes: the second implementation's is a valid configuration that has its golden losses; test_recipe_runs.py
+has those of the papers."""
 
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,8 @@ def configured(recipe: Path, **changes: Any) -> TrainConfig:
     return TrainConfig(**{**yaml.safe_load(recipe.read_text()), **values})
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_is_a_configuration(recipe: Path):
-    Augmentation(configured(recipe).augment)
+def test_the_recipe_is_a_configuration():
+    Augmentation(configured(RECIPES / "second.yaml").augment)
 
 
 @needs_shared(GOLDEN)

@@ -23,6 +23,7 @@ RUN: dict[str, Any] = {"model": "sam", "output": Path("o")}
         ({"images": Path("i"), "annotations": Path("a.json")}, "annotations", "a.json"),
         ({"table": Path("t.csv"), "split": "train"}, "table", "t.csv"),
         ({"dataset": "owner/name"}, "dataset", "owner/name"),
+        ({"known": "camo_test", "root": Path("data")}, "known", "data"),
     ],
 )
 def test_each_source(options: dict[str, Any], source: str, place: str):
@@ -42,6 +43,12 @@ def test_each_source(options: dict[str, Any], source: str, place: str):
         ({"annotations": "a"}, "images: must be given with annotations."),
         ({"images": "i", "table": "t"}, "images: a table names its own images; leave it out."),
         ({**PAIRS, "split": "train"}, "split: masks have none; it is for a table or a dataset."),
+        ({**PAIRS, "known": "camo_test", "root": "r"}, "got masks and known."),
+        ({"known": "camo_test"}, "known and root: give both or neither."),
+        ({**PAIRS, "root": "r"}, "known and root: give both or neither."),
+        ({"known": "camo_test", "root": "r", "images": "i"}, "images: a known set names its own images; leave it out."),
+        ({"known": "camo_test", "root": "r", "split": "s"}, "split: known sets have none; it is for a table or a"),
+        ({"known": "nothing", "root": "r"}, "known: expected one of camouflage_train, chameleon, "),
     ],
 )
 def test_wrong_sources_get_one_sentence(options: dict[str, Any], text: str):
@@ -63,6 +70,8 @@ def test_wrong_sources_get_one_sentence(options: dict[str, Any], text: str):
         ({"table": "t.csv", "split": "a", "val_table": "v.csv"}, {"table": "v.csv"}),
         ({"table": "t.csv", "split": "a", "val_split": "b"}, {"table": "t.csv", "split": "b"}),
         ({"dataset": "d", "split": "a", "val_split": "b"}, {"dataset": "d", "split": "b"}),
+        ({"known": "istd_train", "root": "r", "val_known": "istd_test"}, {"known": "istd_test", "root": "r"}),
+        ({"known": "istd_train", "root": "r", "val_table": "v.csv"}, {"table": "v.csv"}),
     ],
 )
 def test_the_options_of_the_validation_set(options: dict[str, Any], expected: dict[str, Any] | None):
@@ -78,6 +87,7 @@ def test_the_options_of_the_validation_set(options: dict[str, Any], expected: di
         ({"val_masks": "vm"}, "val_images and val_masks: give both or neither."),
         ({"val_annotations": "v", "val_table": "t"}, "val_annotations and val_table: give one of them."),
         ({"val_split": "v"}, "val_split: is of a table or a dataset that is trained on"),
+        ({"val_known": "camo_test"}, "val_known: is below the root of a known set that is trained on"),
         ({"val_annotations": "v", "groups": "g.csv"}, "with --val-annotations nothing is split"),
         ({"val_annotations": "v", "output": "v/run"}, "output: 'v/run' lies in the folder of val_annotations"),
     ],

@@ -242,6 +242,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "empty_tiles": HeldBy(TILED, "test_more_empty_tiles_are_shown_where_that_is_asked_for"),
     "val_annotations": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),
     "val_table": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),
+    "val_known": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),
     "val_split": HeldBy("test_source_options.py", "test_the_options_of_the_validation_set"),
     "val_images": Changes({"val_images": "other/images", "val_masks": "other/masks"}, validation),
     "val_masks": Changes({"val_images": "images", "val_masks": "other/masks"}, validation),

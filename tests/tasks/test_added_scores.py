@@ -13,7 +13,7 @@ from sam_adapter.config.registry import MORE_METRICS, look_up
 from sam_adapter.config.scores import HEADINGS
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.tasks.metrics import AddedScores, Answer, FullSizeAnswer, OverlapMetrics, count_pixels, scores_of
-from sam_adapter.tasks.metrics.counts import Counts, precision, recall, specificity
+from sam_adapter.tasks.metrics.counts import Counts, mean_ber, precision, recall, specificity
 from sam_adapter.tasks.metrics.detection import auroc, highest_probability
 from sam_adapter.tasks.pixels import sum_over_pixels
 
@@ -38,6 +38,7 @@ def test_shares_by_hand_also_of_empty_and_full_masks():
     # 3 of 4 marked are right, 3 of 5 are found, 10 of 11 are left
     given = counts(3, 1, 2, 10)
     assert (precision(given), recall(given), specificity(given)) == (3 / 4, 3 / 5, 10 / 11)
+    assert mean_ber(given).item() == pytest.approx(100 * (2 / 5 + 1 / 11) / 2)
     for case, expected in {
         "nothing marked, nothing there": (counts(0, 0, 0, 9), (1, 1, 1)),
         "nothing marked, something there": (counts(0, 0, 4, 5), (0, 0, 1)),
@@ -47,6 +48,7 @@ def test_shares_by_hand_also_of_empty_and_full_masks():
         "nothing counts": (counts(0, 0, 0, 0), (1, 1, 1)),
     }.items():
         assert tuple(one(expected[0]).item() for one in (precision, recall, specificity)) == expected[1], case
+        assert mean_ber(expected[0]).item() == 100 - 50 * sum(expected[1][1:]), case
 
 
 def weighted(values: list[float], present: list[bool]) -> float:

@@ -14,6 +14,7 @@ class AnnotationProblem:
         cure: What helps, the same.
         image: The image that the entry is about, if it is known; its record is left out.
         remark: The entry is used all the same, and so is its image: something to say, no fault.
+        kind: Of the remark.
     """
 
     path: Path
@@ -21,6 +22,7 @@ class AnnotationProblem:
     cure: str
     image: Path | None = None
     remark: bool = False
+    kind: str = "odd_annotations"
 
     def __str__(self) -> str:
         return f"{self.path}: {self.text}. What helps: {self.cure}."

@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from .coco import list_coco
 from .folders import list_pairs, walk
 from .huggingface import list_dataset
+from .known import list_known
 from .labelme import labelme_files, list_labelme
 from .listing import Listing
 from .mask_layouts import list_folder_per_class, list_folder_per_image
@@ -93,6 +94,12 @@ SOURCES: tuple[Source, ...] = (
             mask_column=options.mask_column,
             cache=options.dataset_cache,
         ),
+    ),
+    Source(
+        option="known",
+        text="a copy of a known data set",
+        fits=lambda options: True,
+        listing=lambda options: list_known(options.known or "", options.place),
     ),
 )
 """Kinds of annotation; the first that fits is read."""

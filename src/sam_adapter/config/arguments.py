@@ -13,10 +13,12 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from ..errors import ConfigError
 from .base import Config, shown_type
 from .commands import COMMANDS, EvaluateConfig
+from .known_sets import KNOWN_SETS, KnownSet
 from .ranges import shortened
 from .registry import LOSSES, METHODS, MORE_METRICS, TASKS, Entry
 
 NAMED: Mapping[str, Mapping[str, Any]] = {
+    "known": KNOWN_SETS,
     "loss": LOSSES,
     "method": METHODS,
     "metrics": MORE_METRICS,
@@ -70,7 +72,8 @@ class Parser(ArgumentParser):
 
 def _choices(registry: Mapping[str, Any]) -> str:
     """All names of a registry, with what each means where the registry says it."""
-    if texts := [f"'{name}': {entry.text}" for name, entry in registry.items() if isinstance(entry, Entry)]:
+    shown = (Entry, KnownSet)
+    if texts := [f"'{name}': {entry.text}" for name, entry in registry.items() if isinstance(entry, shown)]:
         return f"{'; '.join(texts)}."
     return f"Known are {', '.join(registry)}."
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
+from .known_sets import KNOWN_SETS
 from .registry import DEFAULT_TASK, LOSSES, METHODS, MORE_METRICS, TASKS
 from .scores import HEADINGS, LOWER_IS_BETTER, with_kinds
 
@@ -23,7 +24,9 @@ ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
 if TYPE_CHECKING:
     MethodName = str
     TaskName = str
+    KnownName = str
 else:
+    KnownName = Literal[tuple(KNOWN_SETS)]
     MethodName = Literal[tuple(METHODS)]
     TaskName = Literal[tuple(TASKS)]
 

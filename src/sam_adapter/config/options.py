@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import Literal
 
 from .base import Config
-from .choices import ASKED_KINDS, AttentionKind, MaskLayout, MaskRule, Pages, PromptKind, TaskName
+from .choices import ASKED_KINDS, AttentionKind, KnownName, MaskLayout, MaskRule, Pages, PromptKind, TaskName
 from .registry import DEFAULT_TASK, TASKS
-
-SourceOption = Literal["masks", "annotations", "table", "dataset"]
-SOURCES: tuple[SourceOption, ...] = ("masks", "annotations", "table", "dataset")
-"""Options of which one says where the annotations are."""
+from .source_choice import SOURCES, SourceOption, source_problems
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Config):
-    """Images and their annotations, from one of four kinds of source."""
+    """Images and their annotations, from one of five kinds of source."""
 
     images: Path | None = None
-    """Folder of images; folders inside it are searched too. For masks and annotations: a table or a dataset names its
-    own images."""
+    """Folder of images; folders inside it are searched too. For masks and annotations: the other sources name their own
+    images."""
     masks: Path | None = None
     """Folder of masks, paired with the images by path and stem."""
     annotations: Path | None = None
@@ -35,6 +32,10 @@ class DataOptions(Config):
     group if there are any; paths are relative to its folder."""
     dataset: str | None = None
     """In place of images and masks: a dataset of Hugging Face, by its folder or its id. Needs the package datasets."""
+    known: KnownName | None = None
+    """In place of images and masks: a public data set of the papers, found in your own copy of it below root."""
+    root: Path | None = None
+    """Folder into which the archives of the known set were unpacked."""
     mask_layout: MaskLayout = "file"
     """What lies in the folder of masks: 'file', one file an image; 'folder_per_class', MASKS/CLASS/STEM.png;
     'folder_per_image', MASKS/STEM/ with a file an object."""
@@ -76,7 +77,7 @@ class DataOptions(Config):
         """See `Config.problems`."""
         return [
             *super().problems(),
-            *_source_problems(self),
+            *source_problems({name: getattr(self, name) for name in ("images", *SOURCES, "root", "split")}),
             None
             if "{stem}" in self.mask_pattern
             else f"mask_pattern: expected '{{stem}}' in it, got '{self.mask_pattern}'.",
@@ -103,12 +104,12 @@ class DataOptions(Config):
     @property
     def place(self) -> Path:
         """The folder or file that the annotations are in."""
-        return Path(getattr(self, self.source))
+        return Path(getattr(self, "root" if self.source == "known" else self.source))
 
     @property
     def source_words(self) -> str:
         """The options that name the data, as on a command line."""
-        names = ("images", *SOURCES, "split", "classes")
+        names = ("images", *SOURCES, "root", "split", "classes")
         words = [f"--{name} {value}" for name in names if (value := getattr(self, name)) is not None]
         return " ".join([*words, *([f"--task {self.task}"] if self.task not in (None, DEFAULT_TASK) else [])])
 
@@ -122,23 +123,6 @@ def _with_classes() -> str:
     """Which tasks have classes."""
     names = [name for name, entry in TASKS.items() if entry.may_have_classes]
     return f"'--task {names[0]}' has" if names else "leave it out"
-
-
-def _source_problems(options: DataOptions) -> list[str | None]:
-    """What is wrong with the choice of a source."""
-    given = [name for name in SOURCES if getattr(options, name) is not None]
-    if len(given) != 1:
-        got = " and ".join(given) or ("images alone" if options.images else "none of them")
-        return [
-            "images, masks, annotations, table, dataset: expected images with masks, or images with annotations, or a "
-            f"table, or a dataset; got {got}."
-        ]
-    source, rows = given[0], given[0] in ("table", "dataset")
-    return [
-        f"images: must be given with {source}." if not rows and options.images is None else None,
-        f"images: a {source} names its own images; leave it out." if rows and options.images is not None else None,
-        None if rows or options.split is None else f"split: {source} have none; it is for a table or a dataset.",
-    ]
 
 
 def _mask_value(value: float | str) -> tuple[float, ...]:

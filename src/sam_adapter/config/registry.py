@@ -210,6 +210,9 @@ MORE_METRICS: Mapping[str, MetricEntry] = {
     "precision": MetricEntry(place="tasks.metrics.counts:precision", heading="precision"),
     "recall": MetricEntry(place="tasks.metrics.counts:recall", heading="recall"),
     "specificity": MetricEntry(place="tasks.metrics.counts:specificity", heading="specificity"),
+    "mean_ber": MetricEntry(
+        place="tasks.metrics.counts:mean_ber", heading="mean BER", lower_is_better=True, one_mask=True
+    ),
     "auroc": MetricEntry(
         place="tasks.metrics.detection:highest_probability",
         heading="AUROC",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigError
 from .choices import (
+    KnownName,
     MethodName,
     PromptKind,
     Resize,
@@ -35,14 +36,16 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
     """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, so that an adapter learns to
     work with any of them; each is validated apart."""
     val_images: Path | None = None
-    """Folder of validation images; without validation masks, annotations, table or split a fraction of the training
-    images is held out."""
+    """Folder of validation images; without validation masks, annotations, table, known set or split a fraction of the
+    training images is held out."""
     val_masks: Path | None = None
     """Folder of validation masks."""
     val_annotations: Path | None = None
     """Validation annotations in place of validation masks; they are of val_images, or of images without it."""
     val_table: Path | None = None
     """Table of validation images and masks."""
+    val_known: KnownName | None = None
+    """Known set below the same root that validates."""
     val_split: str | None = None
     """Validation rows of the table, or validation split of the dataset, that is trained on; then split says which are
     the training rows."""
@@ -212,6 +215,9 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
             "val_split: is of a table or a dataset that is trained on; expected table or dataset, and split."
             if self.val_split is not None and (self.split is None or (self.table is None and self.dataset is None))
             else None,
+            "val_known: is below the root of a known set that is trained on; expected known and root."
+            if self.val_known is not None and self.known is None
+            else None,
             f"split and val_split: both are '{self.split}'." if self.split and self.split == self.val_split else None,
             f"group_pattern, groups and group_copies: with --{_dashed(given[0])} nothing is split; leave them out."
             if given and grouped
@@ -245,7 +251,7 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
         return METHODS[self.method].parts if self.parts is None else self.parts
 
 
-VALIDATION = ("val_masks", "val_annotations", "val_table", "val_split")
+VALIDATION = ("val_masks", "val_annotations", "val_table", "val_known", "val_split")
 """Options of which at most one says where the validation set is."""
 
 
@@ -256,7 +262,7 @@ def _dashed(name: str) -> str:
 def validation_options(config: TrainConfig) -> DataOptions | None:
     """How the validation set of a run is read, or None where a fraction of the training set is held out."""
     own = {field.name: getattr(config, field.name) for field in fields(DataOptions)}
-    nothing: dict[str, Any] = dict.fromkeys(("images", *SOURCES, "split"))
+    nothing: dict[str, Any] = dict.fromkeys(("images", *SOURCES, "root", "split"))
     if config.val_masks is not None:
         return DataOptions(**{**own, **nothing, "images": config.val_images, "masks": config.val_masks})
     if config.val_annotations is not None:
@@ -264,6 +270,8 @@ def validation_options(config: TrainConfig) -> DataOptions | None:
         return DataOptions(**{**own, **nothing, "images": images, "annotations": config.val_annotations})
     if config.val_table is not None:
         return DataOptions(**{**own, **nothing, "table": config.val_table})
+    if config.val_known is not None:
+        return DataOptions(**{**own, "known": config.val_known})
     if config.val_split is not None:
         return DataOptions(**{**own, "split": config.val_split})
     return None

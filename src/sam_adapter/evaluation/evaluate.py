@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..annotations.known import KIND as KNOWN_SET
 from ..annotations.listing import Record
 from ..annotations.reading.rules import ReadingRules
 from ..batch import Prompt, Query
@@ -28,6 +29,7 @@ from ..tasks.metrics import OverlapMetrics, is_empty
 from ..tiling.grid import Tiling
 from .baselines import BASELINES, score_baselines
 from .comparable import require_comparable
+from .published import published_scores
 from .scoring import Progress, Scoring, Thresholds, predict_masks, predict_objects, score_records, telling_queries
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
     found = inspect(config, task=task, classes=None if described is None else known_classes(described))
     records = found.usable(config)
     for remark in found.remarks:
-        if remark.kind == "void_everywhere":
+        if remark.kind in ("void_everywhere", KNOWN_SET):
             log.warning("%s", remark.in_words())
     machine = Machine.asked(config)
     machine.prepare_process()
@@ -129,6 +131,8 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     if config.with_frozen:
         result["frozen"] = _scores(scorings[1])
         result["baselines"] = {name: metrics.compute() for name, metrics in baselines.items()}
+    if published := published_scores(config.known, first.task):
+        result["published"] = published
     if config.compare:
         result["compared"] = {one.name: _scores(one) for one in scorings[-len(config.compare) :]}
     return result

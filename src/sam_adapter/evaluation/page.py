@@ -16,6 +16,7 @@ from ..tasks.metrics import OverlapMetrics, ThresholdCurve, is_empty
 from .baselines import BASELINES
 from .cases import case_legend, telling_cases
 from .object_cases import object_cases, object_legend
+from .published import published_scores, published_section
 from .scoring import Scoring
 from .whole_pictures import confusion_rows, whole_scores
 
@@ -42,12 +43,17 @@ def write_scores_page(
     """
     first, kinds = scorings[0], asked_kinds(config.prompt)
     asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
-    place = config.images or config.place
+    place = config.known or config.images or config.place
     lead = f"{amount(len(dataset), 'image')} from {place}, prompt: {asked}. Scored: {_listed(scorings)}."
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [
         Section("Scores", _scores_text(models[first.name]), _scores(models)),
+        published_section(
+            {one.name: one.metrics.compute() for one in scorings},
+            published_scores(config.known, first.task),
+            prompt=config.prompt,
+        ),
         *_whole_pictures(models, first.task, kinds),
         Section("How the scores are spread", "", charts_row(spread_chart(scorings), *_curves(scorings, kinds))),
         Section(

@@ -7,6 +7,7 @@ from ..config.choices import ASKED_KINDS
 from ..config.scores import DETAILED, DISTANCES, HEADINGS, headings, unit_sentence
 from ..errors import amount
 from .baselines import BASELINES
+from .published import published_text
 from .whole_pictures import whole_text
 
 IN_WORDS = {"box": "box", "points": "points", "none": "no prompt"}
@@ -24,6 +25,7 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
     """
     models = {name: result} | ({"frozen": result["frozen"]} if "frozen" in result else {})
     models |= result.get("compared", {})
+    scored = dict(models)
     models |= {BASELINES[key]: scores for key, scores in result.get("baselines", {}).items()}
     added = list(result.get("metrics", ()))
     blocks = [list(HEADINGS), *(added[at : at + ADDED_ABREAST] for at in range(0, len(added), ADDED_ABREAST))]
@@ -36,6 +38,7 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
             *units,
             *_empty(models, result),
             *whole_text(models, result["task"], added),
+            *published_text(scored, result.get("published", {}), prompt=result["prompt"]),
         ]
     )
 

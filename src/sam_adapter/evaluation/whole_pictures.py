@@ -77,17 +77,19 @@ def whole_scores(models: Mapping[str, Mapping[str, Any]], task: str, added: Sequ
 
 def whole_text(models: Mapping[str, Mapping[str, Any]], task: str, added: Sequence[str] = ()) -> list[str]:
     """`whole_scores` as lines of text."""
-    lines = []
-    for table in whole_scores(models, task, added):
-        width = max(10, *(len(title) + 2 for title, _ in table.rows))
-        columns = [max(8, len(heading) + 2) for heading in table.headings]
-        cells = [(title, [_number(one, table.digits) for one in row]) for title, row in table.rows]
-        lines += ["", f"{table.caption}:"]
-        lines += [
-            f"{title:<{width}}" + "".join(f"{cell:>{column}}" for cell, column in zip(row, columns, strict=True))
-            for title, row in [("", table.headings), *cells]
-        ]
-    return lines
+    return [line for table in whole_scores(models, task, added) for line in table_text(table)]
+
+
+def table_text(table: WholeScores) -> list[str]:
+    """One table as lines of text."""
+    width = max(10, *(len(title) + 2 for title, _ in table.rows))
+    columns = [max(8, len(heading) + 2) for heading in table.headings]
+    cells = [(title, [_number(one, table.digits) for one in row]) for title, row in table.rows]
+    lines = [
+        f"{title:<{width}}" + "".join(f"{cell:>{column}}" for cell, column in zip(row, columns, strict=True))
+        for title, row in [("", table.headings), *cells]
+    ]
+    return ["", f"{table.caption}:", *lines]
 
 
 def confusion_rows(confusion: Mapping[str, Any], kind: str) -> tuple[Sequence[str], list[list[str]]]:

@@ -37,11 +37,11 @@ def listing_remarks(listing: Listing) -> list[Remark]:
         )
         found.append(Remark("unlisted_images", tuple(listing.unlisted), text, "nothing, if that is meant"))
     odd = [one for one in listing.problems if one.remark]
-    for cure in dict.fromkeys(one.cure for one in odd):
-        alike = [one for one in odd if one.cure == cure]
+    for kind, cure in dict.fromkeys((one.kind, one.cure) for one in odd):
+        alike = [one for one in odd if (one.kind, one.cure) == (kind, cure)]
         more = f" and {len(alike) - _SHOWN} more entries" if len(alike) > _SHOWN else ""
         text = "; ".join(one.text for one in alike[:_SHOWN]) + more
-        found.append(Remark("odd_annotations", tuple(dict.fromkeys(one.path for one in alike)), text, cure))
+        found.append(Remark(kind, tuple(dict.fromkeys(one.path for one in alike)), text, cure))
     return found
 
 

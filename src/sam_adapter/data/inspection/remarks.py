@@ -119,6 +119,8 @@ def tiny_object_remarks(pairs: Pairs, *, image_size: int, tile: int | None = Non
 def _size_that_shows(pairs: Pairs, image_size: int) -> int | None:
     """An input size at which hardly a picture has tiny objects, if one of up to twice the side does it."""
     for side in (image_size * 3 // 128 * 64, image_size * 2):
+        if side <= image_size:  # half as much again, in whole 64s, is no more than a small input, or nothing
+            continue
         tiny = [look.objects.has_tiny_objects(longest_side=max(look.size), image_size=side) for _, look in pairs]
         if sum(tiny) <= 0.05 * len(tiny):
             return side

@@ -65,6 +65,11 @@ def specificity(counts: Counts) -> Tensor:
     return _share(counts.tn, counts.fp, torch.ones_like(counts.tn))
 
 
+def mean_ber(counts: Counts) -> Tensor:
+    """Balanced error rate of one mask in percent: half of what recall and specificity lack. Its mean is papers' BER."""
+    return 50 * (2 - recall(counts) - specificity(counts))
+
+
 def _share(right: Tensor, wrong: Tensor, otherwise: Tensor) -> Tensor:
     """What is right of both, without smoothing; where there are neither, something else."""
     total = right + wrong
