@@ -151,7 +151,7 @@ def test_settings_of_other_stages_are_refused(folder: str, sam_folder: str):
         METHOD.added(single, several)
     with pytest.raises(CheckpointError, match="each of the 4 stages"):
         METHOD.added(replace(own, tune_dim=(4, 4, 4)), several)
-    with pytest.raises(CheckpointError, match="neck_prompt, misread_embedding and embedding_read .* belong to"):
+    with pytest.raises(CheckpointError, match=r"neck_prompt, misread_embedding and embedding_read .* belong to"):
         METHOD.added(replace(own, neck_prompt=True), several)
 
 
