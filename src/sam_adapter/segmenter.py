@@ -56,6 +56,8 @@ class SamSegmenter(nn.Module):
     ) -> None:
         super().__init__()
         assert preprocessing.image_size == backbone.image_size
+        # Before the backbone, so that what is put into its layers has the names that it has in the adapter.
+        self.adapter = apply_method(method, backbone, quality=TASKS[task].quality)
         self.backbone = backbone
         self.method = method
         self.preprocessing = preprocessing
@@ -66,7 +68,6 @@ class SamSegmenter(nn.Module):
         self.reading = reading
         self.class_names = class_names
         self.tiling = tiling
-        self.adapter = apply_method(method, backbone, quality=TASKS[task].quality)
         self.learned_prompts: LearnedPrompts | None = None
         questions = (*TASKS[task].questions, *class_names)
         if questions and class_tokens:
@@ -153,8 +154,12 @@ class SamSegmenter(nn.Module):
             pixel_values: ``(B, 3, S, S)``.
             frozen: Without what the method adds; trained parts of the base keep their weights.
         """
-        block_prompts = None if frozen or self.adapter is None else self.adapter.block_prompts(pixel_values)
-        return self.backbone.encode(pixel_values, block_prompts)
+        if self.adapter is None:
+            return self.backbone.encode(pixel_values)
+        if frozen:
+            with self.adapter.left_out():
+                return self.backbone.encode(pixel_values)
+        return self.backbone.encode(pixel_values, self.adapter.block_prompts(pixel_values))
 
     def forward(self, batch: Batch, *, multimask: bool = False, frozen: bool = False) -> Output:
         """Answer the queries of a batch, of which there is at least one.
@@ -278,8 +283,10 @@ class SamSegmenter(nn.Module):
 
     def parameter_table(self) -> list[tuple[str, int, int]]:
         """Rows of (part, parameters, trained parameters)."""
-        added = {"adapter": self.adapter, "learned_prompts": self.learned_prompts}
-        return parameter_table(self.backbone, {name: one for name, one in added.items() if one is not None})
+        added: dict[str, nn.Module] = {} if self.adapter is None else {self.adapter.row: self.adapter}
+        if self.learned_prompts is not None:
+            added["learned_prompts"] = self.learned_prompts
+        return parameter_table(self.backbone, added)
 
 
 def known_thresholds(best_thresholds: Mapping[AskedKind, float] | Mapping[str, float]) -> str:
