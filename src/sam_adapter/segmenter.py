@@ -283,10 +283,8 @@ class SamSegmenter(nn.Module):
 
     def parameter_table(self) -> list[tuple[str, int, int]]:
         """Rows of (part, parameters, trained parameters)."""
-        added: dict[str, nn.Module] = {} if self.adapter is None else {self.adapter.row: self.adapter}
-        if self.learned_prompts is not None:
-            added["learned_prompts"] = self.learned_prompts
-        return parameter_table(self.backbone, added)
+        added = {self.adapter.row if self.adapter else "": self.adapter, "learned_prompts": self.learned_prompts}
+        return parameter_table(self.backbone, {name: one for name, one in added.items() if one is not None})
 
 
 def known_thresholds(best_thresholds: Mapping[AskedKind, float] | Mapping[str, float]) -> str:

@@ -72,6 +72,8 @@ def test_a_folder_that_contradicts_its_adapter_is_refused(sam_folder: str, tmp_p
     word = {"weights": name, "name": "other", "setting": "lora_alpha", "damaged": "cannot be read"}[change]
     with pytest.raises(CheckpointError, match=f"(?s)peft: .*{word}.*The adapter itself is whole: remove"):
         load(tmp_path)
+    with pytest.raises(CheckpointError, match="is the adapter as peft reads it"):
+        load(inner)
     shutil.rmtree(inner)
     load(tmp_path)
 

@@ -21,6 +21,7 @@ from ..system.writing import write_tensors, written_beside
 from .description import Description, read_description
 from .peft_folder import (
     PEFT_CONFIG,
+    PEFT_FOLDER,
     PEFT_WEIGHTS,
     has_peft_folder,
     remove_peft_folder,
@@ -194,6 +195,8 @@ def adapter_files(folder: Path) -> tuple[Path, Path]:
     Raises:
         CheckpointError: If the folder is no adapter.
     """
+    if folder.name == PEFT_FOLDER and (folder.parent / CONFIG_FILE).is_file():
+        raise CheckpointError(f"adapter: '{folder}' is the adapter as peft reads it. Give '{folder.parent}'.")
     names = FORMER_FILES if _is_former(folder) else (CONFIG_FILE, WEIGHTS_FILE)
     for name in names:
         if not (folder / name).is_file():

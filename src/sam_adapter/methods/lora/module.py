@@ -55,6 +55,8 @@ class LoraAdapter(Added):
         config = lora_config(settings, self.targets)
         assert isinstance(config, LoraConfig)
         inject_adapter_in_model(config, encoder, adapter_name=ADAPTER)
+        # In a list and a tuple, as what belongs to the base is not registered here.
+        self._encoder = (encoder,)
         self._places: list[tuple[nn.Module, str, Any]] = []
         for name in self.targets:
             parent, _, own = name.rpartition(".")
@@ -78,7 +80,7 @@ class LoraAdapter(Added):
     @contextmanager
     def left_out(self) -> Iterator[None]:
         """See `Added.left_out`: the base's own layers are in their places."""
-        self.remove()
+        self._put_back()
         try:
             yield
         finally:
@@ -87,6 +89,10 @@ class LoraAdapter(Added):
 
     def remove(self) -> None:
         """See `Added.remove`."""
+        self._put_back()
+        del self._encoder[0].peft_config  # where `peft` notes that there is an adapter
+
+    def _put_back(self) -> None:
         for parent, name, layer in self._places:
             setattr(parent, name, layer.base_layer)
 
