@@ -1,4 +1,4 @@
-"""LoRA against products of its matrices written out, and the layers of encoders that it finds."""
+"""LoRA against products of its matrices written out: answers, gradients, keys, dropout, precision."""
 
 from functools import partial
 from typing import Any
@@ -8,22 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.func import functional_call
-from transformers import (
-    Sam2Config,
-    Sam2HieraDetConfig,
-    Sam2Model,
-    Sam2VisionConfig,
-    Sam3TrackerConfig,
-    Sam3TrackerModel,
-    Sam3VisionConfig,
-    Sam3ViTConfig,
-)
 
 from conftest import random_sam
 from lora_models import BATCH, PIXELS, VARIANTS, adapter_of, keys_of, layers_of, lora, spread, with_keys
 from sam_adapter.errors import ConfigError
 from sam_adapter.kernels import encoder_block
-from sam_adapter.methods.lora.targets import target_layers
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system.machine import Machine
 from sam_adapter.tasks.binary import BinaryTask
@@ -201,60 +190,6 @@ def test_compiled_blocks_change_nothing(sam_folder: str, monkeypatch: pytest.Mon
         assert (counters["stats"]["unique_graphs"] > 0) == compiled
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-
-
-def small_sam2() -> nn.Module:
-    """The encoder of a SAM 2 with five blocks in four stages, of which the second and the last widen."""
-    hiera: dict[str, Any] = {
-        "hidden_size": 8,
-        "blocks_per_stage": [1, 1, 2, 1],
-        "embed_dim_per_stage": [8, 16, 16, 32],
-        "num_attention_heads_per_stage": [1, 2, 2, 4],
-        "global_attention_blocks": [3],
-        "image_size": [64, 64],
-    }
-    neck: dict[str, Any] = {"backbone_channel_list": [32, 16, 16, 8], "fpn_hidden_size": 16}
-    vision = Sam2VisionConfig(backbone_config=Sam2HieraDetConfig(**hiera), backbone_feature_sizes=[[16, 16]], **neck)
-    return Sam2Model(Sam2Config(vision_config=vision)).get_submodule("vision_encoder")
-
-
-def small_sam3() -> nn.Module:
-    """The encoder of a SAM 3 with three blocks."""
-    vit: dict[str, Any] = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_attention_heads": 2,
-        "num_hidden_layers": 3,
-        "image_size": 56,
-        "window_size": 2,
-        "global_attn_indexes": [2],
-    }
-    vision = Sam3VisionConfig(backbone_config=Sam3ViTConfig(**vit), fpn_hidden_size=16)
-    return Sam3TrackerModel(Sam3TrackerConfig(vision_config=vision)).get_submodule("vision_encoder")
-
-
-def test_layers_are_found_in_a_hiera():
-    encoder = small_sam2()
-    found = target_layers(encoder, 5, "attention")
-    assert list(found) == [f"backbone.blocks.{block}.attn.qkv" for block in range(5)]
-    every = target_layers(encoder, 5, "all_linear")
-    inner = ("attn.qkv", "attn.proj", "mlp.proj_in", "mlp.proj_out")
-    wanted = {f"backbone.blocks.{block}.{name}" for block in range(5) for name in inner}
-    assert every.keys() == wanted | {f"backbone.blocks.{block}.proj" for block in (1, 4)}  # where the width changes
-
-
-def test_layers_are_found_in_a_plain_transformer():
-    encoder = small_sam3()
-    found = target_layers(encoder, 3, "attention")
-    assert found.keys() == {f"backbone.layers.{block}.attention.{one}_proj" for block in range(3) for one in "qv"}
-    inner = (*(f"attention.{one}_proj" for one in "qkvo"), "mlp.fc1", "mlp.fc2")
-    every = target_layers(encoder, 3, "all_linear")
-    assert every.keys() == {f"backbone.layers.{block}.{name}" for block in range(3) for name in inner}
-
-
-def test_an_encoder_without_such_layers_is_refused():
-    with pytest.raises(ConfigError, match="its linear layers are named lin1, lin2, proj, qkv"):
-        target_layers(random_sam().vision_encoder, 3, "attention")
 
 
 def test_methods_that_wrap_the_encoder_do_not_train_it(sam_folder: str):
