@@ -175,7 +175,7 @@ def test_python_configurations_are_checked_like_the_command_line(tmp_path: Path)
     (tmp_path / "c.yaml").write_text(config.to_yaml())
     assert TrainConfig.from_yaml(tmp_path / "c.yaml") == config
     with pytest.raises(ConfigError) as error:
-        TrainConfig(**values | {"prompt": "boxes", "method": "lora", "epochs": 2.5, "resume": "yes"})  # type: ignore[arg-type]
+        TrainConfig(**values | {"prompt": "boxes", "method": "none_such", "epochs": 2.5, "resume": "yes"})  # type: ignore[arg-type]
     for name in (
         "prompt: expected one of box, points",
         "method: expected",

@@ -49,6 +49,7 @@ ROOMS = {
     "pycocotools": {"annotations", "tasks"},
     "skimage": {"tasks"},
     "datasets": {"annotations"},
+    "peft": {"methods"},
 }
 
 MOST_IN_ROOT = 8

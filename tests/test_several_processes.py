@@ -70,6 +70,7 @@ def test_two_processes_train_a_prompt_encoder_that_their_prompts_touch_in_part(t
         {"method": "decoder", "parts": ("image_encoder",)},
         {"parts": ("prompt_encoder",)},
         {"method": "full"},
+        {"method": "lora", "dora": True},
     ],
     ids=str,
 )

@@ -191,6 +191,7 @@ def base(plain: Run, changed: Run) -> None:
     another_loss(plain, changed)
 
 
+LORA_IS_ITS_PRODUCT = "test_answers_and_gradients_are_those_of_the_written_out_product"
 TRAIN: Mapping[str, HeldBy | Changes] = {
     "images": Changes({"images": "other/images"}, another_loss),
     "masks": Changes({"masks": "other/masks"}, another_loss),
@@ -224,6 +225,12 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "use_embedding": Changes({"use_embedding": False}, described("use_embedding")),
     "share_up": Changes({"share_up": False}, described("share_up")),
     "adapter_init": Changes({"adapter_init": "zero"}, described("adapter_init")),
+    "lora_rank": HeldBy("methods/test_lora.py", "test_the_table_of_parameters_names_it"),
+    "lora_alpha": HeldBy("methods/test_lora.py", "test_the_scale_is_alpha_over_the_rank_or_its_root"),
+    "lora_dropout": HeldBy("methods/test_lora.py", "test_dropout_is_on_in_training_and_off_otherwise"),
+    "lora_targets": HeldBy("methods/test_lora.py", LORA_IS_ITS_PRODUCT),
+    "dora": HeldBy("methods/test_lora.py", LORA_IS_ITS_PRODUCT),
+    "rslora": HeldBy("methods/test_lora.py", "test_the_scale_is_alpha_over_the_rank_or_its_root"),
     "precision": Changes({"precision": "bf16-mixed"}, another_loss),
     "attention": HeldBy("test_train_options.py", "test_how_blocks_are_computed"),
     "compile": HeldBy("test_model.py", "test_compiled_blocks_change_nothing"),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoints.adapter import load
     from .checkpoints.foreign import convert
-    from .config.commands import CheckConfig, ConvertConfig, EvaluateConfig, PredictConfig
+    from .checkpoints.merging import merge
+    from .config.commands import CheckConfig, ConvertConfig, EvaluateConfig, MergeConfig, PredictConfig
     from .config.training import TrainConfig
     from .data.inspection.inspect import inspect
     from .evaluation.evaluate import evaluate
@@ -26,9 +27,11 @@ _HOMES = {
     "CheckConfig": "config.commands",
     "ConvertConfig": "config.commands",
     "EvaluateConfig": "config.commands",
+    "MergeConfig": "config.commands",
     "PredictConfig": "config.commands",
     "TrainConfig": "config.training",
     "convert": "checkpoints.foreign",
+    "merge": "checkpoints.merging",
     "inspect": "data.inspection.inspect",
     "evaluate": "evaluation.evaluate",
     "SamSegmenter": "segmenter",
@@ -41,6 +44,7 @@ __all__ = [
     "CheckConfig",
     "ConvertConfig",
     "EvaluateConfig",
+    "MergeConfig",
     "PredictConfig",
     "Predictor",
     "SamSegmenter",
@@ -49,6 +53,7 @@ __all__ = [
     "evaluate",
     "inspect",
     "load",
+    "merge",
     "predict",
     "train",
 ]

@@ -13,7 +13,16 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .config.arguments import parse
-from .config.commands import COMMANDS, CheckConfig, ConvertConfig, DemoConfig, EvaluateConfig, InfoConfig, PredictConfig
+from .config.commands import (
+    COMMANDS,
+    CheckConfig,
+    ConvertConfig,
+    DemoConfig,
+    EvaluateConfig,
+    InfoConfig,
+    MergeConfig,
+    PredictConfig,
+)
 from .config.training import TrainConfig
 from .errors import SamAdapterError, amount
 from .system.processes import Terminated, follow_first_process, handling_signals, is_main_process, stop_error
@@ -144,6 +153,13 @@ def _convert(config: ConvertConfig) -> None:
     print(f"Adapter: {config.output}, base {base.name} (SHA-256 {base.sha256[:12]}...), prompt {segmenter.prompt}")
 
 
+def _merge(config: MergeConfig) -> None:
+    from .checkpoints.merging import merge
+
+    base = merge(config)
+    print(f"Model: {config.output} (SHA-256 {base.sha256[:12]}...)")
+
+
 def _demo(config: DemoConfig) -> None:
     from .demo.run import run_demo
 
@@ -162,6 +178,7 @@ RUN: dict[str, Callable[[Any], None]] = {
     "evaluate": _evaluate,
     "predict": _predict,
     "convert": _convert,
+    "merge": _merge,
     "demo": _demo,
     "info": _info,
 }

@@ -58,6 +58,8 @@ class SamSegmenter(nn.Module):
     ) -> None:
         super().__init__()
         assert preprocessing.image_size == backbone.image_size
+        # Before the backbone, so that what is put into its layers has the names that it has in the adapter.
+        self.adapter = apply_method(method, backbone, quality=TASKS[task].quality, multimask=multimask)
         self.backbone = backbone
         self.method = method
         self.preprocessing = preprocessing
@@ -69,7 +71,6 @@ class SamSegmenter(nn.Module):
         self.class_names = class_names
         self.tiling = tiling
         self.multimask = multimask
-        self.adapter = apply_method(method, backbone, quality=TASKS[task].quality, multimask=multimask)
         self.learned_prompts: LearnedPrompts | None = None
         questions = (*TASKS[task].questions, *class_names)
         if questions and class_tokens:
@@ -163,8 +164,12 @@ class SamSegmenter(nn.Module):
             pixel_values: ``(B, 3, S, S)``.
             frozen: Without what the method adds; trained parts of the base keep their weights.
         """
-        block_prompts = None if frozen or self.adapter is None else self.adapter.block_prompts(pixel_values)
-        return self.backbone.encode(pixel_values, block_prompts)
+        if self.adapter is None:
+            return self.backbone.encode(pixel_values)
+        if frozen:
+            with self.adapter.left_out():
+                return self.backbone.encode(pixel_values)
+        return self.backbone.encode(pixel_values, self.adapter.block_prompts(pixel_values))
 
     def encode_to_keep(self, pixel_values: Tensor) -> EncodedImage:
         """What is worth keeping of images ``(B, 3, S, S)``: also what `Backbone.prepare` does, if it stays the same."""
@@ -296,7 +301,7 @@ class SamSegmenter(nn.Module):
 
     def parameter_table(self) -> list[tuple[str, int, int]]:
         """Rows of (part, parameters, trained parameters)."""
-        added = {"adapter": self.adapter, "learned_prompts": self.learned_prompts}
+        added = {self.adapter.row if self.adapter else "": self.adapter, "learned_prompts": self.learned_prompts}
         return parameter_table(self.backbone, {name: one for name, one in added.items() if one is not None})
 
 

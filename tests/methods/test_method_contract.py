@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from sam_adapter.backbones.families import FAMILIES
@@ -28,6 +29,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"parts": ()},
         {"parts": ("prompt_encoder",)},
         {"embedding_read": "every_block"},
+    ],
+    "lora": [
+        {"lora_targets": "all_linear", "lora_rank": 3, "rslora": True},
+        {"dora": True, "lora_dropout": 0.3},
+        {"parts": ()},
+        {"parts": ("prompt_encoder",)},
     ],
     "decoder": [{"parts": ("prompt_encoder",)}, {"parts": ("image_encoder", "prompt_encoder")}],
 }
@@ -186,6 +193,7 @@ def test_only_what_is_trained_is_in_training_mode(family_folders: dict[str, str]
     if segmenter.adapter is not None:
         trained.append(segmenter.adapter)
     inside = {id(module) for one in trained for module in one.modules()}
+    inside |= {id(module) for module in segmenter.modules() if isinstance(module, BaseTunerLayer)}  # around the base's
     for module in segmenter.modules():
         if module is not segmenter:
             assert module.training == (id(module) in inside)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
+import transformers
 from torch import Tensor, nn
 
 from ..batch import EncodedImage, Output, Prompt
@@ -152,6 +153,12 @@ class Backbone(nn.Module, ABC):
             block_prompts: What is added to its hidden states, or None for the base as it is. Where the neck takes
                 several levels, `BlockPrompts.before_neck` sees the last stage's.
         """
+
+    def save(self, folder: Path) -> None:
+        """Write the model, as its weights are now, as a folder that `transformers` and ``--model`` load."""
+        transformers.utils.logging.disable_progress_bar()
+        model = next(one for one in self.children() if isinstance(one, transformers.PreTrainedModel))
+        model.save_pretrained(folder)
 
     def prepare(self, encoded: EncodedImage) -> EncodedImage:
         """What `encode` gave to what `decode` takes: the work done once an image, whatever is asked about it.

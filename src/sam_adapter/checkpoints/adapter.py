@@ -19,13 +19,22 @@ from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
 from ..system.writing import write_tensors, written_beside
 from .description import Description, read_description
+from .peft_folder import (
+    PEFT_CONFIG,
+    PEFT_FOLDER,
+    PEFT_WEIGHTS,
+    has_peft_folder,
+    remove_peft_folder,
+    require_same_peft_folder,
+    write_peft_folder,
+)
 
 CONFIG_FILE = "sam_adapter.json"
 WEIGHTS_FILE = "sam_adapter.safetensors"
 NO_CLASSES = ("foreground",)
 """Classes in the description of an adapter of which none were named."""
-FORMER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-"""What the two were called before; the names are those of another library's adapters."""
+FORMER_FILES = (PEFT_CONFIG, PEFT_WEIGHTS)
+"""What the two were called before; the names are those of `peft`'s adapters."""
 
 
 def save_adapter(
@@ -77,6 +86,8 @@ def save_adapter(
         "versions": {name: version(name) for name in ("sam-adapter", "torch", "transformers")},
     }
     text = Description.model_validate(description).to_json()
+    form = None if segmenter.adapter is None else segmenter.adapter.peft_form(backbone.identity.name)
+    remove_peft_folder(folder)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in segmenter.trained_state().items()}
     write_tensors(folder / WEIGHTS_FILE, tensors, metadata={"format": "pt"}, durable=True)
     # Last, because a folder with a description counts as an adapter.
@@ -84,6 +95,8 @@ def save_adapter(
         partial.write_text(text, encoding="utf-8")
     for name in FORMER_FILES:
         (folder / name).unlink(missing_ok=True)
+    if form is not None:
+        write_peft_folder(folder, form)
 
 
 def load(adapter: Path | str | None = None, *, model: str | None = None, image_size: int | None = None) -> SamSegmenter:
@@ -141,6 +154,8 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
         segmenter.load_trained_state(state)
     except CheckpointError as error:
         raise CheckpointError(f"{adapter_files(folder)[1]}: {error}") from error
+    if segmenter.adapter is not None and has_peft_folder(folder):
+        require_same_peft_folder(folder, segmenter.adapter.peft_form(base.name))
     return segmenter.train(False)
 
 
@@ -180,6 +195,8 @@ def adapter_files(folder: Path) -> tuple[Path, Path]:
     Raises:
         CheckpointError: If the folder is no adapter.
     """
+    if folder.name == PEFT_FOLDER and (folder.parent / CONFIG_FILE).is_file():
+        raise CheckpointError(f"adapter: '{folder}' is the adapter as peft reads it. Give '{folder.parent}'.")
     names = FORMER_FILES if _is_former(folder) else (CONFIG_FILE, WEIGHTS_FILE)
     for name in names:
         if not (folder / name).is_file():

@@ -154,6 +154,18 @@ class ConvertConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergeConfig(Config):
+    """Fold a trained adapter into its base: a model folder that needs no adapter."""
+
+    adapter: Path
+    """Adapter folder of method lora, decoder or full."""
+    model: str | None = None
+    """Where the adapter's base lies, if it is not where it was."""
+    output: Path
+    """The model folder to write, for --model and for transformers; it must be new or empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InfoConfig(MachineOptions):
     """Show versions, devices, and the precision and attention that runs would use."""
 
@@ -180,6 +192,7 @@ COMMANDS: dict[str, type[Config]] = {
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "convert": ConvertConfig,
+    "merge": MergeConfig,
     "demo": DemoConfig,
     "info": InfoConfig,
 }

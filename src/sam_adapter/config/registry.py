@@ -33,16 +33,23 @@ class MethodEntry(Entry):
         parts: Parts of SAM that it trains unless ``--parts`` says otherwise.
         parts_fixed: Whether it trains these parts and no other choice.
         adds: Whether it adds modules to the image encoder; then it has a `Method.settings_type`.
+        keeps: Parts that it cannot train themselves, as it adds to their layers.
     """
 
     parts: tuple[Part, ...] = ("mask_decoder",)
     parts_fixed: bool = False
     adds: bool = True
+    keeps: tuple[Part, ...] = ()
 
 
 METHODS: Mapping[str, MethodEntry] = {
     "sam_adapter": MethodEntry(
         "methods.sam_adapter.method:SamAdapterMethod", "the SAM-Adapter is added and trained, with the mask decoder"
+    ),
+    "lora": MethodEntry(
+        "methods.lora.method:LoraMethod",
+        "LoRA is added to layers of the image encoder and trained, with the mask decoder",
+        keeps=("image_encoder",),
     ),
     "decoder": MethodEntry("methods.fine_tuning:FineTuning", "the mask decoder, or what --parts names", adds=False),
     "full": MethodEntry("methods.fine_tuning:FineTuning", "all of SAM", parts=ALL_PARTS, parts_fixed=True, adds=False),

@@ -15,6 +15,7 @@ from .choices import (
     possible_monitors,
 )
 from .folders import among_data
+from .lora_options import LoraOptions
 from .options import SOURCES, AdapterOptions, DataOptions, GroupOptions, MachineOptions
 from .registry import METHODS, TASKS, Part
 from .score_options import ScoreOptions
@@ -23,7 +24,9 @@ from .tiles import TrainingTileOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOptions, GroupOptions, DataOptions):
+class TrainConfig(
+    MachineOptions, LoraOptions, AdapterOptions, ScoreOptions, TrainingTileOptions, GroupOptions, DataOptions
+):
     """Train an adapter for a SAM on a folder of images and masks."""
 
     model: str
@@ -234,6 +237,11 @@ class TrainConfig(MachineOptions, AdapterOptions, ScoreOptions, TrainingTileOpti
             None
             if not entry.parts_fixed or set(parts) == set(entry.parts)
             else f"parts: method {self.method} trains {entry.text}; choose parts with method {' or '.join(plain)}.",
+            *(
+                f"parts: method {self.method} adds to the layers of {part}, which stay as they are; leave it out."
+                for part in entry.keeps
+                if part in parts
+            ),
             "embedding_cache: the image encoder changes in training; embeddings can be kept with method "
             f"{' or '.join(plain)} alone."
             if self.embedding_cache and encoder_changes

@@ -4,7 +4,8 @@ A method is one file with a subclass of `Method`, and an entry in `sam_adapter.c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -14,6 +15,7 @@ from ..backbones import Backbone
 from ..backbones.base import BlockPrompts
 from ..config.registry import METHODS, Part, look_up
 from ..config.training import TrainConfig
+from ..errors import ConfigError
 
 BACKBONE = "backbone."
 """How the names of a base model's tensors begin in adapter files."""
@@ -94,17 +96,60 @@ class Method:
 
 
 class Added(nn.Module, ABC):
-    """Modules that turn a batch of pixels into a `BlockPrompts`, which adds to each encoder block's input.
+    """What a method adds: to each encoder block's input, by a `BlockPrompts`, or to layers inside the base.
 
     All parameters are trained, and saved in adapter files under ``adapter.`` and their names here.
     """
 
+    row: ClassVar[str] = "adapter"
+    """What `parameter_table` calls it."""
+
     @abstractmethod
-    def block_prompts(self, pixel_values: Tensor) -> BlockPrompts:
+    def block_prompts(self, pixel_values: Tensor) -> BlockPrompts | None:
         """A new `BlockPrompts` for one pass of normalised images ``(B, 3, S, S)`` through the encoder.
 
-        Nothing is computed before the encoder calls `BlockPrompts.start`.
+        Nothing is computed before the encoder calls `BlockPrompts.start`. None if nothing is added between blocks.
         """
+
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
+        """The base is as if nothing had been put into it for a while; block prompts are left out by not asking."""
+        yield
+
+    def remove(self) -> None:
+        """Take what was put into the base out of it, for good."""
+
+    def fold(self) -> None:
+        """Change the base's own weights so that it answers as it does now, and `remove` what was added.
+
+        Raises:
+            ConfigError: If no weights of the base could do that.
+        """
+        raise ConfigError(
+            "what it adds is computed anew from each picture, so no weights of the base can stand for it. Use the "
+            "adapter as it is (--adapter)."
+        )
+
+    def peft_form(self, base: str) -> "PeftForm | None":
+        """What is added, as `peft` reads it; None if it cannot.
+
+        Args:
+            base: What the user called the base model.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class PeftForm:
+    """An adapter as the library `peft` has it.
+
+    Attributes:
+        config: Of ``adapter_config.json``.
+        tensors: Of ``adapter_model.safetensors``, for the base model of `transformers`.
+    """
+
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
 
 
 def method_named(name: str) -> Method:
@@ -147,12 +192,16 @@ def untrained_names(backbone: Backbone) -> tuple[str, ...]:
 
 
 def parameter_table(backbone: Backbone, added: Mapping[str, nn.Module]) -> list[tuple[str, int, int]]:
-    """Rows of (part, parameters, trained parameters), what was added, by name, first and a total last."""
+    """Rows of (part, parameters, trained parameters), what was added, by name, first and a total last.
+
+    What was put into a part of the base counts where it was added.
+    """
     named = list(added.items())
+    own = {id(one) for module in added.values() for one in module.parameters()}
     named += [(part, backbone.part(part)) for part in TABLE_ORDER]
     rows = []
     for name, module in named:
-        parameters = list(module.parameters())
+        parameters = [one for one in module.parameters() if name in added or id(one) not in own]
         rows.append((name, sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)))
     return [*rows, ("total", sum(row[1] for row in rows), sum(row[2] for row in rows))]
 

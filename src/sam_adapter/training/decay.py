@@ -4,7 +4,7 @@ from torch import nn
 
 
 def decay_groups(segmenter: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trained parameters with weight decay, and those without: biases, norms and embeddings.
+    """Trained parameters with weight decay, and those without: vectors (biases, norms, magnitudes) and embeddings.
 
     A row of an embedding that the prompts of a run do not use has no gradient; decay alone would shrink it.
     """
@@ -15,8 +15,8 @@ def decay_groups(segmenter: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
         for parameter in module.parameters()
     }
     decayed, plain = [], []
-    for name, parameter in segmenter.named_parameters():
+    for parameter in segmenter.parameters():
         if parameter.requires_grad:
-            without = name.endswith("bias") or id(parameter) in whole
+            without = parameter.ndim == 1 or id(parameter) in whole
             (plain if without else decayed).append(parameter)
     return decayed, plain

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from ..checkpoints.adapter import CONFIG_FILE, FORMER_FILES, WEIGHTS_FILE
+from ..checkpoints.peft_folder import remove_peft_folder
 from ..config.training import TrainConfig
 from ..errors import ConfigError
 from ..system.processes import is_main_process
@@ -57,6 +58,7 @@ def prepare_output(config: TrainConfig) -> Path | None:
 def clear_output(config: TrainConfig) -> None:
     """Make the folder with its config.yaml, and take away what an earlier run left if this one starts anew."""
     if config.overwrite or not (config.output / LAST).exists():
+        remove_peft_folder(config.output / "adapter")
         for name in (LAST, METRICS, *(f"adapter/{file}" for file in (CONFIG_FILE, WEIGHTS_FILE, *FORMER_FILES))):
             (config.output / name).unlink(missing_ok=True)
     text = config.but(resume=False, overwrite=False).to_yaml()

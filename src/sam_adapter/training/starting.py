@@ -40,6 +40,8 @@ def starting_from(folder: Path, segmenter: SamSegmenter) -> tuple[SamSegmenter, 
             "Start from an adapter of the same task."
         )
     _require_same_classes(folder, described_classes(description), segmenter.class_names)
+    if segmenter.adapter is not None:
+        segmenter.adapter.remove()  # the base gets it anew
     begun = SamSegmenter(
         segmenter.backbone,
         method,
