@@ -71,7 +71,7 @@ TILES: Table = {
 """Options of tiles, of every command that uses a trained model."""
 
 FOUND = "objects/test_finding.py"
-GRID = "tasks/test_grid.py"
+GRID = "tasks/test_point_grid.py"
 FINDING: Table = {
     "grid": HeldBy(FOUND, "test_scores_are_those_of_the_label_maps"),
     "grid_multimask": HeldBy(GRID, "test_each_object_is_found_once"),

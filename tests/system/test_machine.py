@@ -17,6 +17,7 @@ UNIX_ONLY = ("fcntl", "resource", "grp", "pwd", "termios")
 
 WITHOUT = f"""
 import sys
+import psutil  # which `transformers` takes; its own modules follow the system that it is on
 for name in {UNIX_ONLY}:
     sys.modules[name] = None  # importing it fails
 from sam_adapter import cli
