@@ -79,13 +79,16 @@ def test_kept_embeddings_change_nothing(
     cached = run.but(output=tmp_path / "cached", embedding_cache=tmp_path / "cache")
     dry = dry_run(cached)
     assert dry.once_seconds > 0
+    seen, encode = [], SamSegmenter.encode
+    monkeypatch.setattr(
+        SamSegmenter, "encode", lambda own, pixels, **o: seen.append(len(pixels)) or encode(own, pixels, **o)
+    )
     train(cached)
+    assert sum(seen) == 4  # each picture once, whatever is asked about it
     wanted, found = weights(run.output), weights(cached.output)
     assert found.keys() == wanted.keys()
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, wanted[name], rtol=1e-4, atol=1e-6)
-    monkeypatch.setattr(SamSegmenter, "encode", None)  # all is there already
-    train(run.but(output=tmp_path / "again", embedding_cache=tmp_path / "cache"))
 
 
 def batch_of(segmenter: SamSegmenter, pictures: list[np.ndarray]) -> Batch:

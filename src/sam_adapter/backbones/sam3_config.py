@@ -81,6 +81,7 @@ def sam3_config(parts: Mapping[str, Tensor], source: Path) -> Sam3TrackerConfig:
         window_size=untold.window_size,
         global_attn_indexes=list(untold.global_att_blocks),
         pretrain_image_size=learnt * patch,
+        layer_norm_eps=1e-5,  # Meta's trunk leaves PyTorch's default, transformers' default is 1e-6
     )
     levels = _count(parts, rf"{re.escape(NECK)}(\d+)\.")
     vision = Sam3VisionConfig(
