@@ -1,6 +1,7 @@
 """LoRA against products of its matrices written out: answers, gradients, keys, dropout, precision."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,13 +178,14 @@ def test_frozen_weights_in_bfloat16_change_nothing_under_autocast(sam_folder: st
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-def test_compiled_blocks_change_nothing(sam_folder: str, monkeypatch: pytest.MonkeyPatch):
+def test_compiled_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Traced as for any backend, without a C++ compiler's minute."""
+    random_sam(depth=1).save_pretrained(tmp_path)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     monkeypatch.setattr(encoder_block, "_compiled", encoder_block._compiled.__wrapped__)
     gradients = []
     for compiled in (False, True):
-        segmenter = spread(lora(sam_folder, dora=True))
+        segmenter = spread(lora(str(tmp_path), dora=True))
         counters["stats"].clear()
         segmenter.suited_to(Machine.choose(device="cpu", precision="32", attention="folded", compiled=compiled))
         gradients.append(torch.autograd.grad(loss_of(segmenter, BATCH), list(adapter_of(segmenter).parameters())))
