@@ -223,23 +223,6 @@ def _antialiased(pixels: Tensor, size: Size) -> Tensor:
     return functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def _resized_unrounded(picture: Picture, height: int, width: int) -> np.ndarray:
-    """A picture at another size, ``(height, width, 3)`` float32: the width first, a band of rows at a time."""
-    original = size_of(picture)
-    rows, bands = max(BAND_PIXELS // original[1], 1), []
-    for top in range(0, original[0], rows):
-        bottom = min(top + rows, original[0])
-        array = isinstance(picture, np.ndarray)
-        part = picture[top:bottom] if array else in_colour(picture.crop((0, top, original[1], bottom)))
-        band = torch.tensor(part).permute(2, 0, 1)[None].float()
-        bands.append(_antialiased(band, (band.shape[2], width)))
-    return _antialiased(torch.cat(bands, 2), (height, width))[0].permute(1, 2, 0).numpy()
-
-
-def _antialiased(pixels: Tensor, size: Size) -> Tensor:
-    return functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
-
-
 def in_colour(picture: np.ndarray | Image.Image) -> np.ndarray:
     """A picture as ``(H, W, 3)`` uint8 RGB, whether Pillow holds it or not."""
     return np.asarray(picture.convert("RGB")) if isinstance(picture, Image.Image) else picture
