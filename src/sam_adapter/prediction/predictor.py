@@ -152,7 +152,7 @@ class Predictor:
             points: ``(P, 2)`` XY pixels of the picture.
             labels: ``(P,)``, 1 foreground, 0 background; all foreground if left out.
             mask_input: `Prediction.mask_logits` ``(1, h, w)`` of an earlier answer.
-            multimask: Three masks for each prompt, for prompts that can mean several things.
+            multimask: Three masks for each prompt, for prompts that can mean several things; of SAM-HQ the best.
             threshold: Probability above which a pixel is foreground; None takes the segmenter's.
 
         Returns:
