@@ -178,7 +178,7 @@ class Predictor:
                 stands for no point, where prompts differ in their number.
             mask_input: `Prediction.mask_logits` ``(N, h, w)`` of an earlier answer.
             multimask: Three masks for each prompt, for prompts that can mean several things: those of the first prompt
-                come first.
+                come first; of SAM-HQ the best one.
             threshold: Probability above which a pixel is foreground; None takes the segmenter's.
 
         Returns:
