@@ -108,11 +108,11 @@ def core_map(labels: np.ndarray) -> np.ndarray:
     depth = _distance_to_zero(inner)  # 0 in pixels along an edge
     depth += 1
     deepest = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.float32)
-    for band in _bands(labels.shape):
+    for band in bands_of(labels.shape):
         np.maximum.at(deepest, labels[band].ravel(), depth[band].ravel())
     deepest[[0, *([VOID] if len(deepest) > VOID else [])]] = np.inf
     core = np.empty(labels.shape, dtype=bool)
-    for band in _bands(labels.shape):
+    for band in bands_of(labels.shape):
         core[band] = 2 * depth[band] > deepest[labels[band]]
     return core
 
@@ -140,11 +140,11 @@ def boxes_of(labels: np.ndarray, *, void: int | None = VOID) -> dict[int, tuple[
 def _large_parts(labels: np.ndarray, least_area: int) -> np.ndarray:
     """Leave out small parts and number the others from 1 without gaps, ``(H, W)`` int32."""
     areas = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)
-    for band in _bands(labels.shape):
+    for band in bands_of(labels.shape):
         areas += np.bincount(labels[band].ravel(), minlength=len(areas))
     large = areas >= max(least_area, 1)
     large[0] = False
-    return np.where(large, np.cumsum(large, dtype=np.int32), np.int32(0))[labels]
+    return looked_up(np.where(large, np.cumsum(large, dtype=np.int32), np.int32(0)), labels)
 
 
 def _peaks(height: np.ndarray) -> np.ndarray:
@@ -193,7 +193,8 @@ def _flooded(parts: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.nda
     labels = parts + np.int32(len(part_of))
     labels[parts == 0] = 0
     if shared.any():
-        for number, box in enumerate(find_objects(np.where(shared[parts], parts, 0)), start=1):
+        table = np.where(shared, np.arange(len(shared), dtype=np.int32), np.int32(0))
+        for number, box in enumerate(find_objects(looked_up(table, parts)), start=1):
             if box is not None:
                 inside = parts[box] == number
                 flooded = _watershed(inside, np.where(inside, seeds[box], 0), height[box])
@@ -229,7 +230,7 @@ def _scores(labels: np.ndarray, foreground: np.ndarray, core: np.ndarray | None)
 def _means(labels: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
     """Mean of values over each of some objects, ``(N,)`` float64."""
     sums, areas = np.zeros(number + 1), np.zeros(number + 1)
-    for band in _bands(labels.shape):
+    for band in bands_of(labels.shape):
         some = labels[band] > 0
         at = labels[band][some]
         sums += np.bincount(at, weights=values[band][some], minlength=number + 1)
@@ -242,7 +243,15 @@ def _distance_to_zero(values: np.ndarray) -> np.ndarray:
     return cv2.distanceTransform((values != 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
-def _bands(shape: tuple[int, ...]) -> list[slice]:
+def looked_up(table: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What a table ``(N + 1,)`` says of each pixel of a label map ``(H, W)``."""
+    found = np.empty(labels.shape, table.dtype)
+    for band in bands_of(labels.shape):
+        found[band] = table[labels[band]]
+    return found
+
+
+def bands_of(shape: tuple[int, ...]) -> list[slice]:
     """Rows of one band after another, so that no array of 64-bit numbers is made of a whole large picture."""
     rows = max(_BAND_PIXELS // max(shape[1], 1), 1)
     return [slice(top, top + rows) for top in range(0, shape[0], rows)]
