@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ..annotations.reading.classes import COLOURS, Classes
+from ..annotations.reading.values import looked_up
 from ..batch import Size
 from ..config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ..preprocessing import MaskLogits, Preprocessing
 from .parts import MaskPart, part_of, probability_map
 from .prediction import Kind, PngValues, Regions, kinds_of
-from .splitting import FoundObjects, bands_of, looked_up, split_objects
+from .splitting import FoundObjects, bands_of, split_objects
 
 NEAR = 2
 """Pixels between objects that are drawn in different colours."""

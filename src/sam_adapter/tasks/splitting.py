@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..annotations.reading.values import looked_up
 from ..config.labels import VOID
 
 LEAST_AREA = 16
@@ -241,14 +242,6 @@ def _means(labels: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
 def _distance_to_zero(values: np.ndarray) -> np.ndarray:
     """Euclidean distance in pixels to the nearest zero, ``(H, W)`` float32; the same everywhere if there is none."""
     return cv2.distanceTransform((values != 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-
-
-def looked_up(table: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What a table ``(N + 1,)`` says of each pixel of a label map ``(H, W)``."""
-    found = np.empty(labels.shape, table.dtype)
-    for band in bands_of(labels.shape):
-        found[band] = table[labels[band]]
-    return found
 
 
 def bands_of(shape: tuple[int, ...]) -> list[slice]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ...annotations.reading.values import row_blocks
 from ...config.labels import VOID
 from ...tasks.splitting import boxes_of
 
@@ -99,7 +100,10 @@ def objects_in(mask: np.ndarray) -> Objects:
 
 def objects_of_instances(labels: np.ndarray) -> Objects:
     """The objects of a label map ``(H, W)`` int32, in which each has a number."""
-    areas = np.bincount(labels[(labels != 0) & (labels != VOID)].ravel())
+    areas = np.zeros(max(int(labels.max(initial=0)), VOID) + 1, np.int64)
+    for rows in row_blocks(labels):
+        areas += np.bincount(labels[rows].ravel(), minlength=len(areas))
+    areas[[0, VOID]] = 0
     areas = np.sort(areas[areas > 0])
     if not len(areas):
         return Objects()
