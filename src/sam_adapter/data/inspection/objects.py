@@ -20,8 +20,6 @@ CELL = 4
 TINY_CELLS = 2
 """A part that covers fewer cells than this is lost in SAM's mask."""
 _MOST_AREAS = 256
-_MOST_APART = 4096
-"""The same of objects that the annotation tells apart, none of which is a speck."""
 _BAND_PIXELS = 1 << 22
 
 
@@ -33,7 +31,7 @@ class Objects:
         parts: All of them.
         count: Those that are no specks beside the largest.
         box_fill: Share of the box around all foreground that is foreground; 0 without foreground.
-        areas: Areas of the 256 smallest parts, in order; of the 4096 smallest objects that are told apart.
+        areas: Areas of the 256 smallest parts, in order; of all objects where they are told apart, as their median is asked for.
         extent: Longest side of the box around the part that extends farthest; a block too long at most in large masks.
         touching: Pairs of objects that touch, over corners too; connected parts never do.
     """
@@ -108,8 +106,7 @@ def objects_of_instances(labels: np.ndarray) -> Objects:
     if not len(areas):
         return Objects()
     extent = max(side.stop - side.start for box in boxes_of(labels).values() for side in box)
-    smallest = tuple(int(area) for area in areas[:_MOST_APART])
-    return Objects(len(areas), len(areas), 1.0, smallest, extent, touching_pairs(labels))
+    return Objects(len(areas), len(areas), 1.0, tuple(areas.tolist()), extent, touching_pairs(labels))
 
 
 def touching_pairs(labels: np.ndarray) -> int:
