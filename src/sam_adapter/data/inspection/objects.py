@@ -31,7 +31,7 @@ class Objects:
         parts: All of them.
         count: Those that are no specks beside the largest.
         box_fill: Share of the box around all foreground that is foreground; 0 without foreground.
-        areas: Areas of the 256 smallest parts, in order; of all objects where they are told apart, as their median is asked for.
+        areas: Areas of the 256 smallest parts, in order; of all objects that are told apart: their median is asked for.
         extent: Longest side of the box around the part that extends farthest; a block too long at most in large masks.
         touching: Pairs of objects that touch, over corners too; connected parts never do.
     """
