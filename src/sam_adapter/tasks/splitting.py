@@ -5,6 +5,7 @@ transformation*, 1993; seeds that a model predicts, as Graham et al., *HoVer-Net
 predicted cores the seeds are the h-maxima of the distance transform (Soille, *Morphological image analysis*, 2003).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -75,15 +76,22 @@ def split_objects(
     """
     if core is not None and core.shape != foreground.shape:
         raise ValueError(f"'core' and 'foreground' must have the same shape, got {core.shape} and {foreground.shape}.")
+    flooded = _flooded_parts(foreground, core, threshold, core_threshold, least_area)
+    labels = _large_parts(flooded, least_area)
+    del flooded
+    return FoundObjects(labels, _scores(labels, foreground, core))
+
+
+def _flooded_parts(
+    foreground: np.ndarray, core: np.ndarray | None, threshold: float, core_threshold: float, least_area: int
+) -> np.ndarray:
+    """The parts of a foreground flooded from their seeds, ``(H, W)`` int32; see `split_objects`."""
     parts = _large_parts(number_parts(foreground > threshold), least_area)
     if core is None:
         height = cv2.GaussianBlur(_distance_to_zero(parts), (0, 0), PEAK_SMOOTHING)
-        seeds = _peaks(height)
-    else:
-        height = foreground + core
-        seeds = _large_parts(number_parts((core > core_threshold) & (parts > 0)), -(-least_area // CORE_SHARE))
-    labels = _large_parts(_flooded(parts, seeds, height), least_area)
-    return FoundObjects(labels, _scores(labels, foreground, core))
+        return _flooded(parts, _peaks(height), [height])
+    seeds = _large_parts(number_parts((core > core_threshold) & (parts > 0)), -(-least_area // CORE_SHARE))
+    return _flooded(parts, seeds, [foreground, core])
 
 
 def core_map(labels: np.ndarray) -> np.ndarray:
@@ -173,13 +181,13 @@ def _peaks(height: np.ndarray) -> np.ndarray:
     return domes
 
 
-def _flooded(parts: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.ndarray:
+def _flooded(parts: np.ndarray, seeds: np.ndarray, surfaces: Sequence[np.ndarray]) -> np.ndarray:
     """The watershed of a surface in each part that has several seeds; each other part is one object.
 
     Args:
         parts: ``(H, W)`` int32 numbers of separate parts.
         seeds: ``(H, W)`` int32 numbers of seeds, none of them in two parts.
-        height: ``(H, W)`` float32, flooded from high to low.
+        surfaces: ``(H, W)`` float32 each; their sum is flooded from high to low.
 
     Returns:
         ``(H, W)`` int32, 0 outside of the parts; the numbers have gaps.
@@ -193,13 +201,12 @@ def _flooded(parts: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.nda
     shared[0] = False
     labels = parts + np.int32(len(part_of))
     labels[parts == 0] = 0
-    if shared.any():
-        table = np.where(shared, np.arange(len(shared), dtype=np.int32), np.int32(0))
-        for number, box in enumerate(find_objects(looked_up(table, parts)), start=1):
-            if box is not None:
-                inside = parts[box] == number
-                flooded = _watershed(inside, np.where(inside, seeds[box], 0), height[box])
-                labels[box][inside] = flooded[inside]
+    for number, box in enumerate(find_objects(parts) if shared.any() else (), start=1):
+        if box is not None and shared[number]:
+            inside = parts[box] == number
+            height = np.sum([one[box] for one in surfaces], axis=0)
+            flooded = _watershed(inside, np.where(inside, seeds[box], 0), height)
+            labels[box][inside] = flooded[inside]
     return labels
 
 
