@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..annotations.reading.values import looked_up
 from ..config.labels import VOID
 
 LEAST_AREA = 16
@@ -78,7 +77,6 @@ def split_objects(
         raise ValueError(f"'core' and 'foreground' must have the same shape, got {core.shape} and {foreground.shape}.")
     flooded = _flooded_parts(foreground, core, threshold, core_threshold, least_area)
     labels = _large_parts(flooded, least_area)
-    del flooded
     return FoundObjects(labels, _scores(labels, foreground, core))
 
 
@@ -147,13 +145,16 @@ def boxes_of(labels: np.ndarray, *, void: int | None = VOID) -> dict[int, tuple[
 
 
 def _large_parts(labels: np.ndarray, least_area: int) -> np.ndarray:
-    """Leave out small parts and number the others from 1 without gaps, ``(H, W)`` int32."""
+    """Leave out small parts and number the others from 1 without gaps, in place; ``(H, W)`` int32."""
     areas = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)
     for band in bands_of(labels.shape):
         areas += np.bincount(labels[band].ravel(), minlength=len(areas))
     large = areas >= max(least_area, 1)
     large[0] = False
-    return looked_up(np.where(large, np.cumsum(large, dtype=np.int32), np.int32(0)), labels)
+    numbers = np.where(large, np.cumsum(large, dtype=np.int32), np.int32(0))
+    for band in bands_of(labels.shape):
+        labels[band] = numbers[labels[band]]
+    return labels
 
 
 def _peaks(height: np.ndarray) -> np.ndarray:
