@@ -101,3 +101,15 @@ def test_check_counts_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_a_remark_about_no_file_says_no_number_of_files():
     assert Remark("tiles", (), "a").in_words() == "Remark tiles: a."
     assert Remark("void", (Path("a"),), "b").in_words().startswith("Remark void (1): b.")
+
+
+def test_the_median_is_that_of_all_objects_of_a_large_picture():
+    large = np.kron(np.arange(1, 5001).reshape(50, 100), np.ones((3, 3), np.int32)).astype(np.int32)
+    large[large > 4000] = 0
+    small = np.arange(5001, 9001).reshape(40, 100).repeat(3, 1).astype(np.int32)
+    small[:, ::3] = 0  # two pixels each
+    labels = np.concatenate([large, small[:20]])
+    labels[labels == VOID] = 9001
+    found = objects_of_instances(labels)
+    assert found.parts == len(found.areas) == 6000
+    assert found.areas[1999:2001] == (2, 9)

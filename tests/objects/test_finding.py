@@ -1,6 +1,7 @@
 """`predict` and `evaluate` find objects by a grid of points, or ask again for those of the maps, as options say."""
 
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ NAMES = {field.name for field in fields(ObjectOptions)}
 WAYS: list[dict[str, Any]] = [GRID, {"refine": "outlines", "tile": 64, "batch_size": 3}]
 
 
+@pytest.fixture(scope="module")
+def few(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three of the scenes, and the one without objects."""
+    folder = tmp_path_factory.mktemp("few")
+    for file in [file for name in ("03", "04", "05", "11") for file in scenes.glob(f"*/{name}.png")]:
+        (folder / file.parent.name).mkdir(exist_ok=True)
+        shutil.copy(file, folder / file.parent.name)
+    return folder
+
+
 def label_maps(run: Path, scenes: Path, output: Path, **options: Any) -> dict[str, np.ndarray]:
     given: dict[str, Any] = {"workers": 0, "precision": "32", **options}
     predict(PredictConfig(adapter=run / "adapter", input=str(scenes / "images"), output=output, **given))
@@ -29,34 +40,34 @@ def label_maps(run: Path, scenes: Path, output: Path, **options: Any) -> dict[st
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_scores_are_those_of_the_label_maps(run: Path, scenes: Path, tmp_path: Path, way: dict[str, Any]):
-    found = label_maps(run, scenes, tmp_path / "found", **way)
-    own: dict[str, Any] = {"images": scenes / "images", "masks": scenes / "masks", "workers": 0, "precision": "32"}
+def test_scores_are_those_of_the_label_maps(run: Path, few: Path, tmp_path: Path, way: dict[str, Any]):
+    found = label_maps(run, few, tmp_path / "found", **way)
+    own: dict[str, Any] = {"images": few / "images", "masks": few / "masks", "workers": 0, "precision": "32"}
     scores = evaluate(EvaluateConfig(adapter=run / "adapter", prompt="none", output=tmp_path / "scores", **own, **way))
     rows = []
     for name, labels in found.items():
-        truth = np.asarray(Image.open(scenes / f"masks/{name}.png")).astype(np.int32)
+        truth = np.asarray(Image.open(few / f"masks/{name}.png")).astype(np.int32)
         truth[truth == 255] = 2000  # void in label maps that were read
         rows.append(count_objects(find_overlaps(truth, labels, scores=np.ones(labels.max(), np.float32))))
     counts = np.sum(rows, axis=0)
     assert scores["f1"] == pytest.approx(float(object_scores(counts)["f1"]), abs=1e-9)
     assert scores["f1"] > 0.5
     predictor = Predictor(load(run / "adapter"), precision="32", tile=way.get("tile"))
-    predictor.set_image(scenes / "images/03.png")
+    predictor.set_image(few / "images/03.png")
     again = predictor.predict_all(
         objects=ObjectOptions(**{name: value for name, value in way.items() if name in NAMES})
     )
     assert isinstance(again, ObjectPrediction)
     assert np.array_equal(again.objects.labels, found["03"])
-    plain = label_maps(run, scenes, tmp_path / "plain", tile=way.get("tile"))
+    plain = label_maps(run, few, tmp_path / "plain", tile=way.get("tile"))
     assert any(not np.array_equal(plain[name], found[name]) for name in plain)
 
 
-def test_objects_that_prompts_ask_for_are_found_by_their_prompts_alone(run: Path, scenes: Path, tmp_path: Path):
+def test_objects_that_prompts_ask_for_are_found_by_their_prompts_alone(run: Path, few: Path, tmp_path: Path):
     (tmp_path / "p.json").write_text(json.dumps({"04.png": [{"box": [10, 10, 40, 40]}]}))
     given: dict[str, Any] = {"prompts": tmp_path / "p.json"}
-    plain = label_maps(run, scenes, tmp_path / "plain", **given)
-    refined = label_maps(run, scenes, tmp_path / "refined", refine="outlines", **given)
+    plain = label_maps(run, few, tmp_path / "plain", **given)
+    refined = label_maps(run, few, tmp_path / "refined", refine="outlines", **given)
     assert np.array_equal(plain["04"], refined["04"])
     assert any(not np.array_equal(plain[name], refined[name]) for name in plain)
 

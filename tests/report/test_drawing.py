@@ -1,10 +1,12 @@
 """Outlines, tints and error maps are seen on any picture."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from sam_adapter.batch import Prompt
+from sam_adapter.report import drawing
 from sam_adapter.report.drawing import (
     COLOURS,
     FALSE_NEGATIVE,
@@ -14,6 +16,7 @@ from sam_adapter.report.drawing import (
     contrasting_colour,
     error_map,
     overlay,
+    overlay_bands,
     with_prompt,
 )
 
@@ -37,6 +40,34 @@ def test_outlines_have_the_width_that_is_asked_for():
     drawn = overlay(np.full((41, 41, 3), 100, np.uint8), mask, width=3)
     colour = np.array(contrasting_colour(np.full((41, 41, 3), 100, np.uint8)))
     assert [(drawn[20, at] == colour).all() for at in range(5)] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("band", [1, 700, 1 << 22])
+def test_regions_in_bands_are_drawn_as_masks_one_after_another(band: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(drawing, "BAND_PIXELS", band)
+    rng = np.random.default_rng(1)
+    image = textured(SKIN)
+    regions = np.zeros(image.shape[:2], np.uint8)
+    for region, (x, y, radius) in enumerate(rng.integers(3, 60, (40, 3)).tolist()):
+        cv2.circle(regions, (x, y), radius // 3, region % 4, -1)
+    expected = image
+    for region in (1, 2, 3):
+        expected = one_after_another(expected, regions == region, 2, COLOURS[region])
+    found = [rows for _, rows in overlay_bands(image, regions, [COLOURS[at] for at in (1, 2, 3)], width=2)]
+    assert np.array_equal(np.concatenate(found), expected)
+    assert len(found) == (60 if band == 1 else 8 if band == 700 else 1)
+
+
+def one_after_another(image: np.ndarray, mask: np.ndarray, width: int, colour: tuple[int, int, int]) -> np.ndarray:
+    """The tint and both outlines of one mask, by the distance to what is outside of it."""
+    outside = np.pad(~mask, 2 * width, constant_values=True)
+    reach = (2 * width, 4 * width)
+    around = [cv2.dilate(outside.astype(np.uint8), np.ones((one + 1, one + 1), np.uint8)) > 0 for one in reach]
+    near, far = (one[2 * width : -2 * width, 2 * width : -2 * width] for one in around)
+    drawn = np.where(mask[..., None], np.round(0.6 * image + 0.4 * np.array(colour)), image)
+    drawn[mask & far] = 255 if brightness(np.array(colour)) < 110 else 0
+    drawn[mask & near] = colour
+    return drawn.astype(np.uint8)
 
 
 def brightness(colour: np.ndarray) -> float:

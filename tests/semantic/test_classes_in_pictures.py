@@ -82,7 +82,7 @@ def test_python_gets_the_class_of_every_pixel(scenes: Path, run: Path, tmp_path:
     assert isinstance(found, ClassPrediction)
     values = np.array([0, 3, 9])[found.class_map.numpy()]
     assert (values == np.asarray(Image.open(written))).mean() > 0.99  # the command may compute in bfloat16
-    assert [layer.name for layer in found.layers()] == [
+    assert [kind.name for kind in found.regions().shown] == [
         name for label, name in enumerate(("ball", "box"), start=1) if (found.class_map == label).any()
     ]
     assert not isinstance(predictor.predict(box=[5, 5, 30, 40]), ClassPrediction)

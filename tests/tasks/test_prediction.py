@@ -1,12 +1,14 @@
 """Predictions bring to original size what is asked for, each query's with its own size and threshold."""
 
+import numpy as np
 import pytest
 import torch
 
 from sam_adapter.batch import Batch, Output, Prompt, Query, Sample
 from sam_adapter.preprocessing import Preprocessing
+from sam_adapter.tasks import splitting
 from sam_adapter.tasks.binary import BinaryTask
-from sam_adapter.tasks.object_prediction import ObjectPrediction
+from sam_adapter.tasks.object_prediction import ObjectPrediction, colours_apart
 from sam_adapter.tasks.prediction import Prediction
 from sam_adapter.tasks.prompts import PromptMaker
 
@@ -75,4 +77,19 @@ def test_outlines_of_small_objects_in_large_pictures_are_thin(size: tuple[int, i
         preprocessing=Preprocessing(image_size=max(size)),
         threshold=0.5,
     )
-    assert [layer.outline for layer in found.layers()] == [outline]
+    assert (found.regions().outline, len(found.regions().shown)) == (outline, 1)
+
+
+@pytest.mark.parametrize("band", [1, 1 << 22])
+def test_objects_two_pixels_apart_have_different_colours(band: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(splitting, "_BAND_PIXELS", band)
+    rows, columns = np.mgrid[:30, :33]
+    labels = (1 + rows // 5 * 11 + columns // 3).astype(np.int32)
+    labels[(rows % 5 == 4) | (columns % 3 == 2)] = 0  # a pixel between neighbours, two steps from one to the other
+    colours = np.concatenate([[-1], colours_apart(labels, 7)])[labels]
+    for shift in ((2, 0), (0, 2), (2, 2)):
+        moved = np.roll(colours, shift, (0, 1))[2:, 2:-2], np.roll(labels, shift, (0, 1))[2:, 2:-2]
+        own = colours[2:, 2:-2], labels[2:, 2:-2]
+        apart = (own[1] != moved[1]) & (own[1] > 0) & (moved[1] > 0)
+        assert apart.any()
+        assert (own[0] != moved[0])[apart].all()

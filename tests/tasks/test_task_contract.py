@@ -132,7 +132,7 @@ def test_predictions_are_masks_at_original_size(task: Task):
             pixels = one.values().pixels
             assert pixels.shape == one.original_size
             assert bool(pixels.all()) == bool(pixels.any()) == marked
-            assert all(layer.mask.shape == one.original_size for layer in one.layers())
-            assert len(one.layers()) == (1 if marked or task.name == "binary" else 0)
+            assert one.regions().labels.shape == one.original_size
+            assert len(one.regions().shown) == (1 if marked else 0)
             (probability,) = one.probability_maps().values()
             assert torch.allclose(probability, torch.full(one.original_size, 0.5))

@@ -21,12 +21,12 @@ from sam_adapter.tiling.grid import Tiling
 from sam_adapter.tiling.sweep import Sweep
 
 THRESHOLDS: Mapping[AskedKind, float] = dict.fromkeys(ASKED_KINDS, 0.5)
-SIZE = (700, 900)
-COUNT = 200
+SIZE = (500, 640)
+COUNT = 100
 
 
 def discs_and_worms(seed: int) -> np.ndarray:
-    """``(H, W)`` int32 of 200 objects at random places, which may touch; worms are longer than a tile is wide."""
+    """``(H, W)`` int32 of 100 objects at random places, which may touch; worms are longer than a tile is wide."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(SIZE, np.int32)
     number = 0
@@ -58,7 +58,7 @@ def exact(batch: Batch) -> tuple[Tensor, Tensor]:
     return 5 * logits, torch.ones(len(logits))
 
 
-@pytest.mark.parametrize(("tile", "overlap", "seed"), [(64, 16, 0), (128, 32, 1), (160, 0, 2), (96, 70, 3)])
+@pytest.mark.parametrize(("tile", "overlap", "seed"), [(64, 16, 0), (160, 0, 2), (96, 70, 3)])
 def test_objects_over_the_borders_of_tiles_are_counted_once(tile: int, overlap: int, seed: int):
     labels = discs_and_worms(seed)
     picture = np.zeros((*SIZE, 3), np.uint8)

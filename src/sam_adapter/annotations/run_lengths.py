@@ -98,7 +98,7 @@ def run_lengths_of(labels: np.ndarray) -> dict[int, dict[str, Any]]:
         Number of an object to ``{"size": [H, W], "counts": text}``, as COCO has it.
     """
     flat = labels.ravel(order="F")
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     lengths = np.diff(starts, append=len(flat))
     numbers = flat[starts]
     order = np.argsort(numbers, kind="stable")

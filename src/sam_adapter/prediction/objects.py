@@ -165,7 +165,8 @@ class ObjectTables:
         rows, outlines = described_objects(name, prediction, image)
         shown = np.zeros(len(prediction) + 1, bool)
         if prediction.asked_for:
-            shown[prediction.objects.labels] = True
+            for row in prediction.objects.labels:
+                shown[row] = True
         height, width = prediction.original_size
         entry = {"file_name": file_name, "height": height, "width": width}
         with self._lock:

@@ -16,8 +16,8 @@ from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.files import read_image
 from ..annotations.reading.pictures import Picture
 from ..config.commands import PredictConfig
-from ..report.drawing import overlay
-from ..report.legend import with_legend
+from ..report.drawing import overlay_bands
+from ..report.legend import draw_legend
 from ..system.writing import written_beside
 from ..tasks.base import AnyPrediction
 from ..tasks.object_prediction import ObjectPrediction
@@ -115,12 +115,13 @@ def _made(kind: str, prediction: AnyPrediction, pixels: Callable[[], np.ndarray]
             for name, one in prediction.probability_maps().items()
         }
     if kind == "overlays":
-        drawn = pixels()
-        layers = prediction.layers()
-        for layer in layers:
-            drawn = overlay(drawn, layer.mask.numpy(), colour=layer.colour, width=layer.outline)
-        named = [(layer.name, layer.colour) for layer in layers if layer.name and layer.colour is not None]
-        return {"": Image.fromarray(with_legend(drawn, named))}
+        regions, image = prediction.regions(), pixels()
+        drawn = Image.new("RGB", image.shape[1::-1])
+        colours = [kind.colour for kind in regions.kinds]
+        for rows, band in overlay_bands(image, regions.labels, colours, width=regions.outline):
+            drawn.paste(Image.fromarray(band), (0, rows.start))
+        draw_legend(drawn, [(kind.name, kind.colour) for kind in regions.shown if kind.name and kind.colour])
+        return {"": drawn}
     values, palette = prediction.values()
     image = Image.fromarray(values)
     if palette is not None:

@@ -1,5 +1,6 @@
 """Masks, errors and prompts drawn on pictures, so that they are seen on any picture and by colour-blind readers."""
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -24,6 +25,8 @@ BACKGROUND_POINT: Colour = (255, 60, 60)
 TINT = 0.4
 SAMPLES = 2000
 """Pixels of a picture that its colours are judged by."""
+BAND_PIXELS = 1 << 22
+"""Pixels of the rows of a large picture that are drawn on at once."""
 
 VISIONS = np.array(
     [
@@ -50,16 +53,48 @@ def overlay(
     Returns:
         ``(H, W, 3)`` uint8.
     """
-    shape = mask.astype(np.uint8)
-    colour = colour or contrasting_colour(image)
-    tint = np.full_like(image, colour)
-    result = cv2.copyTo(cv2.addWeighted(image, 1 - TINT, tint, TINT, 0), shape, image.copy())
-    around = 2 * (width or max(round(max(mask.shape) / 400), 1)) + 1
-    kernel = np.ones((around, around), np.uint8)
-    inner = cv2.erode(shape, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    innermost = cv2.erode(inner, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    result = cv2.copyTo(tint, shape - inner, result)
-    return np.asarray(cv2.copyTo(np.full_like(image, _opposite(colour)), inner - innermost, result))
+    drawn = np.empty_like(image)
+    for rows, band in overlay_bands(image, mask.astype(np.uint8), [colour], width=width):
+        drawn[rows] = band
+    return drawn
+
+
+def overlay_bands(
+    image: np.ndarray, regions: np.ndarray, colours: Sequence[Colour | None], *, width: int | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """An `overlay` of regions that do not share pixels, a band of rows at a time.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        regions: ``(H, W)`` uint8, 0 where nothing is drawn; the region 1 has the first colour.
+        colours: None takes one that differs from the picture's own.
+        width: As of `overlay`.
+
+    Yields:
+        Rows of the picture, and what is drawn there, ``(rows, W, 3)`` uint8.
+    """
+    known = [colour or contrasting_colour(image) for colour in colours]
+    table = np.zeros((256, 2, 3), np.uint8)
+    table[1 : len(known) + 1] = [(colour, _opposite(colour)) for colour in known]
+    line = width or max(round(max(regions.shape) / 400), 1)
+    height, step = len(image), max(BAND_PIXELS // max(image.shape[1], 1), 1)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        seen = slice(max(top - 2 * line, 0), min(rows.stop + 2 * line, height))  # all that decides where outlines are
+        shape = regions[rows]
+        tint, opposite = table[shape, 0], table[shape, 1]
+        drawn = cv2.copyTo(cv2.addWeighted(image[rows], 1 - TINT, tint, TINT, 0), shape, image[rows].copy())
+        own = slice(top - seen.start, rows.stop - seen.start)
+        inner, innermost = (_within(regions[seen], reach)[own] for reach in (line, 2 * line))
+        drawn = cv2.copyTo(tint, shape * ~inner, drawn)
+        yield rows, np.asarray(cv2.copyTo(opposite, (inner & ~innermost).view(np.uint8), drawn))
+
+
+def _within(regions: np.ndarray, reach: int) -> np.ndarray:
+    """Where a square of some pixels to each side lies in one region, ``(H, W)`` bool; beyond the border is none."""
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    least = cv2.erode(regions, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return (least > 0) & (least == cv2.dilate(regions, kernel))
 
 
 def contrasting_colour(image: np.ndarray) -> Colour:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .drawing import Colour
@@ -11,22 +10,18 @@ _SHARE = 36
 """Lines of text that would fill the longer side of a picture."""
 
 
-def with_legend(image: np.ndarray, named: Sequence[tuple[str, Colour]]) -> np.ndarray:
-    """The picture with a legend in its upper left corner; without one if there is nothing to name.
+def draw_legend(picture: Image.Image, named: Sequence[tuple[str, Colour]]) -> None:
+    """Draw a legend in the upper left corner of a picture; nothing if there is nothing to name.
 
     Args:
-        image: ``(H, W, 3)`` uint8.
+        picture: In RGB.
         named: Names and their colours, from above to below.
-
-    Returns:
-        ``(H, W, 3)`` uint8.
     """
     if not named:
-        return image
-    height = max(round(max(image.shape[:2]) / _SHARE), 9)
+        return
+    height = max(round(max(picture.size) / _SHARE), 9)
     font, gap = ImageFont.load_default(height), max(height // 3, 2)
     width = round(max(font.getlength(name) for name, _ in named)) + height + 3 * gap
-    picture = Image.fromarray(image)
     box = (0, 0, min(width, picture.width), min(len(named) * (height + gap) + gap, picture.height))
     ground = Image.blend(picture.crop(box), Image.new("RGB", (box[2], box[3])), 0.65)
     picture.paste(ground, box)
@@ -35,4 +30,3 @@ def with_legend(image: np.ndarray, named: Sequence[tuple[str, Colour]]) -> np.nd
         top = gap + line * (height + gap)
         draw.rectangle((gap, top, gap + height, top + height), fill=colour, outline=(255, 255, 255))
         draw.text((2 * gap + height, top + height / 2), name, (255, 255, 255), font, anchor="lm")
-    return np.asarray(picture)

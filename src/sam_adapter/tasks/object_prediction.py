@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from ..annotations.reading.classes import COLOURS, Classes
+from ..annotations.reading.values import looked_up
 from ..batch import Size
 from ..config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ..preprocessing import MaskLogits, Preprocessing
 from .parts import MaskPart, part_of, probability_map
-from .prediction import Layer, PngValues
-from .splitting import FoundObjects, split_objects
+from .prediction import Kind, PngValues, Regions, kinds_of
+from .splitting import FoundObjects, bands_of, split_objects
+
+NEAR = 2
+"""Pixels between objects that are drawn in different colours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,33 +105,23 @@ class ObjectPrediction:
         few = len(self) <= np.iinfo(np.uint16).max
         return PngValues(labels.astype(np.uint16) if few else labels)
 
-    def layers(self) -> list[Layer]:
-        """What is drawn on the picture: objects in a few colours, those that touch in different ones where possible."""
+    def regions(self) -> Regions:
+        """What is drawn on the picture: objects in a few colours, those that touch in different ones if they can be."""
         labels = self.objects.labels
         if self.classes is not None and len(self.classes.names) > 1:
-            return self._layers_of_classes()
-        colours = np.concatenate([[0], 1 + colours_apart(labels, len(COLOURS))])[: len(self) + 1].astype(np.uint8)
-        drawn = colours[labels]
-        return [
-            Layer(mask=torch.from_numpy(drawn == at), colour=colour, outline=self._outline)
-            for at, colour in enumerate(COLOURS, start=1)
-            if (colours == at).any()
-        ]
+            kinds, colours = kinds_of(self.classes), np.array(self.object_labels)
+        else:
+            kinds = tuple(Kind(at, colour=colour) for at, colour in enumerate(COLOURS, start=1))
+            colours = 1 + colours_apart(labels, len(COLOURS))
+        table = np.zeros(len(self) + 1, np.uint8)
+        table[1 : len(colours) + 1] = colours
+        return Regions(looked_up(table, labels), kinds, self._outline)
 
     @cached_property
     def _outline(self) -> int:
         """Pixels of outlines: as in other pictures of this size, but no more than a twentieth of the mean object."""
         across = (np.count_nonzero(self.objects.labels) / max(len(self), 1)) ** 0.5
         return max(min(round(max(self.original_size) / 400), round(across / 20)), 1)
-
-    def _layers_of_classes(self) -> list[Layer]:
-        assert self.classes is not None
-        kinds = np.concatenate([[0], self.object_labels]).astype(np.uint8)[self.objects.labels]
-        return [
-            Layer(mask=torch.from_numpy(kinds == label), name=name, colour=colour, outline=self._outline)
-            for label, (name, colour) in enumerate(zip(self.classes.names, self.classes.colours, strict=True), start=1)
-            if (kinds == label).any()
-        ]
 
     def probability_maps(self) -> dict[str, Tensor]:
         """Probabilities ``(H, W)`` of the maps by name, or of each object that was asked for by its number."""
@@ -162,13 +156,11 @@ def colours_apart(labels: np.ndarray, count: int) -> np.ndarray:
         ``(N,)`` int64.
     """
     most = int(labels.max(initial=0))
-    wide = cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
-    touching = (wide != labels) & (labels > 0)
-    pairs = np.unique(np.stack([labels[touching], wide[touching]], 1), axis=0) if touching.any() else np.zeros((0, 2))
     neighbours: dict[int, set[int]] = {}
-    for one, other in pairs.astype(int).tolist():
-        neighbours.setdefault(one, set()).add(other)
-        neighbours.setdefault(other, set()).add(one)
+    for band in bands_of(labels.shape):
+        for one, other in _near_pairs(labels[max(band.start - NEAR, 0) : band.stop + NEAR]):
+            neighbours.setdefault(one, set()).add(other)
+            neighbours.setdefault(other, set()).add(one)
     colours = np.zeros(most, np.int64)
     given: dict[int, int] = {}
     for number in range(1, most + 1):
@@ -177,3 +169,11 @@ def colours_apart(labels: np.ndarray, count: int) -> np.ndarray:
         given[number] = free[number % len(free)] if free else number % count
         colours[number - 1] = given[number]
     return colours
+
+
+def _near_pairs(labels: np.ndarray) -> list[list[int]]:
+    """Pairs of objects of a label map ``(h, w)`` that are at most `NEAR` pixels apart, one in a pixel of the other."""
+    square = np.ones((2 * NEAR + 1, 2 * NEAR + 1), np.uint8)
+    wide = cv2.dilate(labels.astype(np.float32), square).astype(np.int32)
+    touching = (wide != labels) & (labels > 0)
+    return np.unique(np.stack([labels[touching], wide[touching]], 1), axis=0).tolist()

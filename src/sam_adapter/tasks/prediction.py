@@ -15,20 +15,40 @@ from .class_map import whole_class_map
 from .parts import MaskPart, part_of
 
 
-class Layer(NamedTuple):
-    """Something to draw on a picture.
+class Kind(NamedTuple):
+    """How regions of one kind are drawn.
 
     Attributes:
-        mask: ``(H, W)`` bool.
+        label: Of their pixels.
         name: For a legend; empty for none.
         colour: RGB; None takes one that is seen on the picture.
-        outline: Pixels of its outline; None makes it fit the picture.
     """
 
-    mask: Tensor
+    label: int
     name: str = ""
     colour: tuple[int, int, int] | None = None
+
+
+class Regions(NamedTuple):
+    """What is drawn on a picture.
+
+    Attributes:
+        labels: ``(H, W)`` uint8, 0 where nothing is drawn.
+        kinds: What the numbers from 1 on mean.
+        outline: Pixels of an outline; None makes it fit the picture.
+    """
+
+    labels: np.ndarray
+    kinds: tuple[Kind, ...]
     outline: int | None = None
+
+    @property
+    def shown(self) -> list[Kind]:
+        """The kinds that have a pixel."""
+        there = np.zeros(256, bool)
+        for row in self.labels:
+            there[row] = True
+        return [kind for kind in self.kinds if there[kind.label]]
 
 
 class PngValues(NamedTuple):
@@ -86,9 +106,9 @@ class Prediction:
         """The part of the picture in which a mask lies, without the rest in memory; None if it is empty."""
         return part_of(self.mask_logits[index : index + 1], self.original_size, self.preprocessing, self.threshold)
 
-    def layers(self) -> list["Layer"]:
+    def regions(self) -> Regions:
         """What is drawn on the picture."""
-        return [Layer(mask=self.mask())]
+        return Regions(self.mask().numpy().view(np.uint8), (Kind(1),))
 
     def values(self) -> PngValues:
         """The mask as a picture of values: 255 is foreground."""
@@ -153,14 +173,9 @@ class ClassPrediction:
         logits = self.mask_logits[own]
         return self.preprocessing.to_original_size(logits, self.original_size).amax(0).sigmoid()
 
-    def layers(self) -> list[Layer]:
-        """The classes that the picture has."""
-        found = []
-        for label, (name, colour) in enumerate(zip(self.classes.names, self.classes.colours, strict=True), start=1):
-            mask = self.class_map == label
-            if mask.any():
-                found.append(Layer(mask, name, colour))
-        return found
+    def regions(self) -> Regions:
+        """What is drawn on the picture: the classes."""
+        return Regions(self.class_map.numpy(), kinds_of(self.classes))
 
     def values(self) -> PngValues:
         """The class map with the values, or colours, that the masks had which the classes come from."""
@@ -184,3 +199,9 @@ class ClassPrediction:
     def probability_maps(self) -> dict[str, Tensor]:
         """Probabilities ``(H, W)`` of each class that was asked for, by its name."""
         return {self.classes.names[label - 1]: self.probability(label) for label in dict.fromkeys(self.labels)}
+
+
+def kinds_of(classes: Classes) -> tuple[Kind, ...]:
+    """Classes as they are drawn."""
+    named = zip(classes.names, classes.colours, strict=True)
+    return tuple(Kind(label, name, colour) for label, (name, colour) in enumerate(named, start=1))

@@ -5,6 +5,7 @@ transformation*, 1993; seeds that a model predicts, as Graham et al., *HoVer-Net
 predicted cores the seeds are the h-maxima of the distance transform (Soille, *Morphological image analysis*, 2003).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -74,15 +75,21 @@ def split_objects(
     """
     if core is not None and core.shape != foreground.shape:
         raise ValueError(f"'core' and 'foreground' must have the same shape, got {core.shape} and {foreground.shape}.")
+    flooded = _flooded_parts(foreground, core, threshold, core_threshold, least_area)
+    labels = _large_parts(flooded, least_area)
+    return FoundObjects(labels, _scores(labels, foreground, core))
+
+
+def _flooded_parts(
+    foreground: np.ndarray, core: np.ndarray | None, threshold: float, core_threshold: float, least_area: int
+) -> np.ndarray:
+    """The parts of a foreground flooded from their seeds, ``(H, W)`` int32; see `split_objects`."""
     parts = _large_parts(number_parts(foreground > threshold), least_area)
     if core is None:
         height = cv2.GaussianBlur(_distance_to_zero(parts), (0, 0), PEAK_SMOOTHING)
-        seeds = _peaks(height)
-    else:
-        height = foreground + core
-        seeds = _large_parts(number_parts((core > core_threshold) & (parts > 0)), -(-least_area // CORE_SHARE))
-    labels = _large_parts(_flooded(parts, seeds, height), least_area)
-    return FoundObjects(labels, _scores(labels, foreground, core))
+        return _flooded(parts, _peaks(height), [height])
+    seeds = _large_parts(number_parts((core > core_threshold) & (parts > 0)), -(-least_area // CORE_SHARE))
+    return _flooded(parts, seeds, [foreground, core])
 
 
 def core_map(labels: np.ndarray) -> np.ndarray:
@@ -108,11 +115,11 @@ def core_map(labels: np.ndarray) -> np.ndarray:
     depth = _distance_to_zero(inner)  # 0 in pixels along an edge
     depth += 1
     deepest = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.float32)
-    for band in _bands(labels.shape):
+    for band in bands_of(labels.shape):
         np.maximum.at(deepest, labels[band].ravel(), depth[band].ravel())
     deepest[[0, *([VOID] if len(deepest) > VOID else [])]] = np.inf
     core = np.empty(labels.shape, dtype=bool)
-    for band in _bands(labels.shape):
+    for band in bands_of(labels.shape):
         core[band] = 2 * depth[band] > deepest[labels[band]]
     return core
 
@@ -138,13 +145,16 @@ def boxes_of(labels: np.ndarray, *, void: int | None = VOID) -> dict[int, tuple[
 
 
 def _large_parts(labels: np.ndarray, least_area: int) -> np.ndarray:
-    """Leave out small parts and number the others from 1 without gaps, ``(H, W)`` int32."""
+    """Leave out small parts and number the others from 1 without gaps, in place; ``(H, W)`` int32."""
     areas = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)
-    for band in _bands(labels.shape):
+    for band in bands_of(labels.shape):
         areas += np.bincount(labels[band].ravel(), minlength=len(areas))
     large = areas >= max(least_area, 1)
     large[0] = False
-    return np.where(large, np.cumsum(large, dtype=np.int32), np.int32(0))[labels]
+    numbers = np.where(large, np.cumsum(large, dtype=np.int32), np.int32(0))
+    for band in bands_of(labels.shape):
+        labels[band] = numbers[labels[band]]
+    return labels
 
 
 def _peaks(height: np.ndarray) -> np.ndarray:
@@ -172,13 +182,13 @@ def _peaks(height: np.ndarray) -> np.ndarray:
     return domes
 
 
-def _flooded(parts: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.ndarray:
+def _flooded(parts: np.ndarray, seeds: np.ndarray, surfaces: Sequence[np.ndarray]) -> np.ndarray:
     """The watershed of a surface in each part that has several seeds; each other part is one object.
 
     Args:
         parts: ``(H, W)`` int32 numbers of separate parts.
         seeds: ``(H, W)`` int32 numbers of seeds, none of them in two parts.
-        height: ``(H, W)`` float32, flooded from high to low.
+        surfaces: ``(H, W)`` float32 each; their sum is flooded from high to low.
 
     Returns:
         ``(H, W)`` int32, 0 outside of the parts; the numbers have gaps.
@@ -192,12 +202,12 @@ def _flooded(parts: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.nda
     shared[0] = False
     labels = parts + np.int32(len(part_of))
     labels[parts == 0] = 0
-    if shared.any():
-        for number, box in enumerate(find_objects(np.where(shared[parts], parts, 0)), start=1):
-            if box is not None:
-                inside = parts[box] == number
-                flooded = _watershed(inside, np.where(inside, seeds[box], 0), height[box])
-                labels[box][inside] = flooded[inside]
+    for number, box in enumerate(find_objects(parts) if shared.any() else (), start=1):
+        if box is not None and shared[number]:
+            inside = parts[box] == number
+            height = np.sum([one[box] for one in surfaces], axis=0)
+            flooded = _watershed(inside, np.where(inside, seeds[box], 0), height)
+            labels[box][inside] = flooded[inside]
     return labels
 
 
@@ -229,7 +239,7 @@ def _scores(labels: np.ndarray, foreground: np.ndarray, core: np.ndarray | None)
 def _means(labels: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
     """Mean of values over each of some objects, ``(N,)`` float64."""
     sums, areas = np.zeros(number + 1), np.zeros(number + 1)
-    for band in _bands(labels.shape):
+    for band in bands_of(labels.shape):
         some = labels[band] > 0
         at = labels[band][some]
         sums += np.bincount(at, weights=values[band][some], minlength=number + 1)
@@ -242,7 +252,7 @@ def _distance_to_zero(values: np.ndarray) -> np.ndarray:
     return cv2.distanceTransform((values != 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
-def _bands(shape: tuple[int, ...]) -> list[slice]:
+def bands_of(shape: tuple[int, ...]) -> list[slice]:
     """Rows of one band after another, so that no array of 64-bit numbers is made of a whole large picture."""
     rows = max(_BAND_PIXELS // max(shape[1], 1), 1)
     return [slice(top, top + rows) for top in range(0, shape[0], rows)]

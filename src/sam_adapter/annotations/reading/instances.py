@@ -15,7 +15,7 @@ from .decoding import decode, read_header
 from .labels import class_label, labels_of_raster, paint
 from .raster import Raster
 from .rules import ReadingRules
-from .values import Value, row_blocks
+from .values import Value, looked_up, row_blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Instances:
         for number, label in self.classes.items():
             if number < len(meant):
                 meant[number] = label
-        return meant[self.labels]
+        return looked_up(meant, self.labels)
 
 
 def read_instances(record: Record, rules: ReadingRules, *, max_pixels: int | None = None) -> Instances:
@@ -62,7 +62,7 @@ def read_instances(record: Record, rules: ReadingRules, *, max_pixels: int | Non
 def instances_of_raster(record: Record, raster: Raster, rules: ReadingRules) -> Instances:
     """The objects of a mask that was decoded; see `read_instances`."""
     if rules.objects == "numbers":
-        return Instances(_numbered(_numbers(raster), rules.void_numbers), {})
+        return Instances(_numbered(raster.values, rules.void_numbers), {})
     kinds = labels_of_raster(record, raster, rules)
     if rules.classes is not None:
         return _parts_of_classes(kinds, len(rules.classes.names))
@@ -115,17 +115,17 @@ def _parts_of_classes(labels: np.ndarray, classes: int) -> Instances:
     return Instances(numbered, kinds)
 
 
-def _numbers(raster: Raster) -> np.ndarray:
-    """The number in each pixel ``(H, W)`` int64: a palette's index, a grey, or the three bytes of a colour."""
-    values = raster.values
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """The number in each pixel ``(h, w)`` int64: a palette's index, a grey, or the three bytes of a colour."""
     if values.ndim == 3:
         return values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     return values.astype(np.int64)
 
 
-def _numbered(numbers: np.ndarray, void: tuple[Value, ...]) -> np.ndarray:
-    """Numbers with gaps as numbers from 1, 0 and `VOID`."""
-    own = np.unique(np.concatenate([np.unique(numbers[rows]) for rows in row_blocks(numbers)]))
+def _numbered(values: np.ndarray, void: tuple[Value, ...]) -> np.ndarray:
+    """Numbers with gaps, or colours, ``(H, W)`` or ``(H, W, 3)``, as ``(H, W)`` int32: from 1 on, 0 and `VOID`."""
+    blocks = row_blocks(values)
+    own = np.unique(np.concatenate([np.unique(_numbers(values[rows])) for rows in blocks]))
     unknown = {int(value[0]) if len(value) == 1 else int(np.dot(value, [1 << 16, 1 << 8, 1])) for value in void}
     meant = np.zeros(len(own), np.int32)
     last = 0
@@ -135,4 +135,7 @@ def _numbered(numbers: np.ndarray, void: tuple[Value, ...]) -> np.ndarray:
         elif number:
             last = following(last)
             meant[at] = last
-    return meant[np.searchsorted(own, numbers)]
+    labels = np.empty(values.shape[:2], np.int32)
+    for rows in blocks:
+        labels[rows] = meant[np.searchsorted(own, _numbers(values[rows]))]
+    return labels

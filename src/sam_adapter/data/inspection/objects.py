@@ -7,6 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ...annotations.reading.values import row_blocks
 from ...config.labels import VOID
 from ...tasks.splitting import boxes_of
 
@@ -19,8 +20,6 @@ CELL = 4
 TINY_CELLS = 2
 """A part that covers fewer cells than this is lost in SAM's mask."""
 _MOST_AREAS = 256
-_MOST_APART = 4096
-"""The same of objects that the annotation tells apart, none of which is a speck."""
 _BAND_PIXELS = 1 << 22
 
 
@@ -32,7 +31,7 @@ class Objects:
         parts: All of them.
         count: Those that are no specks beside the largest.
         box_fill: Share of the box around all foreground that is foreground; 0 without foreground.
-        areas: Areas of the 256 smallest parts, in order; of the 4096 smallest objects that are told apart.
+        areas: Areas of the 256 smallest parts, in order; of all objects that are told apart: their median is asked for.
         extent: Longest side of the box around the part that extends farthest; a block too long at most in large masks.
         touching: Pairs of objects that touch, over corners too; connected parts never do.
     """
@@ -99,13 +98,15 @@ def objects_in(mask: np.ndarray) -> Objects:
 
 def objects_of_instances(labels: np.ndarray) -> Objects:
     """The objects of a label map ``(H, W)`` int32, in which each has a number."""
-    areas = np.bincount(labels[(labels != 0) & (labels != VOID)].ravel())
+    areas = np.zeros(max(int(labels.max(initial=0)), VOID) + 1, np.int64)
+    for rows in row_blocks(labels):
+        areas += np.bincount(labels[rows].ravel(), minlength=len(areas))
+    areas[[0, VOID]] = 0
     areas = np.sort(areas[areas > 0])
     if not len(areas):
         return Objects()
     extent = max(side.stop - side.start for box in boxes_of(labels).values() for side in box)
-    smallest = tuple(int(area) for area in areas[:_MOST_APART])
-    return Objects(len(areas), len(areas), 1.0, smallest, extent, touching_pairs(labels))
+    return Objects(len(areas), len(areas), 1.0, tuple(areas.tolist()), extent, touching_pairs(labels))
 
 
 def touching_pairs(labels: np.ndarray) -> int:
