@@ -14,7 +14,7 @@ from transformers import SamModel
 from conftest import random_sam, sam_of
 from golden_cases import mean_loss
 from sam_adapter.backbones import load_backbone
-from sam_adapter.backbones.base import tensors_sha256
+from sam_adapter.backbones.family import tensors_sha256
 from sam_adapter.batch import Annotation, Batch, EncodedImage, Prompt, Query
 from sam_adapter.checkpoints.adapter import load, save_adapter
 from sam_adapter.config.choices import AttentionKind

@@ -6,8 +6,9 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import CheckpointError
-from .base import Backbone, Family
+from .base import Backbone
 from .download import download_folder
+from .family import Family
 from .meta_names import read_tensors
 from .sam import SamFamily
 from .sam2 import Sam2Family

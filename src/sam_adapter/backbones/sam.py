@@ -14,7 +14,8 @@ from ..config.registry import Part
 from ..kernels.encoder_block import block_runner
 from ..preprocessing import Preprocessing
 from ..system.machine import choose_attention
-from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape, Family, tensors_sha256
+from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape
+from .family import Family, tensors_sha256
 from .sam_files import resize_sam, sam_from_folder, sam_from_meta
 
 IMAGE_EMBEDDINGS = "image_embeddings"

@@ -21,7 +21,8 @@ from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
 from ..kernels.encoder_block import block_runner
 from ..preprocessing import Preprocessing
-from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape, Family, tensors_sha256
+from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape
+from .family import Family, tensors_sha256
 from .sam2_files import resize_sam2, sam2_from_folder, sam2_from_meta
 from .sam2_names import OWN_PARTS
 

@@ -21,7 +21,8 @@ from transformers import (
 from ..batch import EncodedImage, Output, Prompt
 from ..errors import CheckpointError
 from . import meta_names
-from .base import BaseIdentity, BlockPrompts, Family, tensors_sha256
+from .base import BaseIdentity, BlockPrompts
+from .family import Family, tensors_sha256
 from .sam import IMAGE_EMBEDDINGS, SamBackbone
 from .sam_files import assembled_sam, resize_sam, sam_from_folder
 from .sam_hq_decoder import MendedMaskDecoder, MendedSamHQModel
