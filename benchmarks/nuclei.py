@@ -26,9 +26,10 @@ from machine import described
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
 
 TILE = 128
-EPOCHS = 4
-WHOLE_EPOCHS = 23
+EPOCHS = 6
+WHOLE_EPOCHS = 35
 """As many steps as EPOCHS in tiles."""
+METHODS = ("sam_adapter", "decoder")
 COLUMNS = {
     "iou_box": "IoU box",
     "iou_points": "IoU point",
@@ -76,7 +77,7 @@ class Run:
 def parted(data: Path, work: Path) -> None:
     """Links to the pictures and label maps of each part."""
     for number, picture in enumerate(sorted((data / "images").iterdir())):
-        part = "train" if number % 5 else "test"
+        part = "test" if number % 5 == 4 else "train"
         for kind, path in (("images", picture), ("masks", data / "instances" / picture.name)):
             link = work / part / kind / path.name
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +153,10 @@ def main() -> None:
     parser.add_argument("--former", type=Path, help="folder of other weights, one seed")
     parser.add_argument("--longer", type=int, help="epochs of a longer run of the SAM-Adapter in tiles")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument(
+        "--tiles", type=int, nargs="+", default=[TILE, 0], help="sides; 0 takes pictures whole"
+    )
     parser.add_argument("--table", action="store_true", help="train nothing")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     asked = parser.parse_args()
@@ -160,7 +165,7 @@ def main() -> None:
     runs: list[Run] = []
     for seed in asked.seeds:
         for weights, model in (("tiny", "tiny"), ("former tiny", str(asked.former)))[: 2 if asked.former else 1]:
-            for method in ("sam_adapter", "decoder") if model == "tiny" or seed == 0 else ():
+            for method in METHODS if model == "tiny" or seed == 0 else ():
                 runs += [
                     Run(weights, model, method, TILE, EPOCHS, seed),
                     Run(weights, model, method, 0, WHOLE_EPOCHS, seed),
@@ -168,7 +173,8 @@ def main() -> None:
     if asked.longer:
         runs += [Run("tiny", "tiny", "sam_adapter", TILE, asked.longer, seed) for seed in asked.seeds]
     runs.sort(key=lambda run: (run.weights != "tiny", run.method != "sam_adapter", not run.tile))
-    for run in () if asked.table else runs:
+    wanted = [run for run in runs if run.method in asked.methods and run.tile in asked.tiles]
+    for run in () if asked.table else wanted:
         trained_and_scored(asked.work.resolve(), run)
     heads = ["weights", "method", "pictures", "epochs", "seeds", *COLUMNS.values()]
     lines = ["# Nuclei, one mask an object", "", (__doc__ or "").strip(), ""]
