@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, PredictConfig, TrainConfig, evaluate, load, predict, train
+from sam_adapter.config.registry import METHODS
 from sam_adapter.errors import CheckpointError
 from sam_adapter.training.dry_run import dry_run
 from sam_adapter.training.run_folder import clear_output
@@ -92,10 +94,14 @@ def test_a_run_starts_from_an_adapter_of_the_same_rank(lora_run: TrainConfig, tm
         train(run.but(output=tmp_path / "other", lora_rank=5))
 
 
+OWN_DEFAULTS: dict[str, Any] = {name: getattr(TrainConfig, name) for name in METHODS["lora"].options}
+"""Of the options that other methods refuse."""
+
+
 def test_a_run_that_is_written_over_leaves_nothing_for_peft(lora_run: TrainConfig, tmp_path: Path):
     shutil.copytree(lora_run.output, tmp_path / "run")
     assert (tmp_path / "run/adapter/peft/adapter_config.json").is_file()
-    clear_output(lora_run.but(output=tmp_path / "run", overwrite=True, method="decoder"))
+    clear_output(lora_run.but(output=tmp_path / "run", overwrite=True, method="decoder", **OWN_DEFAULTS))
     assert not any((tmp_path / "run/adapter").iterdir())
 
 

@@ -10,6 +10,8 @@ from transformers import SamModel
 
 from lora_models import BATCH, PIXELS, VARIANTS, lora, spread
 from sam_adapter import MergeConfig, load, merge
+from sam_adapter.annotations.reading.brightness import Brightness
+from sam_adapter.annotations.reading.rules import ReadingRules
 from sam_adapter.checkpoints.adapter import save_adapter
 from sam_adapter.cli import main
 from sam_adapter.errors import ConfigError
@@ -85,12 +87,14 @@ def test_the_command_writes_into_a_new_folder_and_says_what_is_left_behind(
     caplog.set_level(logging.WARNING, logger="sam_adapter")
     segmenter = lora(sam_folder, resize="squash")
     segmenter.tiling = Tiling(tile=64, overlap=8)
+    segmenter.reading = ReadingRules(brightness=Brightness(integer=(0, 900)))
     save_adapter(tmp_path / "adapter", segmenter)
     words = ["merge", "--adapter", str(tmp_path / "adapter"), "--output", str(tmp_path / "base")]
     main(words)
     assert capsys.readouterr().out.startswith(f"Model: {tmp_path / 'base'} (SHA-256 ")
     assert "squashed" in caplog.text
     assert "--tile 64 --overlap 8" in caplog.text
+    assert "scale of brightness" in caplog.text
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert stopped.value.code == 2

@@ -197,3 +197,10 @@ def test_compiled_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 def test_methods_that_wrap_the_encoder_do_not_train_it(sam_folder: str):
     with pytest.raises(ConfigError, match="parts: method lora adds to the layers of image_encoder"):
         config(sam_folder, method="lora", parts=("mask_decoder", "image_encoder"))
+
+
+def test_its_options_are_refused_with_other_methods(sam_folder: str):
+    with pytest.raises(ConfigError, match="lora_rank: belongs to method lora; give '--method lora', or leave it out"):
+        config(sam_folder, method="sam_adapter", lora_rank=16)
+    with pytest.raises(ConfigError, match="dora: belongs to method lora"):
+        config(sam_folder, method="decoder", dora=True)

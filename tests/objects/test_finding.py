@@ -77,5 +77,16 @@ def test_tasks_without_objects_have_none_to_find(pairs: Path, tmp_path: Path, wa
     own: dict[str, Any] = {"model": "tiny", "image_size": 64, "workers": 0, **way}
     with pytest.raises(ConfigError, match="has no objects"):
         predict(PredictConfig(input=str(pairs / "images"), output=tmp_path / "out", **own))
+    data = {"images": pairs / "images", "masks": pairs / "masks"}
     with pytest.raises(ConfigError, match="has no objects"):
-        evaluate(EvaluateConfig(images=pairs / "images", masks=pairs / "masks", output=tmp_path / "out", **own))
+        evaluate(EvaluateConfig(prompt="none", output=tmp_path / "out", **data, **own))
+
+
+def test_ways_to_find_objects_need_to_be_asked_without_prompts(tmp_path: Path):
+    data = {"images": tmp_path / "images", "masks": tmp_path / "masks", "output": tmp_path / "scores"}
+    asked: dict[str, Any] = {"model": "tiny", "task": "instance", **data}
+    with pytest.raises(ConfigError, match="grid: objects are found without prompts; give '--prompt none'"):
+        EvaluateConfig(**asked, prompt="box", grid=4)
+    with pytest.raises(ConfigError, match="grid and refine: objects of a grid have the outlines of their own answers"):
+        EvaluateConfig(**asked, prompt="none", grid=4, refine="outlines")
+    assert EvaluateConfig(**asked, prompt="mixed", grid=4).finding == {"grid": 4}

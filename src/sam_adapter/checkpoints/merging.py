@@ -55,10 +55,17 @@ def merge(config: MergeConfig) -> BaseIdentity:
 def _left_behind(segmenter: SamSegmenter) -> list[str]:
     """What an adapter says of pictures that a base model does not, where it changes answers."""
     sentences, tiling = [], segmenter.tiling
-    if segmenter.preprocessing.resize == "squash":
+    own, base = segmenter.preprocessing.resize, segmenter.backbone.preprocessing.resize
+    if own != base:
+        words = {"squash": "squashed to the encoder's square", "pad": "padded"}
         sentences.append(
-            "the adapter has pictures squashed to the encoder's square, and a base model has them padded, so that "
-            "answers about pictures that are not square differ."
+            f"the adapter has pictures {words[own]}, and a base model of family {segmenter.backbone.family} has them "
+            f"{words[base]}, so that answers about pictures that are not square differ."
+        )
+    if segmenter.reading is not None and segmenter.reading.brightness is not None:
+        sentences.append(
+            "the adapter has a scale of brightness for pictures of more than 8 bits, and a base model takes it from "
+            "the pictures that it is given, so that answers about such pictures differ."
         )
     if tiling is not None:
         sentences.append(

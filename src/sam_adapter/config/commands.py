@@ -13,6 +13,7 @@ from .choices import (
     Save,
     TaskName,
     Threshold,
+    asked_kinds,
 )
 from .folders import among_data, given_twice
 from .object_options import ObjectOptions
@@ -93,6 +94,9 @@ class EvaluateConfig(MachineOptions, ScoreOptions, ObjectOptions, KnownTileOptio
             "with_frozen: needs an adapter." if self.with_frozen and self.adapter is None else None,
             NO_CACHE if self.embedding_cache and self.tile else None,
             "compare: needs an adapter." if self.compare and self.adapter is None else None,
+            f"{' and '.join(self.finding)}: objects are found without prompts; give '--prompt none' or 'mixed'."
+            if self.finding and "none" not in asked_kinds(self.prompt)
+            else None,
             # What the task of an adapter is, 'evaluate' finds in its folder.
             *(self.task_problems(self.task or DEFAULT_TASK) if self.task or self.adapter is None else []),
             *given_twice("adapter", [*([self.adapter] if self.adapter else []), *self.compare]),

@@ -28,3 +28,18 @@ class ObjectOptions(Config):
     refine: Refine = "none"
     """Ask for each object that the maps are split into by its box again: 'scores' multiplies its score by the quality
     that is predicted of the answer, which ranks objects better; 'outlines' takes the answer's outline too."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        both = self.grid and self.refine != "none"
+        return [
+            *super().problems(),
+            "grid and refine: objects of a grid have the outlines of their own answers; give one of them."
+            if both
+            else None,
+        ]
+
+    @property
+    def finding(self) -> dict[str, int | str]:
+        """How objects are found, if not by splitting maps."""
+        return ({"grid": self.grid} if self.grid else {}) | ({} if self.refine == "none" else {"refine": self.refine})

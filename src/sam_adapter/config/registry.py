@@ -34,12 +34,14 @@ class MethodEntry(Entry):
         parts_fixed: Whether it trains these parts and no other choice.
         adds: Whether it adds modules to the image encoder; then it has a `Method.settings_type`.
         keeps: Parts that it cannot train themselves, as it adds to their layers.
+        options: Options of it alone, which other methods refuse.
     """
 
     parts: tuple[Part, ...] = ("mask_decoder",)
     parts_fixed: bool = False
     adds: bool = True
     keeps: tuple[Part, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 METHODS: Mapping[str, MethodEntry] = {
@@ -50,6 +52,7 @@ METHODS: Mapping[str, MethodEntry] = {
         "methods.lora.method:LoraMethod",
         "LoRA is added to layers of the image encoder and trained, with the mask decoder",
         keeps=("image_encoder",),
+        options=("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "dora", "rslora"),
     ),
     "decoder": MethodEntry("methods.fine_tuning:FineTuning", "the mask decoder, or what --parts names", adds=False),
     "full": MethodEntry("methods.fine_tuning:FineTuning", "all of SAM", parts=ALL_PARTS, parts_fixed=True, adds=False),

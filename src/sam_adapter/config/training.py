@@ -234,6 +234,12 @@ class TrainConfig(
         encoder_changes = entry.adds or "image_encoder" in parts
         return [
             None if parts or entry.adds else f"parts: method {self.method} would train nothing.",
+            *(
+                f"{option}: belongs to method {name}; give '--method {name}', or leave it out."
+                for name, other in METHODS.items()
+                for option in other.options
+                if name != self.method and getattr(self, option) != getattr(type(self), option)
+            ),
             None
             if not entry.parts_fixed or set(parts) == set(entry.parts)
             else f"parts: method {self.method} trains {entry.text}; choose parts with method {' or '.join(plain)}.",

@@ -33,7 +33,8 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
     units = [sentence] if (sentence := unit_sentence(added, result.get("spacing", ()))) else []
     return "\n".join(
         [
-            f"{amount(result['images'], 'image')}, prompt {result['prompt']}",
+            f"{amount(result['images'], 'image')}, prompt {result['prompt']}"
+            + "".join(f", {name} {result[name]}" for name in ("grid", "refine") if name in result),
             *body,
             *units,
             *_empty(models, result),

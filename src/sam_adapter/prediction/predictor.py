@@ -81,7 +81,7 @@ class Predictor:
             picture = picture_from_pillow(image, brightness)
         else:
             picture = np.asarray(image)
-            if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+            if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size or picture.dtype != np.uint8:
                 raise DataError(f"image: expected (H, W, 3) uint8 RGB, got {picture.shape} {picture.dtype}.")
         self._size = size_of(picture)
         if self.tiling is not None:
