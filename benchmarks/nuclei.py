@@ -154,9 +154,7 @@ def main() -> None:
     parser.add_argument("--longer", type=int, help="epochs of a longer run of the SAM-Adapter in tiles")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument(
-        "--tiles", type=int, nargs="+", default=[TILE, 0], help="sides; 0 takes pictures whole"
-    )
+    parser.add_argument("--tiles", type=int, nargs="+", default=[TILE, 0], help="sides; 0 takes pictures whole")
     parser.add_argument("--table", action="store_true", help="train nothing")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     asked = parser.parse_args()
