@@ -1,4 +1,4 @@
-"""SAM 2 through the commands: training, resuming, evaluation, prediction, kept embeddings, every task."""
+"""SAM 2 through the commands: training, resuming, evaluation, prediction, kept embeddings; its tasks are in tests/backbones."""
 
 import json
 from pathlib import Path
@@ -9,15 +9,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import semantic_scenes
 from conftest import write_pairs
 from sam_adapter import EvaluateConfig, PredictConfig, Predictor, TrainConfig, evaluate, load, predict, train
 from sam_adapter.checkpoints.adapter import read_adapter_config
 from sam_adapter.checkpoints.embeddings import embedding_folder
 from sam_adapter.preprocessing import Preprocessing
 from training_runs import StopAt, config, weights
-
-scenes = semantic_scenes.scenes
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +67,6 @@ def test_a_run_is_interrupted_resumed_evaluated_and_used(
     predictor = Predictor(load(cut.output / "adapter"), device="cpu", precision="32")
     predictor.set_image(pictures / "images" / files[0].name)
     assert np.array_equal(np.asarray(Image.open(files[0])) > 0, predictor.predict().masks[0])
-
-
-@pytest.mark.parametrize("task", ["semantic", "instance"])
-def test_every_task_is_trained_and_used(scenes: Path, folder: str, tmp_path: Path, task: str):
-    own = {"classes": scenes / "classes.yaml"} if task == "semantic" else {"objects_per_image": 2}
-    run = config(scenes, folder, tmp_path / "run", task=task, epochs=1, class_tokens=2, precision="32", **own)
-    train(run)
-    state, before = weights(run.output), dict(load(model=folder).named_parameters())
-    assert state["learned_prompts.table.weight"].shape == (2, 2 * 32)
-    quality = [name for name in state if "iou_prediction_head" in name]
-    assert bool(quality) == (task == "instance")
-    assert all(not torch.equal(state[name], before[name].detach()) for name in quality)
-    files = predicted(run.output, scenes, tmp_path / "out")
-    assert len(files) == 12
-    assert Image.open(files[0]).size == (64, 48)
 
 
 def test_embeddings_are_kept_after_the_convolutions_that_are_frozen_for_it(
