@@ -1,4 +1,4 @@
-"""SAM 2 through the commands: training, resuming, evaluation, prediction, kept embeddings; its tasks are in tests/backbones."""
+"""SAM 2 through the commands: training, resuming, evaluation, prediction, kept embeddings."""
 
 import json
 from pathlib import Path
