@@ -35,6 +35,9 @@ def test_each_image_has_its_size_and_the_threshold_of_its_prompt():
         torch.testing.assert_close(one.probabilities, wanted)
         assert torch.equal(one.masks, one.probabilities > threshold)
         assert torch.equal(one.mask(1), one.masks[1])
+        assert torch.equal(one.mask(-1), one.masks[2])
+        with pytest.raises(IndexError, match="expected one of 3 masks, from 0 on, got 3"):
+            one.part(3)
         assert 0 < one.masks.float().mean() < 1
 
 

@@ -59,5 +59,5 @@ def _where_to_put(repository: str, alias: str, reason: str) -> str:
     return (
         f"model: '{alias}' is not on this machine and {reason}. Get {' and '.join(FILES)} of "
         f"huggingface.co/{repository}, put them into one folder and give that folder as --model; or give one of "
-        "Meta's files (such as sam_vit_b_01ec64.pth, sam2.1_hiera_tiny.pt)."
+        "the authors' files (such as sam_vit_b_01ec64.pth, sam_hq_vit_b.pth, sam2.1_hiera_tiny.pt, sam3.pt)."
     )

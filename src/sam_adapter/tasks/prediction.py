@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..annotations.reading.classes import Classes
 from ..batch import Size
+from ..errors import amount
 from ..preprocessing import MaskLogits, Preprocessing
 from .class_map import whole_class_map
 from .parts import MaskPart, part_of
@@ -95,8 +96,14 @@ class Prediction:
         return self._probability(0)
 
     def _probability(self, index: int) -> Tensor:
-        logits = self.mask_logits[index : index + 1]
-        return self.preprocessing.to_original_size(logits, self.original_size)[0].sigmoid_()
+        return self.preprocessing.to_original_size(self._logits(index), self.original_size)[0].sigmoid_()
+
+    def _logits(self, index: int) -> MaskLogits:
+        """Those of one mask, ``(1, h, w)``; as in a list, -1 is the last one."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index: expected one of {amount(len(self), 'mask')}, from 0 on, got {index}.")
+        at = index % len(self)
+        return self.mask_logits[at : at + 1]
 
     def mask(self, index: int = 0) -> Tensor:
         """One mask, ``(H, W)`` bool."""
@@ -104,7 +111,7 @@ class Prediction:
 
     def part(self, index: int = 0) -> MaskPart | None:
         """The part of the picture in which a mask lies, without the rest in memory; None if it is empty."""
-        return part_of(self.mask_logits[index : index + 1], self.original_size, self.preprocessing, self.threshold)
+        return part_of(self._logits(index), self.original_size, self.preprocessing, self.threshold)
 
     def regions(self) -> Regions:
         """What is drawn on the picture."""
