@@ -170,7 +170,7 @@ FAULTS = (
     ),
     Fault(
         "a process without a query leaves out a part of the gradients",
-        "training/lightning_module.py",
+        "training/query_losses.py",
         "0.0 * parameter.sum() for parameter in own",
         "0.0 * parameter.sum() for parameter in own[:1]",
         UNEQUAL,
