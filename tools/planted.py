@@ -74,7 +74,13 @@ FAULTS = (
         "decoder.conv_s0(fine[-1:].expand_as(fine))",
         SAM2,
     ),
-    Fault("an unstable mask gives way in training too", "backbones/sam2.py", "and self.falls_back", "", SAM2),
+    Fault(
+        "an unstable mask gives way in training too",
+        "backbones/decoder_with_levels.py",
+        "and self.falls_back",
+        "",
+        SAM2,
+    ),
     Fault(
         "the first stage reads hidden states before their position embedding",
         "methods/sam_adapter/hiera.py",

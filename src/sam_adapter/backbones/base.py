@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol, TypeVar
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
@@ -22,6 +23,7 @@ from ..preprocessing import Preprocessing
 from ..system.machine import Machine
 
 T = TypeVar("T")
+RunBlock = Callable[[nn.Module, Tensor], Tensor]
 QUERIES_AT_ONCE = 64
 """Queries that go through the mask decoder together; each takes a copy of its image's embedding there."""
 
@@ -159,6 +161,20 @@ class Backbone(nn.Module, ABC):
         model = next(one for one in self.children() if isinstance(one, transformers.PreTrainedModel))
         model.save_pretrained(folder)
 
+    def run_block(self, run: RunBlock, block: nn.Module, hidden_states: Tensor) -> Tensor:
+        """A block's output ``(B, H, W, C)``; with gradient checkpointing it is computed again in the backward pass.
+
+        Args:
+            run: What computes it.
+            block: Of the image encoder.
+            hidden_states: Its input, ``(B, H, W, C)``.
+        """
+        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
+            return run(block, hidden_states)
+        output = checkpoint(run, block, hidden_states, use_reentrant=False)
+        assert isinstance(output, Tensor)
+        return output
+
     def prepare(self, encoded: EncodedImage) -> EncodedImage:
         """What `encode` gave to what `decode` takes: the work done once an image, whatever is asked about it.
 
@@ -242,6 +258,12 @@ def by_group(keys: Iterable[Hashable], compute: Callable[[list[int]], Iterable[T
         groups.setdefault(key, []).append(position)
     results = {at: value for group in groups.values() for at, value in zip(group, compute(group), strict=True)}
     return [results[at] for at in range(len(results))]
+
+
+def stacked_prompts(prompts: Sequence[Prompt]) -> tuple[Tensor | None, ...]:
+    """Box, points, labels and mask input of prompts of one structure, each ``(Q, ...)`` or None if they have none."""
+    fields = ([one for one in field if one is not None] for field in zip(*(p.tensors for p in prompts), strict=True))
+    return tuple(torch.stack(given) if given else None for given in fields)
 
 
 def _one_by_one(output: Output) -> list[Output]:

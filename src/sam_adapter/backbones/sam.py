@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import SamModel
 
 from ..batch import EncodedImage, Output, Prompt
@@ -14,7 +13,7 @@ from ..config.registry import Part
 from ..kernels.encoder_block import block_runner
 from ..preprocessing import Preprocessing
 from ..system.machine import choose_attention
-from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape
+from .base import Backbone, BaseIdentity, BlockPrompts, BlockShape, stacked_prompts
 from .family import Family, tensors_sha256
 from .sam_files import resize_sam, sam_from_folder, sam_from_meta
 
@@ -92,11 +91,7 @@ class SamBackbone(Backbone):
         for block, layer in enumerate(encoder.layers):
             if block_prompts is not None:
                 hidden_states = block_prompts.before_block(block, hidden_states)
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden_states = checkpoint(run_block, layer, hidden_states, use_reentrant=False)
-                assert isinstance(hidden_states, Tensor)
-            else:
-                hidden_states = run_block(layer, hidden_states)
+            hidden_states = self.run_block(run_block, layer, hidden_states)
             if block == kept:
                 output = hidden_states
         if block_prompts is not None:
@@ -123,12 +118,7 @@ class SamBackbone(Backbone):
             prompts: See `Backbone.decode_together`.
             sparse_tokens: See there.
         """
-
-        def stacked(values: Iterable[Tensor | None]) -> Tensor | None:
-            given = [value for value in values if value is not None]
-            return torch.stack(given) if given else None  # (Q, ...)
-
-        box, points, labels, masks = (stacked(field) for field in zip(*(p.tensors for p in prompts), strict=True))
+        box, points, labels, masks = stacked_prompts(prompts)
         # In half precision the encoding of positions would be off by pixels.
         with torch.autocast(embeddings.device.type, enabled=False):
             sparse, dense = self.sam.prompt_encoder(
