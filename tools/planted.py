@@ -69,7 +69,7 @@ FAULTS = (
     ),
     Fault(
         "every picture gets the last one's finer levels",
-        "backbones/sam2.py",
+        "backbones/decoder_with_levels.py",
         "decoder.conv_s0(fine)",
         "decoder.conv_s0(fine[-1:].expand_as(fine))",
         SAM2,
