@@ -2,7 +2,9 @@
 
 Run: `python tools/pretrain_tiny.py --minutes 90`; continue: the same with `--resume`; write the best weights
 into the package: `python tools/pretrain_tiny.py --export`. The curve is `curve.csv` in the state directory, and
-`--report` tells the scores of the best weights, or of a SAM's folder, on scenes that chose nothing.
+`--report` tells the scores of the best weights, or of a model's folder, on scenes that chose nothing.
+
+`--family sam2` teaches a SAM 2 of the same size, which is not part of the package: `--export FOLDER` writes it there.
 
 On CPUs one single-threaded process a core, with averaged gradients, is about twice as fast as one process
 with many threads: the operations are too small to be worth dividing. On a GPU one process trains, and the other
@@ -22,8 +24,8 @@ from torch.multiprocessing.spawn import spawn
 
 from tiny_data import Feeder, ScenePool
 from tiny_graph import Stepper
-from tiny_model import Learner, build_tiny, export
-from tiny_run import Run, add_to_curve, new_run, optimise, saved_in
+from tiny_model import export
+from tiny_run import LEARNERS, Run, add_to_curve, new_run, optimise, saved_in
 from tiny_scores import REPORT_SEED, choosing, filling_the_box, held_out, held_out_crowds, held_out_scores
 
 LOGGER = logging.getLogger("pretrain_tiny")
@@ -48,8 +50,6 @@ def evaluate_and_save(run: Run, arguments: argparse.Namespace, loss: float) -> N
     if choosing(scores) > counters.best:
         counters.best = choosing(scores)
         run.keep_best(folder)
-        if arguments.export_best:
-            export(run.average.sam, PACKAGE_FOLDER)
     run.save(folder)
 
 
@@ -123,7 +123,7 @@ def work(rank: int, arguments: argparse.Namespace) -> None:
     on_gpu = torch.cuda.is_available() and arguments.processes == 1
     if feeder is not None and on_gpu:
         feeder.lock_pages()
-    run = new_run(torch.device("cuda" if on_gpu else "cpu"), arguments.learning_rate, arguments.start)
+    run = new_run(arguments.family, torch.device("cuda" if on_gpu else "cpu"), arguments.learning_rate, arguments.start)
     if arguments.resume:
         run.load(arguments.state)
     pretrain(run, arguments, rank, feeder)
@@ -140,8 +140,8 @@ def saved_index(place: Path) -> int:
 
 
 def report(weights: Path, arguments: argparse.Namespace) -> None:
-    """Tell the scores of a file of weights, or of a SAM's folder, on scenes that chose nothing."""
-    learner = Learner()
+    """Tell the scores of a file of weights, or of a model's folder, on scenes that chose nothing."""
+    learner = LEARNERS[arguments.family]()
     if weights.is_dir():
         learner.sam.load_state_dict(type(learner.sam).from_pretrained(weights, dtype=torch.float32).state_dict())
     else:
@@ -164,9 +164,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=90, help="training time over all runs")
     parser.add_argument("--state", type=Path, default=Path(".pretrain"), help="where the run is kept")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the state directory")
-    parser.add_argument("--start", type=Path, help="folder of a SAM of this architecture to start from")
-    parser.add_argument("--export", action="store_true", help="write the best weights into the package, no training")
-    parser.add_argument("--export-best", action="store_true", help="also write them at every new best score")
+    parser.add_argument("--family", choices=list(LEARNERS), default="sam", help="of the model")
+    parser.add_argument("--start", type=Path, help="folder of a model of this architecture to start from")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        nargs="?",
+        const=PACKAGE_FOLDER,
+        help="write the best weights into this folder, the package's if none is named; no training",
+    )
     parser.add_argument("--report", type=Path, help="tell the scores of these weights or this folder, no training")
     parser.add_argument("--eager", action="store_true", help="record no graphs of steps on a GPU")
     parser.add_argument("--seed", type=int, default=10)
@@ -196,9 +202,11 @@ def main() -> None:
         report(arguments.report, arguments)
         return
     if arguments.export:
-        model = build_tiny()
+        if arguments.family != "sam" and arguments.export == PACKAGE_FOLDER:
+            raise SystemExit(f"--export of {arguments.family}: name a folder, as the package holds SAM's weights")
+        model = LEARNERS[arguments.family]().sam
         model.load_state_dict(torch.load(arguments.state / "best.pt", map_location="cpu", weights_only=True))
-        export(model, PACKAGE_FOLDER)
+        export(model, LEARNERS[arguments.family]().sam, arguments.export)
         return
     if arguments.resume != bool(saved_in(arguments.state)):
         raise SystemExit(

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,25 @@ def _repeated(maps: Tensor, times: int) -> Tensor:
     return maps[:, None].expand(-1, times, -1, -1, -1).flatten(0, 1)
 
 
+@dataclass(frozen=True)
+class Features:
+    """What an encoder makes of some images."""
+
+    coarse: Tensor
+    """Image embeddings, ``(B, C, h, w)``."""
+    finer: tuple[Tensor, ...] = ()
+    """What else the decoder reads, the finest first."""
+
+
 class Learner(nn.Module):
     """Everything that learns: the SAM, the helper head and the tokens of questions about the whole picture."""
 
-    def __init__(self, *, questions: int = 3, tokens: int = 4) -> None:
+    first_mask = 1
+    """Place of the first mask token among the decoder's own; the token of the quality stands before it."""
+
+    def __init__(self, sam: Any = None, *, questions: int = 3, tokens: int = 4) -> None:
         super().__init__()
-        self.sam = build_tiny()
+        self.sam: Any = build_tiny() if sam is None else sam
         self.helper = GroupingHead(CHANNELS)
         self.questions = nn.Parameter(torch.randn(questions, tokens, CHANNELS))
         self.levels = nn.Buffer(torch.tensor([PIXEL_MEAN, PIXEL_STD]), persistent=False)
@@ -105,13 +119,16 @@ class Learner(nn.Module):
         without_copies(self.sam)
         return self
 
-    def encode(self, images: Tensor) -> Tensor:
-        """``(B, H, W, 3)`` uint8 to image embeddings."""
-        pixels = ((images.float() - self.levels[0]) / self.levels[1]).permute(0, 3, 1, 2).contiguous()
-        return self.sam.vision_encoder(pixels).last_hidden_state
+    def encode(self, images: Tensor) -> Features:
+        """``(B, H, W, 3)`` uint8 to features."""
+        return Features(self.sam.vision_encoder(self.pixels(images)).last_hidden_state)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """``(B, H, W, 3)`` uint8 to normalised ``(B, 3, H, W)``."""
+        return ((images.float() - self.levels[0]) / self.levels[1]).permute(0, 3, 1, 2).contiguous()
 
     def box_tokens(self, boxes: Tensor) -> Tensor:
-        """``(B, N, 4)`` to ``(B, N, 2, D)``."""
+        """``(B, N, 4)`` to ``(B, N, n, D)``."""
         with torch.autocast(boxes.device.type, enabled=False):  # half a pixel matters
             return self.sam.prompt_encoder._embed_boxes(boxes)
 
@@ -120,27 +137,31 @@ class Learner(nn.Module):
         with torch.autocast(places.device.type, enabled=False):
             return self.sam.prompt_encoder._embed_points(places, signs, pad=alone)
 
+    def no_tokens(self, _batch_size: int) -> Tensor | None:
+        """What stands for no prompt: None, or ``(B, 1, n, D)``."""
+        return None
+
     def question_tokens(self, batch_size: int) -> Tensor:
         """``(B, K, n, D)``."""
         return self.questions.expand(batch_size, *self.questions.shape)
 
-    def decode(self, embeddings: Tensor, tokens: Tensor | None, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """All four masks of the decoder for each prompt, as `SamMaskDecoder.forward` finds them.
+    def decode(self, features: Features, tokens: Tensor | None, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """All four masks of the decoder for each prompt, as the library's mask decoder finds them.
 
         Args:
-            embeddings: ``(B, C, h, w)``.
+            features: Of B images.
             tokens: Of N prompts, ``(B, N, n, D)``; one without any where there are none.
             masks: Earlier answers, ``(B, 1, 4h, 4w)``.
 
         Returns:
             Logits ``(B, N, 4, 4h, 4w)`` and predicted quality ``(B, N, 4)``.
         """
-        decoder = self.sam.mask_decoder
+        decoder, embeddings = self.sam.mask_decoder, features.coarse
         size, (height, width) = len(embeddings), embeddings.shape[-2:]
         encoder = self.sam.prompt_encoder
         dense = encoder.no_mask_embed.weight[:, :, None, None] if masks is None else encoder.mask_embed(masks)
-        output = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         prompts = 1 if tokens is None else tokens.shape[1]
+        output = self.output_tokens()
         output = output.expand(size, prompts, *output.shape)
         with torch.autocast(embeddings.device.type, enabled=False):
             position = self.sam.get_image_wide_positional_embeddings().expand(size, -1, -1, -1)
@@ -151,22 +172,39 @@ class Learner(nn.Module):
             attention_similarity=None,
         )
         image = image.transpose(2, 3).reshape(size * prompts, -1, height, width)
+        image = self.enlarged(image, tuple(_repeated(level, prompts) for level in features.finer))
+        mlps = enumerate(decoder.output_hypernetworks_mlps, start=self.first_mask)
+        mixed = torch.stack([mlp(given[:, :, place]) for place, mlp in mlps], dim=2)
+        mixed = mixed @ image.view(size, prompts, image.shape[1], -1)
+        quality = decoder.iou_prediction_head(given[:, :, self.first_mask - 1])
+        return mixed.unflatten(-1, image.shape[-2:]), quality
+
+    def output_tokens(self) -> Tensor:
+        """The decoder's own tokens, ``(n, D)``."""
+        decoder = self.sam.mask_decoder
+        return torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+
+    def enlarged(self, image: Tensor, _finer: tuple[Tensor, ...]) -> Tensor:
+        """``(R, C, h, w)`` to ``(R, C/8, 4h, 4w)``."""
+        decoder = self.sam.mask_decoder
         image = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(image)))
-        image = decoder.activation(decoder.upscale_conv2(image))
-        mixing = [mlp(given[:, :, 1 + mask]) for mask, mlp in enumerate(decoder.output_hypernetworks_mlps)]
-        mixed = torch.stack(mixing, dim=2) @ image.view(size, prompts, image.shape[1], -1)
-        return mixed.unflatten(-1, image.shape[-2:]), decoder.iou_prediction_head(given[:, :, 0])
+        return decoder.activation(decoder.upscale_conv2(image))
 
 
-def export(model: SamModel, folder: Path) -> None:
-    """Write `config.json` and a half-precision `model.safetensors`; each file is replaced at once."""
+def export(model: Any, fresh: Any, folder: Path) -> None:
+    """Write `config.json` and a half-precision `model.safetensors`; each file is replaced at once.
+
+    Args:
+        model: With the weights.
+        fresh: A second one of the same architecture, which is changed.
+        folder: Where to.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    half = build_tiny()
-    half.load_state_dict(model.state_dict())
-    half.half()
+    fresh.load_state_dict(model.state_dict())
+    fresh.half()
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        half.save_pretrained(scratch)
+        fresh.save_pretrained(scratch)
         for name in ("model.safetensors", "config.json"):
             (Path(scratch) / name).chmod(0o644)
             os.replace(Path(scratch) / name, folder / name)
-    SamModel.from_pretrained(folder, dtype=torch.float32)
+    type(fresh).from_pretrained(folder, dtype=torch.float32)

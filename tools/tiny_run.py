@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 
 from tiny_model import Learner
 from tiny_optimisers import optimisers
+from tiny_sam2 import Sam2Learner
 
 
 @dataclass
@@ -75,10 +77,14 @@ def saved_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("resume_*"))
 
 
-def new_run(device: torch.device, learning_rate: float, start: Path | None = None) -> Run:
-    """A fresh run from random weights, or from those of a SAM's folder."""
+LEARNERS: dict[str, Callable[[], Learner]] = {"sam": Learner, "sam2": Sam2Learner}
+"""What learns, by family."""
+
+
+def new_run(family: str, device: torch.device, learning_rate: float, start: Path | None = None) -> Run:
+    """A fresh run from random weights, or from those of a folder of the family."""
     torch.manual_seed(0)
-    learner, average = Learner(), Learner()
+    learner, average = LEARNERS[family](), LEARNERS[family]()
     if start is not None:
         weights = type(learner.sam).from_pretrained(start, dtype=torch.float32).state_dict()
         learner.sam.load_state_dict(weights)

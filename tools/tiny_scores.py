@@ -154,12 +154,12 @@ def _answers(learner: Learner, asked: Asked, chunk: int = 20) -> dict[str, Tenso
         side = truth.shape[-1]
         signs = torch.ones(*truth.shape[:2], 1, dtype=torch.long, device=device)
         with torch.autocast(device.type, torch.bfloat16):
-            embeddings = learner.encode(asked.images[part].to(device))
+            features = learner.encode(asked.images[part].to(device))
             places = asked.points[part].to(device)[:, :, None]
-            by_box = learner.decode(embeddings, learner.box_tokens(asked.boxes[part].to(device)))
-            by_point = learner.decode(embeddings, learner.point_tokens(places, signs))
-            question = learner.decode(embeddings, learner.question_tokens(len(truth))[:, :1])[0]
-            unprompted = learner.decode(embeddings, None)[0]
+            by_box = learner.decode(features, learner.box_tokens(asked.boxes[part].to(device)))
+            by_point = learner.decode(features, learner.point_tokens(places, signs))
+            question = learner.decode(features, learner.question_tokens(len(truth))[:, :1])[0]
+            unprompted = learner.decode(features, learner.no_tokens(len(truth)))[0]
         singles = {name: _full(logits[:, :, :1], side)[:, 0] for name, logits in (("q", question), ("n", unprompted))}
         chunk_answers = {
             "box": _overlap(_full(by_box[0], side), truth[:, :, None]),

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from tiny_data import Scenes
 from tiny_losses import answer_loss, pooled
-from tiny_model import Learner
+from tiny_model import Features, Learner
 from tiny_prompts import (
     boxes_of,
     choose,
@@ -55,12 +55,12 @@ def training_loss(learner: Learner, scenes: Scenes, *, correct: bool) -> Tensor:
     set_places, set_signs = point_sets(maps, asked[:, -1:], masks[:, -1:], 3)
 
     with torch.autocast(masks.device.type, torch.bfloat16):
-        embeddings = learner.encode(scenes.images)
-        box_tokens, point_tokens = learner.box_tokens(boxes), learner.point_tokens(points, signs)
-        first = learner.decode(embeddings, torch.cat([box_tokens, point_tokens], dim=1))
-        tokens = [learner.point_tokens(set_places, set_signs), learner.question_tokens(len(masks))]
-        second = learner.decode(embeddings, torch.cat(tokens, dim=1))
-        unprompted = learner.decode(embeddings, None)
+        features = learner.encode(scenes.images)
+        first = _decoded(learner, features, learner.box_tokens(boxes), learner.point_tokens(points, signs))
+        second = _decoded(
+            learner, features, learner.point_tokens(set_places, set_signs), learner.question_tokens(len(masks))
+        )
+        unprompted = learner.decode(features, learner.no_tokens(len(masks)))
 
     targets = pooled(masks, SIDE)
     wider, valid = wider_masks(scenes, maps, asked[:, BOXES:])
@@ -87,13 +87,21 @@ def training_loss(learner: Learner, scenes: Scenes, *, correct: bool) -> Tensor:
         + WEIGHTS["none"] * (none.single + 0.1 * none.several)
         + WEIGHTS["questions"] * questions.single
         + WEIGHTS["quality"] * (by_box.quality + by_point.quality + 0.5 * (by_set.quality + none.quality))
-        + WEIGHTS["helper"] * learner.helper.loss(embeddings.float(), scenes.labels)
+        + WEIGHTS["helper"] * learner.helper.loss(features.coarse.float(), scenes.labels)
     )
     if correct:
         total = total + WEIGHTS["corrected"] * _corrected(
-            learner, embeddings, first[0], masks, targets, boxes, (points, signs)
+            learner, features, first[0], masks, targets, boxes, (points, signs)
         )
     return total
+
+
+def _decoded(learner: Learner, features: Features, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Answers to two kinds of prompts, one after the other; in one call where both have as many tokens."""
+    if one.shape[2] == other.shape[2]:
+        return learner.decode(features, torch.cat([one, other], dim=1))
+    logits, scores = zip(learner.decode(features, one), learner.decode(features, other), strict=True)
+    return torch.cat(logits, dim=1), torch.cat(scores, dim=1)
 
 
 def _rows(answers: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
@@ -104,7 +112,7 @@ def _rows(answers: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
 
 def _corrected(
     learner: Learner,
-    embeddings: Tensor,
+    features: Features,
     logits: Tensor,
     masks: Tensor,
     targets: Tensor,
@@ -121,15 +129,15 @@ def _corrected(
     place, sign = points[0][:, -1:], points[1][:, -1:]
     with torch.autocast(masks.device.type, torch.bfloat16):
         boxed = torch.cat(
-            [
-                learner.point_tokens(places[:count], signs[:count], alone=False),
-                learner.box_tokens(boxes[:, -1:]),
-            ],
-            dim=2,
+            [learner.point_tokens(places[:count], signs[:count], alone=False), learner.box_tokens(boxes[:, -1:])], dim=2
         )
         pointed = learner.point_tokens(
             torch.cat([place, places[count:]], dim=2), torch.cat([sign, signs[count:]], dim=2)
         )
-        answers = learner.decode(embeddings.repeat(2, 1, 1, 1), torch.cat([boxed, pointed]), earlier[:, None])
-    loss = answer_loss(*_rows(answers, slice(None)), torch.cat([targets[:, place] for place in again]))
+        both = (
+            learner.decode(features, tokens, part[:, None])
+            for tokens, part in zip((boxed, pointed), earlier.split(count), strict=True)
+        )
+        logits, scores = (torch.cat(parts) for parts in zip(*both, strict=True))
+    loss = answer_loss(logits[:, 0], scores[:, 0], torch.cat([targets[:, place] for place in again]))
     return loss.single + 0.3 * loss.several + loss.quality
