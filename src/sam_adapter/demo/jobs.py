@@ -103,6 +103,25 @@ def draw(folder: Path, kind: SceneKind, count: int, seed: int) -> None:
     write_scenes(folder, kind, count, seed)
 
 
+def training(config: DemoConfig, run: str, **own: Any) -> TrainConfig:
+    """Options of a training run, those that all runs of the demonstration have and its own."""
+    return TrainConfig(
+        output=Places(config.output).run(run),
+        model=MODEL,
+        val_fraction=0,
+        epochs=config.epochs,
+        batch_size=BATCH_SIZE,
+        lr=LEARNING_RATE,
+        tune_dim=TUNE_DIM,
+        hidden_dim=HIDDEN_DIM,
+        adapter_init="zero",
+        accelerator="cpu",
+        workers=0,
+        overwrite=True,
+        **own,
+    )
+
+
 def train_and_score(config: DemoConfig, method: Literal["sam_adapter", "decoder"]) -> list[Row]:
     """Train on camouflage, and score the result under each prompt."""
     from .. import evaluate, load, train
@@ -111,24 +130,14 @@ def train_and_score(config: DemoConfig, method: Literal["sam_adapter", "decoder"
     places = Places(config.output)
     began = time.perf_counter()
     trained = train(
-        TrainConfig(
+        training(
+            config,
+            method,
             images=places.train / "images",
             masks=places.train / "masks",
-            output=places.run(method),
-            model=MODEL,
             method=method,
             prompt="mixed",
             prompts_per_image=PROMPTS_PER_IMAGE,
-            val_fraction=0,
-            epochs=config.epochs,
-            batch_size=BATCH_SIZE,
-            lr=LEARNING_RATE,
-            tune_dim=TUNE_DIM,
-            hidden_dim=HIDDEN_DIM,
-            adapter_init="zero",
-            accelerator="cpu",
-            workers=0,
-            overwrite=True,
         )
     )
     training_seconds = time.perf_counter() - began

@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ..config.commands import DemoConfig, EvaluateConfig
-from ..config.training import TrainConfig
 from .crowds import crowd
-from .jobs import BATCH_SIZE, HIDDEN_DIM, LEARNING_RATE, MODEL, TEST_SEED, TRAIN_SEED, TUNE_DIM, Places
+from .jobs import TEST_SEED, TRAIN_SEED, Places, training
 
 SHARE = 8
 """Camouflage scenes for each crowd: what is trained beside them must not take longer."""
@@ -64,24 +63,14 @@ def train_and_count(config: DemoConfig) -> list[CrowdRow]:
     draw_crowds(places.crowds_test, crowds_of(config.test_scenes), TEST_SEED)
     began = time.perf_counter()
     trained = train(
-        TrainConfig(
+        training(
+            config,
+            "objects",
             images=places.crowds_train / "images",
             masks=places.crowds_train / "masks",
             mask_rule="numbers",
             task="instance",
-            output=places.run("objects"),
-            model=MODEL,
             prompt="none",
-            val_fraction=0,
-            epochs=config.epochs,
-            batch_size=BATCH_SIZE,
-            lr=LEARNING_RATE,
-            tune_dim=TUNE_DIM,
-            hidden_dim=HIDDEN_DIM,
-            adapter_init="zero",
-            accelerator="cpu",
-            workers=0,
-            overwrite=True,
         )
     )
     seconds = time.perf_counter() - began
