@@ -7,10 +7,10 @@ Writes benchmarks/ablation.md: mean and spread over the seeds, with a box and wi
 
 import argparse
 from pathlib import Path
-from statistics import mean, stdev
 
 from comparison import RATES, trained_and_scored
 from sam_adapter.demo.scenes import write_scenes
+from writing import heading, mean_and_deviation, row
 
 VARIANTS = {
     "wide (default)": {},
@@ -41,8 +41,7 @@ def main() -> None:
         f"{arguments.scenes} scenes to train on, 200 held out, prompts mixed in training; mean IoU over the seeds and",
         "standard deviation between them.",
         "",
-        "| variant | box IoU | no prompt IoU |",
-        "|---|---|---|",
+        *heading(["variant", "box IoU", "no prompt IoU"]),
     ]
     for name, changes in VARIANTS.items():
         found = [
@@ -58,11 +57,8 @@ def main() -> None:
             )
             for seed in arguments.seeds
         ]
-        cells = []
-        for prompt in ("box", "none"):
-            values = [metrics[prompt]["iou"] for metrics in found]
-            cells.append(f"{mean(values):.3f} ± {stdev(values) if len(values) > 1 else 0:.3f}")
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
+        cells = [mean_and_deviation([metrics[prompt]["iou"] for metrics in found]) for prompt in ("box", "none")]
+        lines.append(row([name, *cells]))
         print(lines[-1], flush=True)
     arguments.output.write_text("\n".join(lines) + "\n")
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
 from sam_adapter.annotations.class_file import read_class_file
+from writing import heading, mean_and_deviation, row
 
 SCORES = ("miou", "miou_with_background", "pixel_accuracy")
 ASKED = {"learned prompts": {"prompt": "none"}, "boxes": {"prompt": "box"}}
@@ -157,16 +158,11 @@ def lines(rows: dict[str, list[dict[str, Any]]], names: tuple[str, ...], epochs:
         f"{epochs} epochs, learning rate 1e-3, mean ± standard deviation over seeds. Scores over all pixels of the",
         "test set. With boxes a model is told where each class is; without, it must find and tell them apart.",
         "",
-        f"| model, asked by | seeds | {' | '.join(heads)} |",
-        f"|---|---|{'---|' * len(heads)}",
+        *heading(["model, asked by", "seeds", *heads]),
     ]
     for title, found in rows.items():
-        cells = []
-        for key in (*SCORES, *names):
-            values = [row[key] for row in found if row[key] is not None]
-            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.3f}{spread}" if values else "–")
-        text.append(f"| {title} | {len(found)} | {' | '.join(cells)} |")
+        cells = [mean_and_deviation([one[key] for one in found]) for key in (*SCORES, *names)]
+        text.append(row([title, str(len(found)), *cells]))
     return text
 
 

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from machine import described
+from writing import heading, row
 
 METHODS = ("sam_adapter", "lora", "decoder")
 VIT = {
@@ -163,8 +164,7 @@ def main() -> None:
                 again = [sys.executable, __file__, "--work", str(work), "--models", model, "--methods", method, "--one"]
                 subprocess.run(again, check=False)
     heads = [f"{method}, {what}" for method in METHODS for what in ("s a step", "GB")]
-    lines = ["# A step of every family", "", (__doc__ or "").strip(), "", f"| model | {' | '.join(heads)} |"]
-    lines.append("|---" * (len(heads) + 1) + "|")
+    lines = ["# A step of every family", "", (__doc__ or "").strip(), "", *heading(["model", *heads])]
     for model in MODELS:
         cells: list[str] = []
         for method in METHODS:
@@ -172,7 +172,7 @@ def main() -> None:
             found = json.loads(path.read_text()) if path.exists() else None
             cells += ["–", "–"] if found is None else [f"{found['step_s']:.1f}", f"{found['peak_gb']:.1f}"]
         if any(cell != "–" for cell in cells):
-            lines.append(f"| {model} | {' | '.join(cells)} |")
+            lines.append(row([model, *cells]))
     asked.output.write_text("\n".join([*lines, "", described("cpu")]) + "\n", encoding="utf-8")
 
 

@@ -15,7 +15,6 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ import torch
 from defaults import COMMON, prepare
 from machine import described
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
+from writing import heading, mean_and_deviation, row
 
 SETS = ("kvasir_seg", "shadow")
 LOSSES = (
@@ -95,19 +95,14 @@ def table_of(work: Path, data: str, losses: Iterable[str], seeds: Iterable[int],
         return []
     first = next(iter(rows.values()))[0]
     plain = {"fill the box": [first["baselines"]["fill_box"]], "frozen": [first["frozen"]]}
-    heads = [f"{heading} {kind}" for heading in SCORES.values() for kind in ("box", "points", "no prompt")]
-    lines = [f"## {data}", "", f"| loss | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    heads = [f"{score} {kind}" for score in SCORES.values() for kind in ("box", "points", "no prompt")]
+    lines = [f"## {data}", "", *heading(["loss", *heads])]
     for name, found in {**plain, **rows}.items():
-        cells = [_cell([one.get(f"{score}_{kind}") for one in found]) for score in SCORES for kind in KINDS]
-        lines.append(f"| {f'`{name}`' if name in rows else name} | {' | '.join(cells)} |")
+        cells = [
+            mean_and_deviation([one.get(f"{score}_{kind}") for one in found]) for score in SCORES for kind in KINDS
+        ]
+        lines.append(row([f"`{name}`" if name in rows else name, *cells]))
     return [*lines, ""]
-
-
-def _cell(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    return f"{mean(known):.3f}" + (f" ± {stdev(known):.3f}" if len(known) > 1 else "")
 
 
 def main() -> None:

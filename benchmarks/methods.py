@@ -13,7 +13,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from comparison import RATES, trained_and_scored
@@ -23,6 +23,7 @@ from sam_adapter import TrainConfig
 from sam_adapter.checkpoints.adapter import load
 from sam_adapter.demo.scenes import write_scenes
 from sam_adapter.training.dry_run import dry_run
+from writing import heading, mean_and_deviation, row
 
 RUNS: dict[str, dict[str, Any]] = {
     "frozen": {},
@@ -84,17 +85,13 @@ def trained_parameters(data: Path, name: str, model: str, seed: int) -> str:
 def table(data: Path, model: str, seeds: Sequence[int]) -> list[str]:
     """Lines of one set."""
     heads = ["method", "trained parameters", "IoU box", "IoU no prompt", "training s", "s a step", "GB"]
-    lines = [f"## {data.name}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = [f"## {data.name}", "", *heading(heads)]
     for name in RUNS:
         scores = found(data, name, model, seeds)
-        cells = []
-        for prompt in ("box", "none"):
-            values = [one[prompt]["iou"] for one in scores]
-            cells.append(f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else ""))
+        cells = [mean_and_deviation([one[prompt]["iou"] for one in scores]) for prompt in ("box", "none")]
         seconds = f"{mean(float(one['none']['seconds']) for one in scores):.0f}"
         lines.append(
-            f"| {name} | {trained_parameters(data, name, model, seeds[0])} | {' | '.join(cells)} | {seconds} | "
-            f"{' | '.join(cost(data, name, model))} |"
+            row([name, trained_parameters(data, name, model, seeds[0]), *cells, seconds, *cost(data, name, model)])
         )
         print(lines[-1], flush=True)
     return [*lines, ""]

@@ -17,13 +17,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
 
 from machine import described
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
+from writing import heading, mean_and_deviation, row
 
 TILE = 128
 EPOCHS = 6
@@ -132,17 +132,11 @@ def rows_of(work: Path, runs: list[Run]) -> Iterator[str]:
             found.setdefault((run.weights, "frozen", run.asked, "–"), [scores["frozen"]])
         found.setdefault((run.weights, run.method, run.asked, str(run.epochs)), []).append(scores)
         for name, title in (("fill_box", "fill the box"), ("otsu", "Otsu's threshold, watershed")):
-            found.setdefault(("–", title, "whole", "–"), [scores["baselines"][name]])
+            if name in scores.get("baselines", {}):
+                found.setdefault(("–", title, "whole", "–"), [scores["baselines"][name]])
     for key, scores in sorted(found.items()):
-        cells = [_cell([one.get(column) for one in scores]) for column in COLUMNS]
-        yield f"| {' | '.join((*key, str(len(scores)), *cells))} |"
-
-
-def _cell(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    return f"{mean(known):.3f}" + (f" ± {stdev(known):.3f}" if len(known) > 1 else "")
+        cells = [mean_and_deviation([one.get(column) for one in scores]) for column in COLUMNS]
+        yield row([*key, str(len(scores)), *cells])
 
 
 def main() -> None:
@@ -176,7 +170,7 @@ def main() -> None:
         trained_and_scored(asked.work.resolve(), run)
     heads = ["weights", "method", "pictures", "epochs", "seeds", *COLUMNS.values()]
     lines = ["# Nuclei, one mask an object", "", (__doc__ or "").strip(), ""]
-    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *rows_of(asked.work.resolve(), runs)]
+    lines += [*heading(heads), *rows_of(asked.work.resolve(), runs)]
     asked.output.write_text("\n".join([*lines, "", described("cpu")]) + "\n", encoding="utf-8")
 
 
