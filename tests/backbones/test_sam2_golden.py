@@ -13,7 +13,8 @@ from torch import Tensor
 
 from conftest import GOLDEN, needs_shared
 from sam_adapter.backbones import Backbone, load_backbone
-from sam_adapter.backbones.sam2 import PROJECTED, Sam2Backbone
+from sam_adapter.backbones.decoder_with_levels import PROJECTED
+from sam_adapter.backbones.sam2 import Sam2Backbone
 from sam_adapter.batch import EncodedImage, Prompt
 from sam_adapter.config.training import TrainConfig
 from sam_adapter.errors import CheckpointError

@@ -16,7 +16,8 @@ from conftest import GOLDEN, needs_shared, random_sam3
 from golden_cases import fill
 from golden_predictors import asked, kinds_in, relative, size_of, tensors
 from sam_adapter.backbones import download, load_backbone
-from sam_adapter.backbones.sam3 import FINER, IMAGE_EMBEDDINGS, PROJECTED, Sam3Backbone
+from sam_adapter.backbones.decoder_with_levels import FINER, IMAGE_EMBEDDINGS, PROJECTED
+from sam_adapter.backbones.sam3 import Sam3Backbone
 from sam_adapter.batch import Prompt
 from sam_adapter.errors import CheckpointError, ConfigError
 from sam_adapter.preprocessing import Preprocessing

@@ -40,17 +40,23 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 """Options of a method that change what is trained, beside none."""
 
-REFUSED = {("sam2", "embedding_read")}
-"""Options that families refuse, as their encoders have several stages."""
+REFUSED = {
+    ("sam2", "embedding_read"),  # for encoders of one stage
+}
+"""Families, and what does not fit their encoders: options, or methods as a whole."""
 
-CASES = [
-    pytest.param(family, {"method": name, **changes}, id="-".join(map(str, (family, name, *changes.values()))))
-    for family in FAMILIES
-    for name in METHODS
-    for changes in ({}, *VARIANTS.get(name, []))
-    if not any((family, option) in REFUSED for option in changes)
-]
-every_method = pytest.mark.parametrize(("family", "options"), CASES)
+
+def cases(*, refused: bool) -> list[Any]:
+    return [
+        pytest.param(family, {"method": name, **changes}, id="-".join(map(str, (family, name, *changes.values()))))
+        for family in FAMILIES
+        for name in METHODS
+        for changes in ({}, *VARIANTS.get(name, []))
+        if any((family, word) in REFUSED for word in (name, *changes)) == refused
+    ]
+
+
+every_method = pytest.mark.parametrize(("family", "options"), cases(refused=False))
 
 BATCH = example_batch([BOX, POINTS, Prompt()])
 assert BATCH.pixel_values is not None
@@ -94,8 +100,18 @@ def same(one: EncodedImage, other: EncodedImage) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one.tensors)
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "options"), cases(refused=True))
+def test_what_does_not_fit_a_family_is_said_before_work_starts(
+    family_folders: dict[str, str], family: str, options: dict[str, Any]
+):
+    named = "|".join((*options, *METHODS[options["method"]].options))
+    with pytest.raises(ConfigError, match=rf"^({named}): .*(leave the option out|Choose another)"):
+        made(family_folders[family], options)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(family, name) for family in FAMILIES for name in METHODS if (family, name) not in REFUSED]
+)
 def test_a_method_is_what_the_registry_says(family_folders: dict[str, str], family: str, name: str):
     segmenter, entry = made(family_folders[family], {"method": name}), METHODS[name]
     own = method_named(name)

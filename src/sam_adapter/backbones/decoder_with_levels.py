@@ -49,6 +49,26 @@ class DecoderWithLevels(Backbone):
         self.sam = sam
         self._dynamic = sam.mask_decoder.dynamic_multimask_via_stability
 
+    def _set_levels(self, width: int, grid: int) -> None:
+        """Say which shapes `encode` and `prepare` give, and which a prompt's mask has.
+
+        Args:
+            width: Channels D of the levels.
+            grid: Positions of the image embedding on a side, S/P.
+        """
+        self.mask_input_size = 4 * grid
+        coarse, half, fine = ((grid * finer, grid * finer) for finer in (1, 2, 4))
+        self.encoded_shapes = {
+            IMAGE_EMBEDDINGS: (width, *coarse),
+            FINER[0]: (width, *fine),
+            FINER[1]: (width, *half),
+        }
+        self.prepared_shapes = {
+            IMAGE_EMBEDDINGS: (width, *coarse),
+            PROJECTED[0]: (width // 8, *fine),
+            PROJECTED[1]: (width // 4, *half),
+        }
+
     def part(self, name: Part) -> nn.Module:
         """One of the model's three parts."""
         return self.sam.vision_encoder if name == "image_encoder" else getattr(self.sam, name)

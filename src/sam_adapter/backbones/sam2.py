@@ -19,7 +19,7 @@ from ..batch import EncodedImage
 from ..kernels.encoder_block import block_runner
 from ..preprocessing import Preprocessing
 from .base import BaseIdentity, BlockPrompts, BlockShape
-from .decoder_with_levels import FINER, IMAGE_EMBEDDINGS, PROJECTED, DecoderWithLevels
+from .decoder_with_levels import FINER, IMAGE_EMBEDDINGS, DecoderWithLevels
 from .family import Family, tensors_sha256
 from .sam2_files import resize_sam2, sam2_from_folder, sam2_from_meta
 from .sam2_names import OWN_PARTS
@@ -42,25 +42,12 @@ class Sam2Backbone(DecoderWithLevels):
         trunk = vision.backbone_config
         self.image_size = prompts.image_size
         self.patch_size = trunk.patch_stride[0]
-        grid = prompts.image_size // prompts.patch_size
-        self.mask_input_size = 4 * grid
         self.prompt_width = prompts.hidden_size
         self.preprocessing = Preprocessing(
             image_size=self.image_size, resize="squash", interpolation="float32", restore="direct"
         )
         self.blocks = _block_shapes(sam)
-        width = vision.fpn_hidden_size
-        coarse, half, fine = ((grid * finer, grid * finer) for finer in (1, 2, 4))
-        self.encoded_shapes = {
-            IMAGE_EMBEDDINGS: (width, *coarse),
-            FINER[0]: (width, *fine),
-            FINER[1]: (width, *half),
-        }
-        self.prepared_shapes = {
-            IMAGE_EMBEDDINGS: (width, *coarse),
-            PROJECTED[0]: (width // 8, *fine),
-            PROJECTED[1]: (width // 4, *half),
-        }
+        self._set_levels(vision.fpn_hidden_size, prompts.image_size // prompts.patch_size)
 
     def encode(self, pixel_values: Tensor, block_prompts: BlockPrompts | None = None) -> EncodedImage:
         """See `Backbone.encode`; the neck takes the output of every stage, and `before_neck` sees the last one's."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-OWN_PARTS = ("image_encoder.trunk.", "sam_mask_decoder.", "sam_prompt_encoder.")
+OWN_PARTS = ("image_encoder.trunk.blocks.", "sam_mask_decoder.", "sam_prompt_encoder.")
 """How names of tensors begin that each of the checkpoints has, and no other family's."""
 OF_VIDEO = (
     "memory_attention.",

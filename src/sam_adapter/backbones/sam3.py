@@ -19,7 +19,7 @@ from ..batch import EncodedImage
 from ..kernels.encoder_block import block_runner
 from ..preprocessing import Preprocessing
 from .base import BaseIdentity, BlockPrompts, BlockShape
-from .decoder_with_levels import FINER, IMAGE_EMBEDDINGS, PROJECTED, DecoderWithLevels
+from .decoder_with_levels import FINER, IMAGE_EMBEDDINGS, DecoderWithLevels
 from .family import Family, tensors_sha256
 from .sam3_files import resize_sam3, sam3_from_folder, sam3_from_meta
 from .sam3_names import is_sam3
@@ -44,10 +44,8 @@ class Sam3Backbone(DecoderWithLevels):
         vision: Any = sam.config.vision_config
         prompts: Any = sam.config.prompt_encoder_config
         trunk = vision.backbone_config
-        grid = prompts.image_size // prompts.patch_size
         self.image_size = prompts.image_size
         self.patch_size = trunk.patch_size
-        self.mask_input_size = 4 * grid
         self.prompt_width = prompts.hidden_size
         self.preprocessing = Preprocessing(
             image_size=self.image_size,
@@ -58,18 +56,7 @@ class Sam3Backbone(DecoderWithLevels):
             restore="direct",
         )
         self.blocks = tuple(BlockShape(trunk.hidden_size) for _ in range(trunk.num_hidden_layers))
-        width = vision.fpn_hidden_size
-        self.encoded_shapes = {
-            IMAGE_EMBEDDINGS: (width, grid, grid),
-            FINER[0]: (width, 4 * grid, 4 * grid),
-            FINER[1]: (width, 2 * grid, 2 * grid),
-        }
-        hidden = prompts.hidden_size
-        self.prepared_shapes = {
-            IMAGE_EMBEDDINGS: (width, grid, grid),
-            PROJECTED[0]: (hidden // 8, 4 * grid, 4 * grid),
-            PROJECTED[1]: (hidden // 4, 2 * grid, 2 * grid),
-        }
+        self._set_levels(vision.fpn_hidden_size, prompts.image_size // prompts.patch_size)
 
     def encode(self, pixel_values: Tensor, block_prompts: BlockPrompts | None = None) -> EncodedImage:
         """See `Backbone.encode`. Block prompts see positions added and normalised, as they enter the first block."""
