@@ -49,6 +49,10 @@ class StoredLogits(Protocol):
         """See `Preprocessing.reach`."""
         ...
 
+    def pixels_each(self) -> float:
+        """See `Preprocessing.pixels_each`."""
+        ...
+
 
 class Reach(NamedTuple):
     """Rows and columns of a picture."""
@@ -175,6 +179,17 @@ class Preprocessing:
         across = _source_rows(slice(begin, end), logits.shape[-1], side, logits.device)
         square = _mixed(_mixed(logits, *down).mT, *across).mT
         return _mixed(_mixed(square, first - low, last - low, weights).mT, left - begin, right - begin, shares).mT[:, 0]
+
+    def pixels_each(self, mask_logits: MaskLogits, original_size: Size) -> float:
+        """Pixels of the picture, along its longer side, that one low-resolution value stands for.
+
+        Args:
+            mask_logits: ``(Q, h, w)`` or stored otherwise.
+            original_size: ``(H, W)``.
+        """
+        if not isinstance(mask_logits, Tensor):
+            return mask_logits.pixels_each()
+        return max(original_size) / mask_logits.shape[-1]
 
     def reach(self, mask_logits: MaskLogits, original_size: Size, least: float) -> Reach | None:
         """Where in the original picture logits can be above a value: masks are made of this part alone.

@@ -162,6 +162,15 @@ def test_flat_probabilities_are_shared_by_distance():
     assert np.array_equal(np.flatnonzero(found.labels[10] == found.labels[10, 11]), np.arange(5, 25))
 
 
+@pytest.mark.parametrize(("dip", "objects"), [(0.05, 1), (0.2, 2)])
+def test_objects_are_apart_where_the_core_is_weaker_though_above_the_threshold(dip: float, objects: int):
+    foreground, core = np.zeros((2, 20, 60), dtype=np.float32)
+    foreground[5:15, 5:55] = core[7:13, 8:52] = 0.9
+    core[7:13, 29:31] -= dip
+    assert len(split_objects(foreground, core)) == objects
+    assert len(split_objects(foreground, core, smoothing=8)) == 1
+
+
 def test_a_dip_of_the_core_is_a_seam():
     foreground, core = bar(slice(10, 12), slice(38, 40))
     core[5:15, 5:55] += 0.45
@@ -271,7 +280,10 @@ def test_nothing_and_everything(with_core: bool, value: float, objects: int):
 def test_peaks_are_h_maxima():
     rng = np.random.default_rng(0)
     surface = cv2.GaussianBlur(rng.normal(0, 30, (90, 110)).astype(np.float32), (0, 0), 4)
-    peaks, tops = splitting._peaks(surface), number_parts(h_maxima(surface, splitting.PEAK_HEIGHT).astype(bool))
+    peaks, tops = (
+        splitting._peaks(surface, splitting.PEAK_HEIGHT),
+        number_parts(h_maxima(surface, splitting.PEAK_HEIGHT).astype(bool)),
+    )
     assert tops.max() > 10
     assert len(set(peaks[tops > 0].tolist())) == tops.max()
     assert set(peaks[tops > 0].tolist()) == set(peaks[peaks > 0].tolist())
@@ -281,7 +293,7 @@ def test_a_flat_top_is_one_peak():
     """With tops of equal height that do not touch, as symmetric objects have."""
     surface = np.zeros((20, 20), dtype=np.float32)
     surface[5:15, 5:15], surface[10, 6], surface[10, 13] = 9, 9.5, 9.5
-    assert splitting._peaks(surface).max() == 1
+    assert splitting._peaks(surface, splitting.PEAK_HEIGHT).max() == 1
 
 
 def test_shapes_must_agree():

@@ -15,7 +15,7 @@ from ..config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ..preprocessing import MaskLogits, Preprocessing
 from .parts import MaskPart, part_of, probability_map
 from .prediction import Kind, PngValues, Regions, kinds_of
-from .splitting import FoundObjects, bands_of, split_objects
+from .splitting import CORE_SMOOTHING, FoundObjects, bands_of, split_objects
 
 NEAR = 2
 """Pixels between objects that are drawn in different colours."""
@@ -68,7 +68,8 @@ class ObjectPrediction:
             return self.known_objects
         foreground = self._map(ALL_OBJECTS)
         if foreground is not None:
-            return split_objects(foreground, self._map(CORES), threshold=self.threshold)
+            smoothing = CORE_SMOOTHING * self.preprocessing.pixels_each(self.mask_logits, self.original_size)
+            return split_objects(foreground, self._map(CORES), threshold=self.threshold, smoothing=smoothing)
         labels = np.zeros(self.original_size, np.int32)
         scores = self.iou_scores.numpy().clip(0, 1)
         for at in np.argsort(scores, kind="stable"):  # the best one last, over all others

@@ -1,8 +1,8 @@
 """Two probability maps, foreground and objects' cores → separate objects with scores, and the target of the cores.
 
 Seeds and a flooding from them, as Beucher and Meyer, *The morphological approach to segmentation: the watershed
-transformation*, 1993; seeds that a model predicts, as Graham et al., *HoVer-Net*, Medical Image Analysis 2019. Without
-predicted cores the seeds are the h-maxima of the distance transform (Soille, *Morphological image analysis*, 2003).
+transformation*, 1993; seeds that a model predicts, as Graham et al., *HoVer-Net*, Medical Image Analysis 2019. Seeds
+are the h-maxima (Soille, *Morphological image analysis*, 2003) of predicted cores, or without them of the distance.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,12 @@ LEAST_AREA = 16
 """Pixels: one value of SAM's mask, in a picture as large as SAM's input."""
 CORE_SHARE = 4
 """Area of a round object over that of its core."""
+CORE_THRESHOLD = 0.3
+"""Probability of a core that the top of a seed has at least."""
+CORE_RISE = 0.1
+"""Probability by which the top of a seed rises above the pass to a higher one."""
+CORE_SMOOTHING = 0.75
+"""Standard deviation of the blur of the cores, in values of the low-resolution mask."""
 PEAK_HEIGHT = 1.0
 """Pixels by which a peak of the distance transform rises above the pass to a higher one."""
 PEAK_SMOOTHING = 2.0
@@ -50,21 +56,24 @@ def split_objects(
     core: np.ndarray | None,
     *,
     threshold: float = 0.5,
-    core_threshold: float = 0.5,
+    core_threshold: float = CORE_THRESHOLD,
+    smoothing: float = 0.0,
     least_area: int = LEAST_AREA,
 ) -> FoundObjects:
     """Split a foreground into objects: the watershed that is flooded from their cores.
 
-    The surface is the sum of the two probabilities, less a little for each pixel of distance to a seed. A connected
-    part of the foreground without a core is one object. A part of the core of less than a quarter of ``least_area`` is
-    no core.
+    The surface is the sum of the two probabilities, less a little for each pixel of distance to a seed. A seed is a
+    peak of the core: objects that touch are apart where the core between them is weaker than in each of them, even if
+    it is above any threshold. A connected part of the foreground without a core is one object. A part of the core of
+    less than a quarter of ``least_area`` is no core.
 
     Args:
         foreground: ``(H, W)`` float32, the probability of any object.
         core: ``(H, W)`` float32, the probability of `core_map`; None takes the peaks of the smoothed distance to the
             background, which splits round objects alone.
         threshold: Probability above which a pixel is foreground.
-        core_threshold: Probability above which a pixel is core.
+        core_threshold: Probability above which a peak of the core is a seed.
+        smoothing: Standard deviation in pixels of a blur of the core before its peaks are looked for.
         least_area: Pixels of the smallest object; smaller ones are left out.
 
     Returns:
@@ -75,21 +84,40 @@ def split_objects(
     """
     if core is not None and core.shape != foreground.shape:
         raise ValueError(f"'core' and 'foreground' must have the same shape, got {core.shape} and {foreground.shape}.")
-    flooded = _flooded_parts(foreground, core, threshold, core_threshold, least_area)
+    parts = _large_parts(number_parts(foreground > threshold), least_area)
+    if core is None:
+        height = cv2.GaussianBlur(_distance_to_zero(parts), (0, 0), PEAK_SMOOTHING)
+        flooded = _flooded(parts, _peaks(height, PEAK_HEIGHT), [height])
+    else:
+        smooth = cv2.GaussianBlur(core, (0, 0), smoothing) if smoothing else core
+        regions = _large_parts(number_parts((smooth > core_threshold) & (parts > 0)), -(-least_area // CORE_SHARE))
+        flooded = _flooded(parts, _core_seeds(smooth, regions), [foreground, core])
     labels = _large_parts(flooded, least_area)
     return FoundObjects(labels, _scores(labels, foreground, core))
 
 
-def _flooded_parts(
-    foreground: np.ndarray, core: np.ndarray | None, threshold: float, core_threshold: float, least_area: int
-) -> np.ndarray:
-    """The parts of a foreground flooded from their seeds, ``(H, W)`` int32; see `split_objects`."""
-    parts = _large_parts(number_parts(foreground > threshold), least_area)
-    if core is None:
-        height = cv2.GaussianBlur(_distance_to_zero(parts), (0, 0), PEAK_SMOOTHING)
-        return _flooded(parts, _peaks(height), [height])
-    seeds = _large_parts(number_parts((core > core_threshold) & (parts > 0)), -(-least_area // CORE_SHARE))
-    return _flooded(parts, seeds, [foreground, core])
+def _core_seeds(core: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Number the peaks of a core, in the memory of the regions that they lie in.
+
+    Args:
+        core: ``(H, W)`` float32.
+        regions: ``(H, W)`` int32, numbered from 1; each gets one peak or more.
+    """
+    from scipy.ndimage import find_objects
+
+    count = 0
+    for number, box in enumerate(find_objects(regions), start=1):
+        assert box is not None
+        inside = regions[box] == number
+        # Nothing is as low as the outside, so that the highest peak of each region is one.
+        peaks = _peaks(np.where(inside, core[box], np.float32(-1)), CORE_RISE)
+        peaks[~inside] = 0
+        found = np.unique(peaks[peaks > 0])
+        table = np.zeros(int(peaks.max()) + 1, np.int32)
+        table[found] = np.arange(count + 1, count + 1 + len(found))
+        regions[box][inside] = -table[peaks[inside]]  # below 0, as the regions to come still have their numbers
+        count += len(found)
+    return np.negative(regions, out=regions)
 
 
 def core_map(labels: np.ndarray) -> np.ndarray:
@@ -157,27 +185,28 @@ def _large_parts(labels: np.ndarray, least_area: int) -> np.ndarray:
     return labels
 
 
-def _peaks(height: np.ndarray) -> np.ndarray:
-    """Number the h-maxima of a surface: what of a peak lies less than `PEAK_HEIGHT` under its top.
+def _peaks(height: np.ndarray, rise: float) -> np.ndarray:
+    """Number the h-maxima of a surface: what of a peak lies less than ``rise`` under its top.
 
     The reconstruction by dilation is iterated until nothing changes, which takes as many steps as a flat top is wide:
     twenty times faster than the one of scikit-image that sorts all pixels.
 
     Args:
         height: ``(H, W)`` float32.
+        rise: By which a peak rises above the pass to a higher one.
 
     Returns:
         ``(H, W)`` int32, 0 outside of peaks; the numbers have gaps.
     """
-    filled, before = height - np.float32(PEAK_HEIGHT), None
+    filled, before = height - np.float32(rise), None
     while before is None or not np.array_equal(filled, before):
         before = filled
         for _ in range(8):
             filled = cv2.min(cv2.dilate(filled, _NEIGHBOURS), height)
-    rise = height - filled
-    domes = number_parts(rise > 0)
+    above = height - filled
+    domes = number_parts(above > 0)
     tall = np.zeros(int(domes.max(initial=0)) + 1, dtype=bool)
-    tall[domes[rise > 0.999 * PEAK_HEIGHT]] = True
+    tall[domes[above > 0.999 * rise]] = True
     domes[~tall[domes]] = 0
     return domes
 

@@ -130,6 +130,11 @@ class TiledLogits:
         tops, bottoms, lefts, rights = zip(*found, strict=True)
         return Reach(slice(min(tops), max(bottoms)), slice(min(lefts), max(rights)))
 
+    def pixels_each(self) -> float:
+        """See `Preprocessing.pixels_each`."""
+        window = self.tiles[0].window
+        return self.preprocessing.pixels_each(self.tiles[0].mask_logits, (window[2], window[3]))
+
     def iou_scores(self) -> Tensor:
         """Predicted quality of each answer ``(Q,)``: the mean over the tiles that were asked; 0 where none was."""
         found: dict[int, list[Tensor]] = {}

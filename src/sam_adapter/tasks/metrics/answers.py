@@ -14,7 +14,7 @@ from ...config.registry import TASKS
 from ...preprocessing import MaskLogits, Preprocessing
 from ..object_prediction import class_of_objects
 from ..parts import probability_map
-from ..splitting import FoundObjects, split_objects
+from ..splitting import CORE_SMOOTHING, FoundObjects, split_objects
 from .means import Answer, is_empty
 from .objects import ObjectMetrics
 
@@ -74,7 +74,9 @@ class ObjectAnswers(ObjectMetrics):
             def split(maps: _FullMaps = maps) -> FoundObjects:
                 foreground = maps.of(ALL_OBJECTS)
                 assert foreground is not None
-                return split_objects(foreground, maps.of(CORES), threshold=self.thresholds["none"])
+                return split_objects(
+                    foreground, maps.of(CORES), threshold=self.thresholds["none"], smoothing=maps.smoothing
+                )
 
             found = split() if self.finder is None else self.finder(batch, at, split)
             kinds = class_of_objects(found, [maps.of(objects_of_class(one + 1)) for one in range(len(self.names))])
@@ -148,6 +150,11 @@ class _FullMaps:
         if label not in self.logits:
             return None
         return probability_map(self.logits[label], self.size, self.preprocessing)
+
+    @property
+    def smoothing(self) -> float:
+        """Of the cores, in pixels."""
+        return CORE_SMOOTHING * self.preprocessing.pixels_each(next(iter(self.logits.values())), self.size)
 
 
 def _mean(values: Sequence[float]) -> float:
