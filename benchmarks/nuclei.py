@@ -85,11 +85,8 @@ def parted(data: Path, work: Path) -> None:
                 os.symlink(path.resolve(), link)
 
 
-def trained_and_scored(work: Path, run: Run) -> None:
-    """Train once and score beside the frozen base, unless the scores are there."""
-    output, scores = work / run.name, work / f"{run.name}_scores"
-    if (scores / "metrics.json").exists():
-        return
+def trained(work: Path, run: Run, output: Path) -> None:
+    """Train once, over what an interrupted call left."""
     train(
         TrainConfig(
             task="instance",
@@ -107,6 +104,16 @@ def trained_and_scored(work: Path, run: Run) -> None:
             seed=run.seed,
         )
     )
+
+
+def trained_and_scored(work: Path, run: Run) -> None:
+    """Train once and score beside the frozen base, but for what is there."""
+    output, scores = work / run.name, work / f"{run.name}_scores"
+    if (scores / "metrics.json").exists():
+        return
+    if not (output / "trained.txt").exists():
+        trained(work, run, output)
+        (output / "trained.txt").touch()
     evaluate(
         EvaluateConfig(
             images=work / "test/images",
