@@ -114,7 +114,7 @@ class PredictConfig(MachineOptions, ObjectOptions, KnownTileOptions, ModelChoice
     prompts: Path | None = None
     """JSON file: file name to {"box": [x1, y1, x2, y2]} or {"points": [[x, y]], "labels": [1]} in pixels of the
     picture; of tasks with objects or classes to a list of such, each with "class" where there are classes. Or a COCO
-    file, whose boxes are the prompts."""
+    file, whose boxes are the prompts. A picture that is not named, or has an empty list, has no prompt."""
     save: str = "masks,overlays"
     """What to write, separated by commas: masks, overlays, probabilities."""
     threshold: Threshold | None = None
