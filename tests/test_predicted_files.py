@@ -1,6 +1,7 @@
 """Which files 'predict' takes for pictures and prompts, and where it refuses."""
 
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -34,6 +35,26 @@ def test_predict_never_takes_its_own_results_for_pictures(
         predict(inside.but(output=pictures))
     with pytest.raises(ConfigError, match=r"all pictures at .* lie where results are written"):
         predict(inside.but(input=str(pictures / "results/masks")))
+
+
+def test_results_of_another_task_do_not_stay_silently(pairs: Path, tmp_path: Path, caplog):
+    """A run with objects leaves tables of all pictures; one with classes a folder a picture."""
+    older = ["masks/gone.tif", "masks/img_00.png", "probabilities/img_00/core.png"]
+    for name in ("objects.csv", "objects.json", "notes.csv", "masks/notes.txt", *older):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("older")
+    with caplog.at_level(logging.INFO):
+        predict(writing(pairs / "images", tmp_path))
+    assert "Removed objects.csv and objects.json of an earlier run" in caplog.text
+    assert "2 files of an earlier run stay in" in caplog.text
+    assert "('masks/gone.tif, probabilities/img_00/core.png')" in caplog.text
+    kept = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert not {"objects.csv", "objects.json"} & kept
+    assert {"notes.csv", "masks/notes.txt"} < kept
+    caplog.clear()
+    predict(writing(pairs / "images", tmp_path / "new"))
+    predict(writing(pairs / "images", tmp_path / "new"))
+    assert "earlier run" not in caplog.text
 
 
 def test_names_of_pictures_that_are_long_or_no_unicode(pairs: Path, tmp_path: Path):

@@ -82,6 +82,10 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
         from .page import write_scores_page
 
         write_scores_page(config.output / "report.html", config, pairs, scorings, baselines)
+    elif (config.output / "report.html").is_file():
+        log.warning(
+            "output: 'report.html' in '%s' is of an earlier evaluation; --report true writes it again.", config.output
+        )
     return result
 
 
