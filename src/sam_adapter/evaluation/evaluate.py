@@ -117,7 +117,7 @@ def _score_all(
                 shown = telling_queries(scoring, dataset.task)
                 wholes = scoring.metrics.telling_wholes()
             scoring.masks.update(predict_masks(segmenter, dataset, shown, machine, thresholds=thresholds))
-            scoring.objects.update(predict_objects(segmenter, dataset, wholes, machine, thresholds=thresholds))
+            scoring.objects.update(predict_objects(segmenter, dataset, wholes, machine, scoring=scoring))
             scorings.append(scoring)
             datasets.append(dataset)
     return scorings, datasets[0]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..batch import FOREGROUND, VOID, Annotation
+from ..config.object_options import ObjectOptions
 from ..data.dataset import PairDataset
 from ..report.drawing import COLOURS, FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 from ..report.figures import Picture
@@ -32,6 +33,18 @@ def object_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Case
         for index, words in first.metrics.telling_wholes().items()
         if index in first.objects
     ]
+
+
+def found_in_words(options: ObjectOptions) -> str:
+    """How the objects were found, as a sentence."""
+    if options.grid:
+        return f"They were found by a grid of {options.grid} x {options.grid} points in each picture or tile."
+    how = {
+        "none": "split from the answers to learned prompts.",
+        "scores": "split from the answers to learned prompts, and ranked by asking for each by its box.",
+        "outlines": "split from the answers to learned prompts, and have the outlines of the answers to their boxes.",
+    }
+    return f"They were {how[options.refine]}"
 
 
 def object_legend() -> str:

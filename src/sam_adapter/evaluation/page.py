@@ -15,7 +15,7 @@ from ..report.page import Cell, Section, charts_row, gallery, page, table, write
 from ..tasks.metrics import OverlapMetrics, ThresholdCurve, is_empty
 from .baselines import BASELINES
 from .cases import case_legend, telling_cases
-from .object_cases import object_cases, object_legend
+from .object_cases import found_in_words, object_cases, object_legend
 from .published import published_scores, published_section
 from .scoring import Scoring
 from .whole_pictures import confusion_rows, whole_scores
@@ -64,7 +64,8 @@ def write_scores_page(
         Section(
             "Objects that were missed, merged and split",
             f"The images in which {first.name} missed most objects, and of the others those with most that were merged "
-            "or split. Objects fit at an IoU of .5; those of a merged or split answer may be missed too.",
+            "or split. Objects fit at an IoU of .5; those of a merged or split answer may be missed too. "
+            f"{found_in_words(config)}",
             object_legend() + gallery(objects) if (objects := object_cases(dataset, scorings)) else "",
         ),
         Section(
