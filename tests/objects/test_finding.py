@@ -69,7 +69,7 @@ def test_scores_and_the_report_are_those_of_the_label_maps(
     scores = evaluate(EvaluateConfig(output=tmp_path / "scores", **own, **way))
     for labels, shown in zip(found.values(), drawn, strict=True):
         assert np.array_equal(labels, shown)
-    words = "grid of 8 x 8 points" if "grid" in way else "outlines of the answers to their boxes"
+    words = "grid of 8 x 8 points" if "grid" in way else "have the outlines of the answers to their boxes"
     assert words in (tmp_path / "scores/report.html").read_text()
     rows = []
     for name, labels in found.items():

@@ -36,15 +36,15 @@ def object_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Case
 
 
 def found_in_words(options: ObjectOptions) -> str:
-    """How the objects were found, as a sentence."""
+    """How objects were found without prompts, as a sentence; empty where maps were split and nothing more."""
     if options.grid:
-        return f"They were found by a grid of {options.grid} x {options.grid} points in each picture or tile."
-    how = {
-        "none": "split from the answers to learned prompts.",
-        "scores": "split from the answers to learned prompts, and ranked by asking for each by its box.",
-        "outlines": "split from the answers to learned prompts, and have the outlines of the answers to their boxes.",
+        return f"Objects were found by a grid of {options.grid} x {options.grid} points in each picture or tile."
+    more = {
+        "none": "",
+        "scores": "Objects were ranked by asking for each by its box.",
+        "outlines": "Objects have the outlines of the answers to their boxes.",
     }
-    return f"They were {how[options.refine]}"
+    return more[options.refine]
 
 
 def object_legend() -> str:

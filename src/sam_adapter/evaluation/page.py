@@ -45,6 +45,7 @@ def write_scores_page(
     asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
     place = config.known or config.images or config.place
     lead = f"{amount(len(dataset), 'image')} from {place}, prompt: {asked}. Scored: {_listed(scorings)}."
+    lead = f"{lead} {found_in_words(config)}".strip()
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [
@@ -64,8 +65,7 @@ def write_scores_page(
         Section(
             "Objects that were missed, merged and split",
             f"The images in which {first.name} missed most objects, and of the others those with most that were merged "
-            "or split. Objects fit at an IoU of .5; those of a merged or split answer may be missed too. "
-            f"{found_in_words(config)}",
+            "or split. Objects fit at an IoU of .5; those of a merged or split answer may be missed too.",
             object_legend() + gallery(objects) if (objects := object_cases(dataset, scorings)) else "",
         ),
         Section(

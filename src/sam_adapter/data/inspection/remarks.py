@@ -190,7 +190,8 @@ def folder_copies_remarks(
     cure = "take them out of one of the two sets"
     same = same_pictures([record.picture for record in training], [record.picture for record in validation])
     if same:
-        pairs = [f"{validation[at].image} = {training[other].image}" for at, other in list(same.items())[:_SHOWN]]
+        files = [(str(validation[at].image), str(training[other].image)) for at, other in list(same.items())[:_SHOWN]]
+        pairs = [" = ".join(dict.fromkeys(pair)) for pair in files]
         more = "; ..." if len(same) > _SHOWN else ""
         text = (
             f"{amount(len(same), 'validation image')} of {len(validation)} {agreed(len(same), 'are')} among the "
