@@ -43,6 +43,8 @@ def test_results_of_another_task_do_not_stay_silently(pairs: Path, tmp_path: Pat
     for name in ("objects.csv", "objects.json", "notes.csv", "masks/notes.txt", *older):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("older")
+    with pytest.raises(ConfigError, match=r"removes '.*objects.json' when it writes .*choose another --output"):
+        predict(writing(pairs / "images", tmp_path).but(prompts=tmp_path / "objects.json"))
     with caplog.at_level(logging.INFO):
         predict(writing(pairs / "images", tmp_path))
     assert "Removed objects.csv and objects.json of an earlier run" in caplog.text

@@ -30,6 +30,7 @@ from ..tasks.object_finder import finder_asked, with_objects
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import alone
+from .objects import TABLES
 from .prompt_files import labels_of, read_prompts
 from .unprompted import require_prompts
 from .writers import Writers
@@ -191,8 +192,13 @@ def _without_results(found: list[tuple[Path, str]], config: PredictConfig) -> li
     """Pictures but for those in the folders that results are written into.
 
     Raises:
-        ConfigError: If results would lie among the pictures, or nothing else is there.
+        ConfigError: If results would lie among the pictures, or nothing else is there, or the prompts are results.
     """
+    if config.prompts and config.prompts.resolve() in [(config.output / name).resolve() for name in TABLES]:
+        raise ConfigError(
+            f"output: a run removes '{config.prompts}' when it writes into '{config.output}', and --prompts names that "
+            "file; choose another --output."
+        )
     output = config.output.resolve()
     if Path(config.input).resolve() == output:
         raise ConfigError(
