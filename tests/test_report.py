@@ -213,7 +213,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> tuple[Pat
 
 
 @pytest.mark.parametrize("prompt", ["box", "none"])
-def test_report_of_several_models(runs, tmp_path: Path, prompt: str):
+def test_report_of_several_models(runs, tmp_path: Path, prompt: str, caplog):
     pairs, (adapter, decoder) = runs
     config = EvaluateConfig(
         images=pairs / "images",
@@ -228,9 +228,13 @@ def test_report_of_several_models(runs, tmp_path: Path, prompt: str):
         accelerator="cpu",
     )
     result = evaluate(config)
+    assert "of an earlier evaluation" not in caplog.text
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/report.html").write_text("older")
     alone = evaluate(config.but(adapter=decoder, compare=(), with_frozen=False, report=False, output=tmp_path / "b"))
     assert result["compared"]["decoder"]["iou"] == pytest.approx(alone["iou"])
-    assert not (tmp_path / "b/report.html").exists()
+    assert (tmp_path / "b/report.html").read_text() == "older"
+    assert "is of an earlier evaluation" in caplog.text
     text = (tmp_path / "report.html").read_text()
     seen = check_self_contained(text)
     for scores in (result, result["frozen"], result["compared"]["decoder"]):

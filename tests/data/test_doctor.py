@@ -160,7 +160,39 @@ def test_train_tells_of_copies_on_both_sides_of_its_split_alone(tmp_path: Path, 
     Image.open(folder / "images" / "clip2_5.png").save(other / "images" / "scene_01.png")
     PairDataModule(train_config(folder, **held_out))
     assert "Remark near_copies (9)" in caplog.text
-    assert "take them out of one of the two folders" in caplog.text
+    assert "take them out of one of the two sets" in caplog.text
+
+
+def test_validation_images_that_are_training_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """By `train` and `check`: the same folder, the same bytes under other names, and images without any structure."""
+    folder, other = write_scenes(tmp_path / "scenes", 4), write_scenes(tmp_path / "other", 2, mask=two_discs)
+    plain = np.full((*SIZE, 3), 90, np.uint8)
+    write(folder, "plain", plain, disc(np.random.default_rng(0)))
+    caplog.set_level(logging.WARNING)
+
+    def said(held_out: Path) -> str:
+        caplog.clear()
+        PairDataModule(train_config(folder, val_images=held_out / "images", val_masks=held_out / "masks"))
+        found, status = check(folder, "--val-images", str(held_out / "images"))
+        texts = [one["text"] for one in found["remarks"] if one["kind"] in ("same_images", "near_copies")]
+        assert status == 0
+        assert all(text in caplog.text for text in texts)
+        assert len(texts) == caplog.text.count("Remark same_images") + caplog.text.count("Remark near_copies")
+        return caplog.text
+
+    assert "5 validation images of 5 are among the training images, byte for byte" in said(folder)
+    assert "near_copies" not in caplog.text
+    assert "byte for byte" not in said(other)
+    write(other, "again", plain, disc(np.random.default_rng(0)))
+    assert "Remark same_images (1)" in said(other)
+    assert f"{other / 'images/again.png'} = {folder / 'images/plain.png'}" in caplog.text
+    with pytest.raises(SystemExit):
+        main(["check", "--images", "i", "--masks", "m", "--val-images", "v", "--group-copies", "true"])
+    (other / "images/a.txt").write_text("no picture")
+    (other / "images/b.png").write_bytes(b"broken")
+    found, status = check(folder, "--val-images", str(other / "images"))
+    assert [fault["files"] for fault in found["faults"]] == [[str(other / "images/b.png")]]
+    assert status == 1
 
 
 def test_void_in_some_masks_alone(tmp_path: Path):

@@ -13,7 +13,10 @@ from PIL import Image
 from sam_adapter import EvaluateConfig, PredictConfig, Predictor, evaluate, load, predict
 from sam_adapter.config.object_options import ObjectOptions
 from sam_adapter.errors import ConfigError
+from sam_adapter.evaluation import object_cases
 from sam_adapter.tasks.metrics.matching import count_objects, find_overlaps, object_scores
+from sam_adapter.tasks.metrics.object_errors import ObjectErrors
+from sam_adapter.tasks.metrics.objects import ObjectMetrics
 from sam_adapter.tasks.object_prediction import ObjectPrediction
 
 pytest_plugins = ("object_scenes",)
@@ -39,11 +42,35 @@ def label_maps(run: Path, scenes: Path, output: Path, **options: Any) -> dict[st
     return {path.stem: np.asarray(Image.open(path)).astype(np.int32) for path in sorted((output / "masks").iterdir())}
 
 
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Label maps that reports draw the errors of, of all images."""
+    maps: list[np.ndarray] = []
+    draw = object_cases.errors_drawn
+
+    def watched(image: np.ndarray, truth: np.ndarray, found: np.ndarray, errors: ObjectErrors) -> np.ndarray:
+        times = len(found) // 72
+        maps.append(found[::times, ::times])
+        assert set(np.unique(found)) == {0, *errors.matched, *errors.false}
+        return draw(image, truth, found, errors)
+
+    monkeypatch.setattr(object_cases, "errors_drawn", watched)
+    monkeypatch.setattr(ObjectMetrics, "telling_wholes", lambda _: dict.fromkeys(range(4), "all of them"))
+    return maps
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_scores_are_those_of_the_label_maps(run: Path, few: Path, tmp_path: Path, way: dict[str, Any]):
+def test_scores_and_the_report_are_those_of_the_label_maps(
+    run: Path, few: Path, tmp_path: Path, way: dict[str, Any], drawn: list[np.ndarray]
+):
     found = label_maps(run, few, tmp_path / "found", **way)
     own: dict[str, Any] = {"images": few / "images", "masks": few / "masks", "workers": 0, "precision": "32"}
-    scores = evaluate(EvaluateConfig(adapter=run / "adapter", prompt="none", output=tmp_path / "scores", **own, **way))
+    own |= {"adapter": run / "adapter", "prompt": "none", "report": True}
+    scores = evaluate(EvaluateConfig(output=tmp_path / "scores", **own, **way))
+    for labels, shown in zip(found.values(), drawn, strict=True):
+        assert np.array_equal(labels, shown)
+    words = "grid of 8 x 8 points" if "grid" in way else "have the outlines of the answers to their boxes"
+    assert words in (tmp_path / "scores/report.html").read_text()
     rows = []
     for name, labels in found.items():
         truth = np.asarray(Image.open(few / f"masks/{name}.png")).astype(np.int32)

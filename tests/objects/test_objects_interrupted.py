@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from object_scenes import options
 from sam_adapter import TrainConfig, train
-from training_runs import StopAt, command, require_same_training, rows, weights
+from training_runs import StopAt, command, require_same_training, rows
 
 pytest_plugins = ("object_scenes",)
 
@@ -30,12 +31,43 @@ def test_two_processes_are_one_with_twice_the_batch(scenes: Path, sam_folder: st
     require_same_training(one, two, steps=3)
 
 
+KILLED_AT = """
+import os, signal, sys
+from sam_adapter import cli
+from sam_adapter.training import run
+
+class Killed(run.GracefulStop):
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+run.GracefulStop = Killed
+cli.main(["train", "--config", sys.argv[2]])
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(scenes: Path, sam_folder: str, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """A run that nobody disturbed; on tiles, which are drawn at random too."""
+    output = tmp_path_factory.mktemp("whole") / "whole"
+    config = run_of(scenes, sam_folder, output, epochs=2, tile=48, tiles_per_image=1)
+    train(config)
+    return config
+
+
+def require_same_run(one: TrainConfig, other: TrainConfig) -> None:
+    """Two runs have the same adapter file, byte for byte, and the same scores."""
+    files = [run.output / "adapter/sam_adapter.safetensors" for run in (one, other)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    for name in ("train_loss", "val_f1", "val_iou_box", "val_loss"):
+        assert [row[name] for row in rows(one.output)] == [row[name] for row in rows(other.output)]
+
+
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
-    scenes: Path, sam_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """In the middle of the second epoch; on tiles, which are drawn at random too."""
-    run = run_of(scenes, sam_folder, tmp_path / "cut", epochs=2, tile=48, tiles_per_image=1)
-    train(run.but(output=tmp_path / "whole"))
+    """In the middle of the second epoch."""
+    run = whole.but(output=tmp_path / "cut")
     monkeypatch.setattr(StopAt, "moment", ("batch", 7))
     monkeypatch.setattr("sam_adapter.training.run.GracefulStop", StopAt)
     before = signal.getsignal(signal.SIGINT)
@@ -45,7 +77,16 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert torch.load(run.output / "last.ckpt", weights_only=False)["global_step"] == 8
     train(run.but(resume=True))
     assert signal.getsignal(signal.SIGINT) == before
-    whole = weights(tmp_path / "whole")
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(run.output).items())
-    for name in ("train_loss", "val_f1", "val_iou_box", "val_loss"):
-        assert [row[name] for row in rows(run.output)] == [row[name] for row in rows(tmp_path / "whole")]
+    require_same_run(run, whole)
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(whole: TrainConfig, tmp_path: Path):
+    """In the middle of the second epoch, of which nothing is kept: the checkpoint is that of the first one's end."""
+    run = whole.but(output=tmp_path / "killed")
+    config = command(run)[-1]
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT, "7", config], capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(rows(run.output)) == len(rows(whole.output)) - 1
+    assert torch.load(run.output / "last.ckpt", weights_only=False)["global_step"] == 5
+    train(run.but(resume=True))
+    require_same_run(run, whole)

@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ..annotations.folders import list_pictures
+from ..annotations.listing import Record
+from ..annotations.reading.files import read_image
 from ..config.commands import CheckConfig
 from ..config.training import TrainConfig
-from ..data.inspection.findings import CURES, Fault, Inspection
+from ..data.inspection.copies import fingerprint
+from ..data.inspection.findings import CURES, Fault, Inspection, Remark
 from ..data.inspection.inspect import inspect
-from ..data.inspection.remarks import object_count_remarks, tiny_object_remarks
+from ..data.inspection.remarks import folder_copies_remarks, object_count_remarks, tiny_object_remarks
 from ..data.splitting import grouped_split
 from ..data.tiles import tile_remark, tiling_of
 from ..errors import ConfigError, DataError
@@ -42,7 +47,9 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
         found.asked, image_size=config.image_size, tile=tile, apart=found.rules.objects is not None
     )
     records = [record for record, _ in found.asked]
-    if len(records) > 1:
+    if config.val_images is not None:
+        found.remarks += _validation_copies(found, config.val_images)
+    elif len(records) > 1:
         try:
             found.remarks += grouped_split(
                 records,
@@ -63,6 +70,30 @@ def examine(config: CheckConfig, progress: Callable[[int, int], None] | None = N
 
         write_sheet(config.sheet, found)
     return found
+
+
+def _validation_copies(found: Inspection, folder: Path) -> list[Remark]:
+    """What a folder of validation images has of the set's images; one that cannot be read becomes a fault.
+
+    Raises:
+        ConfigError: If there is no picture.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"val_images: there is no folder '{folder}'.")
+    if not (files := list_pictures(folder).files):
+        raise ConfigError(f"val_images: there is no picture in '{folder}'.")
+    training = [record for record, _ in found.asked]
+    known = dict(zip(found.records, found.fingerprints, strict=True))
+    prints, validation = [known[record] for record in training], []
+    for file in files:
+        try:
+            prints.append(fingerprint(read_image(file, found.rules.brightness)))
+        except DataError as error:
+            found.faults.append(Fault("unreadable_image", file, str(error)))
+            continue
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        validation.append(Record(name=name, image=file, mask=file))
+    return folder_copies_remarks(training, validation, prints)
 
 
 def as_json(found: Inspection) -> dict[str, Any]:

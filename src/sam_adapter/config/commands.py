@@ -32,10 +32,22 @@ class CheckConfig(ChosenTileOptions, GroupOptions, DataOptions):
 
     image_size: int = 1024
     """Side of the square that the encoder will see; objects that its mask would lose are reported."""
+    val_images: Path | None = None
+    """Folder of validation images that copies of these images are looked for in; their masks are a check of its own."""
     sheet: Path | None = None
     """PNG file for a contact sheet of pairs as they will be trained on, those with remarks first."""
     json: Path | None = None
     """JSON file for all that was found."""
+
+    def problems(self) -> list[str | None]:
+        """See `Config.problems`."""
+        grouped = self.group_pattern is not None or self.groups is not None or self.group_copies
+        return [
+            *super().problems(),
+            "group_pattern, groups and group_copies: with --val-images nothing is split; leave them out."
+            if self.val_images is not None and grouped
+            else None,
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +126,7 @@ class PredictConfig(MachineOptions, ObjectOptions, KnownTileOptions, ModelChoice
     prompts: Path | None = None
     """JSON file: file name to {"box": [x1, y1, x2, y2]} or {"points": [[x, y]], "labels": [1]} in pixels of the
     picture; of tasks with objects or classes to a list of such, each with "class" where there are classes. Or a COCO
-    file, whose boxes are the prompts."""
+    file, whose boxes are the prompts. A picture that is not named, or has an empty list, has no prompt."""
     save: str = "masks,overlays"
     """What to write, separated by commas: masks, overlays, probabilities."""
     threshold: Threshold | None = None

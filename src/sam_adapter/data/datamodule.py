@@ -23,10 +23,9 @@ from ..tiling.windows import TrainingWindows
 from .augmentation import Augmentation
 from .balancing import sampling_weights
 from .dataset import PairDataset
-from .inspection.copies import near_copies
 from .inspection.findings import Inspection, Remark
 from .inspection.kept import inspect_once, keep, state_of
-from .inspection.remarks import folder_copies_remark, tiny_object_remarks
+from .inspection.remarks import folder_copies_remarks, tiny_object_remarks
 from .loading import ResumableLoader, scoring_loader, training_loader, worker_count
 from .splitting import grouped_split
 from .tiles import tiles_each, tiles_in_words, tiling_of
@@ -196,13 +195,12 @@ class PairDataModule(lightning.LightningDataModule):
         return found
 
     def _copies(self, prints: Mapping[Record, np.ndarray], held_out: Inspection) -> list[Remark]:
-        """Near copies of training images in a validation folder."""
+        """What a validation set of its own has of the training images."""
         if not is_main_process():
             return []
         others = dict(zip(held_out.records, held_out.fingerprints, strict=True))
         both = [*(prints[record] for record in self.train_records), *(others[record] for record in self.val_records)]
-        copies = near_copies(both)
-        return folder_copies_remark(self.records, copies, set(self.val_records))
+        return folder_copies_remarks(self.train_records, self.val_records, both)
 
     def _without_empty(self, found: Inspection, records: list[Record]) -> list[Record]:
         if not found.empty:

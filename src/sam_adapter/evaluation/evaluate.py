@@ -82,6 +82,10 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
         from .page import write_scores_page
 
         write_scores_page(config.output / "report.html", config, pairs, scorings, baselines)
+    elif (config.output / "report.html").is_file():
+        log.warning(
+            "output: 'report.html' in '%s' is of an earlier evaluation; --report true writes it again.", config.output
+        )
     return result
 
 
@@ -113,7 +117,7 @@ def _score_all(
                 shown = telling_queries(scoring, dataset.task)
                 wholes = scoring.metrics.telling_wholes()
             scoring.masks.update(predict_masks(segmenter, dataset, shown, machine, thresholds=thresholds))
-            scoring.objects.update(predict_objects(segmenter, dataset, wholes, machine, thresholds=thresholds))
+            scoring.objects.update(predict_objects(segmenter, dataset, wholes, machine, scoring=scoring))
             scorings.append(scoring)
             datasets.append(dataset)
     return scorings, datasets[0]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..batch import FOREGROUND, VOID, Annotation
+from ..config.object_options import ObjectOptions
 from ..data.dataset import PairDataset
 from ..report.drawing import COLOURS, FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 from ..report.figures import Picture
@@ -32,6 +33,18 @@ def object_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Case
         for index, words in first.metrics.telling_wholes().items()
         if index in first.objects
     ]
+
+
+def found_in_words(options: ObjectOptions) -> str:
+    """How objects were found without prompts, as a sentence; empty where maps were split and nothing more."""
+    if options.grid:
+        return f"Objects were found by a grid of {options.grid} x {options.grid} points in each picture or tile."
+    more = {
+        "none": "",
+        "scores": "Objects were ranked by asking for each by its box.",
+        "outlines": "Objects have the outlines of the answers to their boxes.",
+    }
+    return more[options.refine]
 
 
 def object_legend() -> str:

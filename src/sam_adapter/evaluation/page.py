@@ -15,7 +15,7 @@ from ..report.page import Cell, Section, charts_row, gallery, page, table, write
 from ..tasks.metrics import OverlapMetrics, ThresholdCurve, is_empty
 from .baselines import BASELINES
 from .cases import case_legend, telling_cases
-from .object_cases import object_cases, object_legend
+from .object_cases import found_in_words, object_cases, object_legend
 from .published import published_scores, published_section
 from .scoring import Scoring
 from .whole_pictures import confusion_rows, whole_scores
@@ -45,6 +45,7 @@ def write_scores_page(
     asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
     place = config.known or config.images or config.place
     lead = f"{amount(len(dataset), 'image')} from {place}, prompt: {asked}. Scored: {_listed(scorings)}."
+    lead = f"{lead} {found_in_words(config)}".strip()
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [

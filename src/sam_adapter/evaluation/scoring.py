@@ -158,7 +158,7 @@ def predict_masks(
         wanted = {(query.prompt.kind, query.label) for query in queries}
         sample = dataset[index]
         kept = [query for query in sample.queries if (query.prompt.kind, query.label) in wanted]
-        logits = _answers(segmenter, dataset, sample._replace(queries=kept), machine)
+        _, logits = _answers(segmenter, dataset, sample._replace(queries=kept), machine)
         for at, query in enumerate(kept):
             assert logits is not None
             full = segmenter.preprocessing.to_original_size(logits[at : at + 1], sample.original_size)[0]
@@ -169,19 +169,23 @@ def predict_masks(
 
 @torch.inference_mode()
 def predict_objects(
-    segmenter: SamSegmenter,
-    dataset: PairDataset,
-    indices: Iterable[int],
-    machine: Machine,
-    *,
-    thresholds: Thresholds,
+    segmenter: SamSegmenter, dataset: PairDataset, indices: Iterable[int], machine: Machine, *, scoring: Scoring
 ) -> dict[int, ObjectPrediction]:
-    """The objects that are found without prompts in some images, of a task with objects."""
+    """The objects that are found without prompts in some images, of a task with objects, as they were scored.
+
+    Args:
+        segmenter: What was scored.
+        dataset: What it was scored on.
+        indices: The images.
+        machine: Where the segmenter is, and its precision.
+        scoring: Its scores, at their thresholds, and of objects that were found as its metrics say.
+    """
     found = {}
     for index in indices:
-        sample = dataset[index]
+        assert isinstance(scoring.metrics, ObjectAnswers)
+        finder, sample = scoring.metrics.finder, dataset[index]
         kept = [query for query in sample.queries if query.learned is not None]
-        logits = _answers(segmenter, dataset, sample._replace(queries=kept), machine)
+        batch, logits = _answers(segmenter, dataset, sample._replace(queries=kept), machine, encode=finder is not None)
         assert logits is not None
         prediction = dataset.task.prediction(
             kept,
@@ -189,23 +193,37 @@ def predict_objects(
             iou_scores=torch.ones(len(kept)),  # split objects have scores of their own
             original_size=sample.original_size,
             preprocessing=segmenter.preprocessing,
-            threshold=thresholds["none"],
+            threshold=scoring.thresholds["none"],
         )
         assert isinstance(prediction, ObjectPrediction)
+        if finder is not None:
+            prediction = replace(prediction, known_objects=finder(batch, 0, lambda one=prediction: one.objects))
         found[index] = prediction
     return found
 
 
-def _answers(segmenter: SamSegmenter, dataset: PairDataset, sample: Sample, machine: Machine) -> MaskLogits | None:
-    """The logits of the answers to an image's queries; None if there are no queries."""
+def _answers(
+    segmenter: SamSegmenter, dataset: PairDataset, sample: Sample, machine: Machine, *, encode: bool = False
+) -> tuple[Batch, MaskLogits | None]:
+    """An image's batch and the logits of the answers to its queries; None if there are no queries.
+
+    Args:
+        segmenter: Of the answers.
+        dataset: Of the image.
+        sample: The image.
+        machine: Where the segmenter is.
+        encode: Whether the batch is to have what the encoder gives, for an image that is seen as a whole.
+    """
     batch = Batch.collate([sample]).to(machine.device)
     if not batch.queries:
-        return None
+        return batch, None
     if segmenter.tiling is not None:
         sweep = sweep_of(segmenter, dataset.task, machine, batch_size=1)
-        return joined(sweep.strips(batch.pictures[0], batch.queries))
+        return batch, joined(sweep.strips(batch.pictures[0], batch.queries))
     with machine.autocast():
-        return dataset.task.mask_logits(segmenter(batch))
+        if encode and batch.encoded is None and batch.pixel_values is not None:
+            batch = replace(batch, encoded=segmenter.encode(batch.pixel_values))
+        return batch, dataset.task.mask_logits(segmenter(batch))
 
 
 def telling_queries(scoring: Scoring, task: Task) -> dict[int, list[Query]]:

@@ -30,7 +30,8 @@ from ..tasks.object_finder import finder_asked, with_objects
 from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
 from ..tiling.sweep import alone
-from .prompt_files import GivenPrompts, labels_of, read_prompts
+from .objects import TABLES
+from .prompt_files import labels_of, read_prompts
 from .unprompted import require_prompts
 from .writers import Writers
 
@@ -60,7 +61,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     pictures = list_pages(found, config.pages)
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
-    prompts = _with_labels(given, segmenter)
+    prompts = labels_of(given, segmenter.task, segmenter.class_names)
     require_prompts(config, segmenter, [one.path for one in pictures], prompts)
     asked: set[AskedKind] = {
         prompt.kind for one in pictures for prompt in (prompts[one.path][0] if one.path in prompts else [Prompt()])
@@ -117,14 +118,6 @@ def _for_all_kinds(
     """Thresholds of kinds of prompt that no user asks with, too; their best ones need not be known."""
     chosen = None if config.threshold == "best" else config.threshold
     return {kind: asked.get(kind, segmenter.threshold_for(kind, chosen)) for kind in ASKED_KINDS}
-
-
-def _with_labels(
-    given: Mapping[Path, GivenPrompts], segmenter: SamSegmenter
-) -> dict[Path, tuple[list[Prompt], list[int]]]:
-    """Prompts with the labels that they ask for, as the adapter's task has them; see `labels_of`."""
-    entry, names = TASKS[segmenter.task], segmenter.class_names
-    return labels_of(given, names, several=entry.may_have_classes, needed=len(names) > int(entry.objects))
 
 
 def _loader(
@@ -199,8 +192,13 @@ def _without_results(found: list[tuple[Path, str]], config: PredictConfig) -> li
     """Pictures but for those in the folders that results are written into.
 
     Raises:
-        ConfigError: If results would lie among the pictures, or nothing else is there.
+        ConfigError: If results would lie among the pictures, or nothing else is there, or the prompts are results.
     """
+    if config.prompts and config.prompts.resolve() in [(config.output / name).resolve() for name in TABLES]:
+        raise ConfigError(
+            f"output: a run removes '{config.prompts}' when it writes into '{config.output}', and --prompts names that "
+            "file; choose another --output."
+        )
     output = config.output.resolve()
     if Path(config.input).resolve() == output:
         raise ConfigError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..annotations.run_lengths import run_lengths_of, run_lengths_of_part
 from ..errors import amount
-from ..system.writing import written_beside
+from ..system.writing import writing_to, written_beside
 from ..tasks.object_prediction import ObjectPrediction
 from ..tasks.parts import BAND_PIXELS
 from ..tasks.splitting import boxes_of
@@ -146,6 +146,10 @@ def _row(
     )
 
 
+TABLES = ("objects.csv", "objects.json")
+"""Files of all pictures together."""
+
+
 class ObjectTables:
     """Collects the objects of a folder's pictures from several threads; writes ``objects.csv`` and ``objects.json``.
 
@@ -177,6 +181,15 @@ class ObjectTables:
             if prediction.classes is not None:
                 self._classes = prediction.classes.names
 
+    def remove(self) -> None:
+        """Remove the files of an earlier run, as they tell of other objects than those that are written now."""
+        older = [name for name in TABLES if (self.folder / name).is_file()]
+        for name in older:
+            with writing_to(self.folder / name):
+                (self.folder / name).unlink()
+        if older:
+            log.info("Removed %s of an earlier run from '%s'", " and ".join(older), self.folder)
+
     def write(self) -> None:
         """Write both files, pictures in the order of their names; nothing if no picture was taken up."""
         if not self._pictures:
@@ -190,8 +203,9 @@ class ObjectTables:
         if self._empty:
             log.warning("%s got an empty mask, and no row in objects.csv.", amount(self._empty, "prompt"))
         pictures = [self._pictures[name] for name in sorted(self._pictures)]
-        _write_csv(self.folder / "objects.csv", [row for _, rows, _ in pictures for row in rows])
-        with written_beside(self.folder / "objects.json") as partial:
+        table, coco = (self.folder / name for name in TABLES)
+        _write_csv(table, [row for _, rows, _ in pictures for row in rows])
+        with written_beside(coco) as partial:
             partial.write_text(json.dumps(self._coco(pictures), ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _coco(

@@ -11,7 +11,8 @@ from ..annotations.reading.files import image_size
 from ..batch import Prompt, Size
 from ..config.choices import ASKED_KINDS
 from ..config.ranges import shortened
-from ..errors import ConfigError, DataError
+from ..config.registry import TASKS
+from ..errors import ConfigError, DataError, amount
 from .prompt_arrays import make_prompts
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class GivenPrompts(NamedTuple):
 def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, GivenPrompts]:
     """Prompts by picture, checked against the pictures' sizes; all problems are reported together.
 
+    A picture with an empty list is one without a prompt, as if it were not named.
+
     Args:
         path: JSON of file name to a prompt, or to a list of prompts; or a COCO file, whose boxes are the prompts.
         pictures: Files and their names.
@@ -49,18 +52,56 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Giv
     bare = Counter(file.name for file, _ in pictures)
     by_name |= {file.name: file for file, _ in pictures if bare[file.name] == 1}
     found: dict[Path, GivenPrompts] = {}
-    problems = []
-    for name, entry in entries.items():
-        name = name if name in by_name else Path(name).name  # COCO files name folders that may be elsewhere
+    names: dict[Path, str] = {}
+    problems, empty = [], []
+    for given, entry in entries.items():
+        name = given if given in by_name else Path(given).name  # COCO files name folders that may be elsewhere
         if name not in by_name:
             problems.append(f"prompts: '{name}' is not among the pictures.")
             continue
+        file = by_name[name]
+        if file in names:
+            problems.append(
+                f"prompts: '{names[file]}' and '{given}' in '{path}' both mean the picture '{file}'; put its prompts "
+                "into one list, or name folders as they are below --input."
+            )
+            continue
+        names[file] = given
+        if entry == []:
+            empty.append(given)
+            continue
         try:
-            found[by_name[name]] = _given(entry, image_size(by_name[name]))
+            found[file] = _given(entry, image_size(file))
         except DataError as error:
             problems.append(f"prompts: '{name}': {error}")
     if problems:
         raise ConfigError(*problems)
+    if empty:
+        log.warning(
+            "prompts: in '%s' %s an empty list (%s), and no prompt: answered as pictures that are not named. To have "
+            "no mask of a picture, leave it out of --input.",
+            path,
+            amount(len(empty), "picture", "have"),
+            shortened(", ".join(empty)),
+        )
+    return {file: one for file, one in found.items() if one.prompts}
+
+
+class _RepeatedKeyError(Exception):
+    """A JSON object has a key twice, of which Python would silently take the last."""
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of a JSON object.
+
+    Raises:
+        _RepeatedKeyError: If a key is there twice.
+    """
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _RepeatedKeyError(key)
+        found[key] = value
     return found
 
 
@@ -71,7 +112,12 @@ def _entries(path: Path) -> dict[str, Any]:
             raise ConfigError(f"prompts: there is no file '{path}'.")
         if (size := path.stat().st_size) > LARGEST_FILE:
             raise ConfigError(f"prompts: expected at most {LARGEST_FILE} bytes, but '{path}' has {size}.")
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+    except _RepeatedKeyError as error:
+        raise ConfigError(
+            f"prompts: '{path}' has the key '{error}' twice in one object, of which only one could count. Several "
+            'prompts of a picture are a list: {"a.png": [{...}, {...}]}.'
+        ) from error
     except OSError as error:
         raise ConfigError(f"prompts: '{path}' cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
@@ -138,30 +184,34 @@ def _given(entry: Any, size: Size) -> GivenPrompts:
 
 
 def labels_of(
-    given: Mapping[Path, GivenPrompts], classes: Sequence[str], *, several: bool, needed: bool
+    given: Mapping[Path, GivenPrompts], task: str, classes: Sequence[str]
 ) -> dict[Path, tuple[list[Prompt], list[int]]]:
     """Prompts with the labels that they ask for.
 
     Args:
         given: By picture.
+        task: Of the adapter.
         classes: That the adapter knows; the first has the label 1. Names for an adapter without classes are not used.
-        several: Whether a picture may have several prompts.
-        needed: Whether each prompt must name its class.
 
     Raises:
         ConfigError: If a picture has more prompts than it may have, or a class is missing or not known.
     """
+    entry = TASKS[task]
+    needed = len(classes) > int(entry.objects)
     problems = []
     found: dict[Path, tuple[list[Prompt], list[int]]] = {}
     told_apart = [name for name in classes if name != NO_CLASS]
     named = sorted({name for one in given.values() for name in one.classes if name is not None})
     if named and not told_apart:
         log.warning(
-            "prompts: classes are named (%s), and the adapter tells none apart: their names are not used.",
+            "prompts: classes are named (%s), and the adapter tells none apart (task '%s', %s): their names are not "
+            "used. One that does is trained with '--task semantic' or 'instance' and --classes.",
             shortened(", ".join(named)),
+            task,
+            entry.text,
         )
     for path, one in given.items():
-        if len(one.prompts) > 1 and not several:
+        if len(one.prompts) > 1 and not entry.may_have_classes:
             problems.append(f"prompts: '{path.name}' has {len(one.prompts)}; a picture is asked for one mask.")
         wrong = sorted({str(name) for name in one.classes if name is not None and name not in classes})
         if wrong and told_apart:

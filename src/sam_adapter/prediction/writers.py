@@ -1,9 +1,10 @@
 """Threads that write predictions while the next batch is computed."""
 
 import itertools
+import logging
 import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -15,13 +16,18 @@ from PIL import Image
 from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.files import read_image
 from ..annotations.reading.pictures import Picture
+from ..config.choices import Save
 from ..config.commands import PredictConfig
+from ..config.ranges import shortened
+from ..errors import agreed, amount
 from ..report.drawing import overlay_bands
 from ..report.legend import draw_legend
 from ..system.writing import written_beside
 from ..tasks.base import AnyPrediction
 from ..tasks.object_prediction import ObjectPrediction
 from .objects import ObjectTables
+
+log = logging.getLogger(__name__)
 
 WRITERS = 4
 """Threads that write results; compressing the overlay of a photograph takes longer than a GPU takes to encode it."""
@@ -33,7 +39,8 @@ class Writers:
     """Threads that write results while the next batch is computed.
 
     A thread's error is raised here, in the order of the pictures. After it, or Ctrl-C, files that are being written are
-    finished and no further one is begun.
+    finished and no further one is begun. Tables of objects that an earlier run left are removed when writing begins;
+    its other files are written over, and those that are not are named.
 
     Args:
         config: What to write and where.
@@ -55,7 +62,8 @@ class Writers:
         self._total = total
         self._progress = progress
         self._most_waiting = config.batch_size + WRITERS
-        self._waiting: deque[Future[Path]] = deque()
+        self._waiting: deque[Future[list[Path]]] = deque()
+        self._files: set[Path] = set()
         self._pool = ThreadPoolExecutor(WRITERS)
         self._objects = ObjectTables(config.output)
 
@@ -66,11 +74,13 @@ class Writers:
 
     def _collect(self, most: int) -> None:
         while self._waiting and (len(self._waiting) > most or self._waiting[0].done()):
-            self.written.append(self._waiting.popleft().result())
+            files = self._waiting.popleft().result()
+            self._files.update(files)
+            self.written.append(files[0])
             if self._progress is not None:
                 self._progress(len(self.written), self._total)
 
-    def _write(self, prediction: AnyPrediction, picture: Picture) -> Path:
+    def _write(self, prediction: AnyPrediction, picture: Picture) -> list[Path]:
         # Once, if at all: what is known of objects and what is drawn both need it.
         pixels = cache(lambda: read_image(picture.path, self._brightness, page=picture.page, max_pixels=None))
         if isinstance(prediction, ObjectPrediction):
@@ -78,6 +88,7 @@ class Writers:
         return _write(prediction, picture.name, self._config, pixels)
 
     def __enter__(self) -> Self:
+        self._objects.remove()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -85,12 +96,13 @@ class Writers:
             if kind is None:
                 self._collect(0)
                 self._objects.write()
+                _name_older(self._config.output, self._files)
         finally:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _write(prediction: AnyPrediction, own: str, config: PredictConfig, pixels: Callable[[], np.ndarray]) -> Path:
-    """Write the results of the picture that they are named after."""
+def _write(prediction: AnyPrediction, own: str, config: PredictConfig, pixels: Callable[[], np.ndarray]) -> list[Path]:
+    """Write the results of the picture that they are named after; the files, those of the first kind first."""
     files = []
     for kind in config.saved:
         made = _made(kind, prediction, pixels)
@@ -104,7 +116,22 @@ def _write(prediction: AnyPrediction, own: str, config: PredictConfig, pixels: C
                 else:
                     image.save(partial, format="PNG", compress_level=PNG_LEVELS[kind])
             files.append(file)
-    return files[0]
+    return files
+
+
+def _name_older(output: Path, written: Collection[Path]) -> None:
+    """Say which results of an earlier run lie beside those that were written."""
+    there = (file for kind in Save.__args__ for file in (output / kind).rglob("*") if file.suffix in (".png", ".tif"))
+    older = sorted(file.relative_to(output).as_posix() for file in there if file not in written)
+    if older:
+        log.warning(
+            "output: %s of an earlier run %s in '%s' beside the new ones (%s). It may have had another adapter or "
+            "task: remove them, or choose another --output.",
+            amount(len(older), "file"),
+            agreed(len(older), "stay"),
+            output,
+            shortened(", ".join(older)),
+        )
 
 
 def _made(kind: str, prediction: AnyPrediction, pixels: Callable[[], np.ndarray]) -> dict[str, Image.Image]:

@@ -1,12 +1,14 @@
-"""Near copies among pictures: video frames, exposures, shifted, flipped and re-encoded versions of one scene.
+"""Copies among pictures: the same bytes, and near copies, which are frames, exposures, shifts and flips of one scene.
 
 A picture is described by its fine structure alone, each part of it weighing the same: a band-pass of a small grey
 picture, divided by its own local strength and clipped. Two scenes with the same frame, the same lighting or one similar
 outline have little of it in common; two pictures of one scene have most of it.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -80,6 +82,34 @@ def near_copies(fingerprints: Sequence[np.ndarray]) -> list[list[int]]:
     for index in range(len(prints)):
         groups[root(index)].append(index)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def same_pictures(first: Sequence[tuple[Path, int]], second: Sequence[tuple[Path, int]]) -> dict[int, int]:
+    """Which pictures of one list are in another one: the same file, or the same bytes, and the same page.
+
+    Args:
+        first: File and page of each.
+        second: The same.
+
+    Returns:
+        Position in ``second`` to the first such position in ``first``.
+    """
+    sizes = [[path.stat().st_size for path, _ in part] for part in (first, second)]
+    shared = set(sizes[0]) & set(sizes[1])  # no other file need be read
+    known: dict[tuple[bytes, int], int] = {}
+    for at, ((path, page), size) in enumerate(zip(first, sizes[0], strict=True)):
+        if size in shared:
+            known.setdefault((_digest(path), page), at)
+    return {
+        at: known[key]
+        for at, ((path, page), size) in enumerate(zip(second, sizes[1], strict=True))
+        if size in shared and (key := (_digest(path), page)) in known
+    }
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:

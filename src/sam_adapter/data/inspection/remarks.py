@@ -6,8 +6,11 @@ from operator import itemgetter
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from ...annotations.listing import Record
 from ...errors import agreed, amount
+from .copies import near_copies, same_pictures
 from .findings import PairLook, Remark
 from .grouping import fitting_pattern
 from .objects import CELL, TINY_CELLS, tiny_area
@@ -172,14 +175,36 @@ def copies_remark(records: Sequence[Record], copies: Copies, held_out: set[Recor
     return [Remark("near_copies", files, text, cure)]
 
 
-def folder_copies_remark(records: Sequence[Record], copies: Copies, held_out: set[Record]) -> list[Remark]:
-    """Near copies that training and validation folder share; see `copies_remark`."""
-    torn = _torn(records, copies, held_out)
-    if not torn:
-        return []
-    files, text = _copies_in_words(records, torn)
-    text += ", which lie in the training and in the validation folder: the scores are too good"
-    return [Remark("near_copies", files, text, "take them out of one of the two folders")]
+def folder_copies_remarks(
+    training: Sequence[Record], validation: Sequence[Record], prints: Sequence[np.ndarray]
+) -> list[Remark]:
+    """Validation images that are training images, and near copies of training images; see `copies_remark`.
+
+    Args:
+        training: Pairs to train on.
+        validation: Those of a validation set of its own; only their images matter.
+        prints: `fingerprint` of each image, those to train on first.
+    """
+    found: list[Remark] = []
+    records, count = [*training, *validation], len(training)
+    cure = "take them out of one of the two sets"
+    same = same_pictures([record.picture for record in training], [record.picture for record in validation])
+    if same:
+        files = [(str(validation[at].image), str(training[other].image)) for at, other in list(same.items())[:_SHOWN]]
+        pairs = [" = ".join(dict.fromkeys(pair)) for pair in files]
+        more = "; ..." if len(same) > _SHOWN else ""
+        text = (
+            f"{amount(len(same), 'validation image')} of {len(validation)} {agreed(len(same), 'are')} among the "
+            f"training images, byte for byte ({'; '.join(pairs)}{more}): the scores are too good"
+        )
+        found.append(Remark("same_images", tuple(validation[at].image for at in same), text, cure))
+    told = {*same.values(), *(count + at for at in same)}
+    torn = [group for group in near_copies(prints) if len({at < count for at in group}) > 1 and set(group) - told]
+    if torn:
+        files, text = _copies_in_words(records, torn)
+        text += ", which lie in the training and in the validation set: the scores are too good"
+        found.append(Remark("near_copies", files, text, cure))
+    return found
 
 
 def _torn(records: Sequence[Record], copies: Copies, held_out: set[Record]) -> list[Sequence[int]]:
