@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conftest import random_sam2
+from conftest import random_sam2, random_sam3, random_sam_hq
 from sam_adapter.batch import Annotation, Batch, Prompt, Query, Sample
 from sam_adapter.config.training import TrainConfig
 from sam_adapter.segmenter import SamSegmenter
@@ -47,6 +47,9 @@ CASES = (
     Case("paper_pad_larger", {"preset": "paper", "image_size": 64}),
     Case("hiera_wide", {}, "sam2"),
     Case("hiera_paper_larger", {"preset": "paper", "image_size": 96}, "sam2"),
+    Case("sam_hq_wide", {}, "sam_hq"),
+    Case("sam3_once", {}, "sam3"),
+    Case("sam3_every_block_larger", {"embedding_read": "every_block", "image_size": 96}, "sam3"),
 )
 
 
@@ -84,12 +87,17 @@ def fill(module: torch.nn.Module, prefix: str) -> None:
 
 
 @cache
+@torch.no_grad()
 def base(family: str = "sam") -> str:
     """Folder of the base model of a family."""
-    model = {"sam": small_sam, "sam2": random_sam2}[family]()
+    model = MODELS[family]()
     fill(model, family)
-    if family == "sam2":  # where the position encoding is no parameter
-        table = 2 * uniform("sam2.positional_embedding", (2, 16))
+    if family in ("sam_hq", "sam3"):  # so that the small term in a variance, which keeps it from zero, matters
+        for name, parameter in model.vision_encoder.named_parameters():
+            if "embed" in name:
+                parameter.mul_(FAINT)
+    if family in ("sam2", "sam3"):  # where the position encoding is no parameter
+        table = 2 * uniform(f"{family}.positional_embedding", (2, 16))
         for place in (model.shared_image_embedding, model.prompt_encoder.shared_embedding):
             place.positional_embedding.copy_(table)
     _folders.append(TemporaryDirectory(prefix="golden-"))
@@ -120,6 +128,9 @@ def small_sam() -> Any:
     return SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
 
 
+MODELS = {"sam": small_sam, "sam_hq": random_sam_hq, "sam2": random_sam2, "sam3": random_sam3}
+FAINT = 0.03
+"""Factor on the patch and position embeddings of some families."""
 _folders: list[TemporaryDirectory] = []
 """Removed when Python ends."""
 

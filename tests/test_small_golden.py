@@ -1,8 +1,8 @@
 """The numbers of a small SAM with adapters are those that tools/make_golden.py wrote.
 
-They were written where all tests against the two existing implementations passed. Processors and versions of PyTorch
-differ by the order of sums, in float32 by about 1e-6 of a tensor's size, so a difference of 2e-5 is a fault. A change
-that means to change numbers remakes the files and says so.
+They were written where all tests against the two existing implementations and the families' own predictors passed.
+Processors and versions of PyTorch differ by the order of sums, in float32 by about 1e-6 of a tensor's size, so a
+difference of 2e-5 is a fault. A change that means to change numbers remakes the files and says so.
 """
 
 import pytest

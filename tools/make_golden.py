@@ -1,7 +1,7 @@
 """Write the numbers that tests/test_small_golden.py compares with: `python tools/make_golden.py [CASE ...]`.
 
-Only where the tests against the existing implementations pass (tests/test_golden.py, not skipped), and only for a
-change that means to change numbers. In float32, with one thread.
+Only where the tests against the existing implementations and the families' own predictors pass (tests/test_golden.py
+and tests/backbones, not skipped), and only for a change that means to change numbers. In float32, with one thread.
 """
 
 import sys

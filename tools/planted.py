@@ -36,6 +36,7 @@ class Fault:
 
 ADAPTER, SAM = ("tests/methods/test_sam_adapter.py",), ("tests/backbones/test_sam.py",)
 SAM2 = ("tests/backbones/test_sam2.py",)
+SMALL_GOLDEN = ("tests/test_small_golden.py",)
 PROMPTS, UNEQUAL = ("tests/tasks/test_prompts.py",), ("tests/test_unequal_queries.py",)
 
 FAULTS = (
@@ -80,6 +81,20 @@ FAULTS = (
         "and self.falls_back",
         "",
         SAM2,
+    ),
+    Fault(
+        "SAM-HQ's answer lacks SAM's mask",
+        "backbones/sam_hq_decoder.py",
+        "upscaled)[:, None, None] + high_quality",
+        "upscaled)[:, None, None] * 0 + high_quality",
+        SMALL_GOLDEN,
+    ),
+    Fault(
+        "SAM 3 loses the no-memory embedding",
+        "backbones/sam3.py",
+        "coarse + self.sam.no_memory_embedding",
+        "coarse + 0 * self.sam.no_memory_embedding",
+        SMALL_GOLDEN,
     ),
     Fault(
         "the first stage reads hidden states before their position embedding",

@@ -8,7 +8,7 @@ import torch
 from .backbones.families import ALIASES, BUNDLED
 from .config.commands import InfoConfig
 from .errors import amount
-from .system.machine import Machine
+from .system.machine import FUSED, Machine
 
 LIBRARIES = ("torch", "transformers", "lightning", "albumentations", "numpy")
 
@@ -26,7 +26,7 @@ def describe(config: InfoConfig) -> str:
         versions,
         f"CPU: {amount(torch.get_num_threads(), 'thread')}",
         *(f"GPU {index}: {_gpu(index)}" for index in range(torch.cuda.device_count())),
-        f"Runs compute on: {machine}",
+        f"Runs compute on: {machine}; SAM 2 and SAM 3 attend {FUSED}",
         f"Models: {', '.join(BUNDLED)} comes with the package; {', '.join(ALIASES)} are fetched when they are named",
     ]
     return "\n".join(lines)

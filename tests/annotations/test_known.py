@@ -122,8 +122,9 @@ def test_a_missing_part_is_a_fault_and_another_count_a_remark(tmp_path: Path):
     (fault,) = found.faults
     assert fault.path == root
     assert fault.detail == (
-        "COD10K-train (3040 pictures): expected COD10K-v3/Train/Image with COD10K-v3/Train/GT_Object, or "
-        f"TrainDataset/Imgs with TrainDataset/GT below '{root}'"
+        f"COD10K-train (3040 pictures): expected below '{root}' Train/Image and Train/GT_Object in COD10K-v3 or "
+        "COD10K; or Imgs (or Image, Images, img) and GT (or Masks, Mask) in TrainDataset, TrainValDataset or "
+        "COD10K_CAMO_CombinedTrainingDataset"
     )
     assert "http://dpfan.net/Camouflage/" in fault.cure
     (remark,) = [one for one in found.remarks if one.kind == KIND]
@@ -146,6 +147,17 @@ def test_nothing_at_all_is_refused_with_a_sentence_a_part(tmp_path: Path):
     assert [one.split(" ")[1] for one in error.value.problems] == ["COD10K-train", "CAMO-train"]
     with pytest.raises(ConfigError, match="is not a folder"):
         list_known("chameleon", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", KNOWN_SETS)
+def test_all_layouts_of_a_missing_set_are_named(name: str, tmp_path: Path):
+    with pytest.raises(ConfigError) as error:
+        list_known(name, tmp_path)
+    for told, part in zip(error.value.problems, KNOWN_SETS[name].parts, strict=True):
+        for layout in part.layouts:
+            paths = [one for one in (*layout.folders, *layout.images, *layout.masks) if one != "."]
+            assert [path for path in paths if path not in told] == []
+            assert ("the folder itself" in told) == ("." in layout.folders)
 
 
 def test_the_lists_of_polyps(tmp_path: Path):

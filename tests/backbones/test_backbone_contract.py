@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from conftest import PROMPT_TOKENS, RANDOM_MODELS
 from golden_cases import fill
@@ -12,6 +13,7 @@ from sam_adapter.backbones import Backbone, base, load_backbone
 from sam_adapter.backbones.families import FAMILIES
 from sam_adapter.batch import EncodedImage, Output, Prompt
 from sam_adapter.config.registry import Part
+from sam_adapter.system.machine import FUSED, Machine
 
 PARTS: tuple[Part, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
 BOX = Prompt(box=torch.tensor([10.0, 12, 40, 44]))
@@ -310,3 +312,17 @@ def test_positions_are_encoded_in_full_precision(family_folders: dict[str, str],
             with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
                 larger.decode_together(prepared, [asked], None, multimask=False)
     assert all(torch.equal(one, other) for one, other in zip(seen[:3], seen[3:], strict=True))
+
+
+def test_the_attention_that_is_said_is_that_which_is_called(backbone: Backbone, monkeypatch: pytest.MonkeyPatch):
+    called, fused = [], functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        functional,
+        "scaled_dot_product_attention",
+        lambda *given, **options: called.append(1) or fused(*given, **options),
+    )
+    machine = Machine.choose(device="cpu", precision="32")
+    backbone.suit(machine)
+    backbone.encode(pixels(1, backbone))
+    expected = FUSED if called else "blocked"
+    assert backbone.on(machine) == f"device cpu, precision 32, attention {expected}"

@@ -19,7 +19,7 @@ from sam_adapter.backbones.families import FAMILIES
 from sam_adapter.batch import Annotation, Batch, Prompt, Query, Sample
 from sam_adapter.config.commands import PredictConfig
 from sam_adapter.segmenter import SamSegmenter
-from sam_adapter.system.machine import Machine
+from sam_adapter.system.machine import FUSED, Machine
 from sam_adapter.training.dry_run import dry_run
 from training_runs import StopAt, config, relative, rows, weights
 
@@ -40,10 +40,18 @@ def quick(few: Path, model: str, output: Path, **changes: Any) -> TrainConfig:
 
 @every_family
 def test_a_run_is_gone_on_with_scored_and_predicts(
-    few: Path, family_folders: dict[str, str], family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path,
+    family_folders: dict[str, str],
+    family: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ):
+    caplog.set_level("INFO")
     run = quick(few, family_folders[family], tmp_path / "run")
     train(run)
+    attention = f"attention {'blocked' if family == 'sam_hq' else FUSED}"
+    assert f"Training on device cpu, precision 32, {attention}" in caplog.messages
     assert len({row["val_iou"] for row in rows(run.output)}) > 1  # something was learnt
     monkeypatch.setattr(StopAt, "moment", ("batch", 3))
     monkeypatch.setattr("sam_adapter.training.run.GracefulStop", StopAt)
@@ -61,6 +69,8 @@ def test_a_run_is_gone_on_with_scored_and_predicts(
     assert result["iou"] != result["frozen"]["iou"]
     masks = tmp_path / "masks"
     predict(PredictConfig(adapter=adapter, input=str(few / "images"), output=masks, accelerator="cpu", workers=0))
+    told = [line for line in caplog.messages if line.startswith("Computing on")]
+    assert [line.endswith(attention) for line in told] == [True, True]  # of evaluate and of predict
     found = [np.asarray(Image.open(path)) for path in sorted((masks / "masks").glob("*.png"))]
     pictures = [Image.open(path).size for path in sorted((few / "images").iterdir())]
     assert [one.shape[::-1] for one in found] == pictures
@@ -79,6 +89,7 @@ def test_kept_embeddings_change_nothing(
     cached = run.but(output=tmp_path / "cached", embedding_cache=tmp_path / "cache")
     dry = dry_run(cached)
     assert dry.once_seconds > 0
+    assert (FUSED in str(dry)) == (family != "sam_hq")
     seen, encode = [], SamSegmenter.encode
     monkeypatch.setattr(
         SamSegmenter, "encode", lambda own, pixels, **o: seen.append(len(pixels)) or encode(own, pixels, **o)

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -55,7 +55,7 @@ def _part(part: SetPart, root: Path) -> Listing:
     place = next((found for layout in part.layouts if (found := _located(layout, root))), None)
     published = f"its authors publish it at {part.page}; unpack it below '{root}'"
     if place is None:
-        return _missing(part, root, f"expected {', or '.join(_expected(part))} below '{root}'", published)
+        return _missing(part, root, f"expected below '{root}' {_expected(part)}", published)
     layout, folder, images, masks = place
     listed: Collection[str] | None = None
     if part.list_files:
@@ -143,6 +143,15 @@ def _missing(part: SetPart, root: Path, expected: str, cure: str) -> Listing:
     return Listing(problems=[AnnotationProblem(root, f"{part.name} ({part.count} pictures): {expected}", cure)])
 
 
-def _expected(part: SetPart) -> list[str]:
-    """The folders of each layout in words, by the first of its spellings."""
-    return [f"{one.folders[0]}/{one.images[0]} with {one.folders[0]}/{one.masks[0]}" for one in part.layouts]
+def _expected(part: SetPart) -> str:
+    """All folders that a part may lie in, with what is in them."""
+
+    def any_of(names: Sequence[str]) -> str:
+        return names[0] + (f" (or {', '.join(names[1:])})" if names[1:] else "")
+
+    layouts = []
+    for layout in part.layouts:
+        *others, last = ["the folder itself" if folder == "." else folder for folder in layout.folders]
+        folders = f"{', '.join(others)} or {last}" if others else last
+        layouts.append(f"{any_of(layout.images)} and {any_of(layout.masks)} in {folders}")
+    return "; or ".join(layouts)

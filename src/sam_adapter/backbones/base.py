@@ -7,7 +7,7 @@ A family is one file with a subclass of `Backbone` and a `sam_adapter.backbones.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
@@ -20,7 +20,7 @@ from ..batch import EncodedImage, Output, Prompt
 from ..config.registry import Part
 from ..errors import ConfigError
 from ..preprocessing import Preprocessing
-from ..system.machine import Machine
+from ..system.machine import FUSED, Machine
 
 T = TypeVar("T")
 RunBlock = Callable[[nn.Module, Tensor], Tensor]
@@ -136,10 +136,14 @@ class Backbone(nn.Module, ABC):
         """
         if machine.attention_asked and not self.chooses_attention:
             raise ConfigError(
-                f"attention: the encoder of family {self.family} has no position biases and attends by PyTorch's fused "
-                f"kernels; leave '--attention {machine.attention}' out."
+                f"attention: the encoder of family {self.family} has no position biases and attends {FUSED}; "
+                f"leave '--attention {machine.attention}' out."
             )
         self.attention, self.compiled = machine.attention, machine.compiled
+
+    def on(self, machine: Machine) -> str:
+        """A machine in words, with how the encoder attends there."""
+        return str(machine if self.chooses_attention else replace(machine, attention=FUSED))
 
     @abstractmethod
     def part(self, name: Part) -> nn.Module:

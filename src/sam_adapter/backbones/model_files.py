@@ -1,6 +1,7 @@
 """Models of `transformers` from a folder, or from tensors under its names; strict about both."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,30 @@ def model_from_folder(
         _require_weights(config, model_type, folder)
         # The library's own bar counts tensors, not bytes; only fetching shows a bar here.
         transformers.utils.logging.disable_progress_bar()
-        loaded: Any = model_type.from_pretrained(
-            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
+        # Its report of tensors that do not fit is a table of any length; they are named below.
+        with _silent():
+            loaded: Any = model_type.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
     except CheckpointError:
         raise
     except Exception as error:  # a damaged config.json or model.safetensors shows in many ways
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise CheckpointError(f"{folder}: cannot be loaded as a {kind} ({reason}). Copy or fetch it again.") from error
     model, info = loaded
-    missing = sorted(info["missing_keys"])
-    if missing or info["mismatched_keys"]:
-        raise CheckpointError(f"{folder}: tensors missing or of the wrong shape: {', '.join(missing[:SHOWN])}.")
+    wrong = sorted(info["missing_keys"])
+    wrong += [
+        f"{name} has shape {tuple(held)}, config.json asks for {tuple(wanted)}"
+        for name, held, wanted in sorted(info["mismatched_keys"])
+    ]
+    if wrong:
+        others = f" and {len(wrong) - SHOWN} others" if len(wrong) > SHOWN else ""
+        raise CheckpointError(f"{folder}: tensors missing or of the wrong shape: {'; '.join(wrong[:SHOWN])}{others}.")
     return model
 
 
@@ -85,6 +98,16 @@ def assembled(model_type: Any, config: PreTrainedConfig, state: Mapping[str, Ten
     model.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()}, assign=True)
     model.tie_weights()
     return model
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(before)
 
 
 def _require_weights(config: PreTrainedConfig, model_type: Any, folder: Path) -> None:

@@ -6,11 +6,9 @@ here (their ``sam2*_hiera_{t,s,b+,l}.yaml``), any other model brings a file with
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from torch import Tensor
 from transformers import (
     Sam2Config,
@@ -21,11 +19,10 @@ from transformers import (
 )
 
 from ..errors import CheckpointError
+from .settings_file import described
 
 DECODER_HEADS = 8
 """Of the mask decoder in every SAM."""
-LARGEST_SETTINGS = 1 << 20
-"""Bytes of the largest file that is looked at for a model's settings; Meta's have four thousand."""
 PATCH_OF_EMBEDDING = 16
 """Pixels on a side that one position of the image embedding stands for."""
 
@@ -68,14 +65,14 @@ def sam2_config(state: Mapping[str, Tensor], source: Path) -> Sam2Config:
 
     Args:
         state: The tensors.
-        source: Their file; see `_described`.
+        source: Their file; see `described`.
 
     Raises:
         CheckpointError: If the model is not known and no file describes it.
     """
     widths = _widths(state)
     stages = tuple(widths.count(width) for width in sorted(set(widths)))
-    untold = _described(source) or KNOWN.get((widths[0], stages))
+    untold = described(source, Untold, "SAM 2") or KNOWN.get((widths[0], stages))
     if untold is None:
         raise CheckpointError(
             f"a trunk of width {widths[0]} with {'-'.join(map(str, stages))} blocks is none of Meta's four sizes, and "
@@ -141,33 +138,3 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
 def feature_sizes(image_size: int) -> list[list[int]]:
     """Sides of the levels that the decoder takes, the finest first."""
     return [[image_size // (PATCH_OF_EMBEDDING // finer)] * 2 for finer in (4, 2, 1)]
-
-
-def _described(source: Path) -> Untold | None:
-    """What a file beside a checkpoint says of it: YAML or JSON, with Meta's settings as they are, or these alone.
-
-    Its stem begins the checkpoint's, as ``sam2.1_hiera_t.yaml`` does that of ``sam2.1_hiera_tiny.pt``; of several the
-    longest counts. A file without ``global_att_blocks`` is about something else.
-    """
-    found = (one for one in source.parent.glob("*") if one.suffix in (".yaml", ".json") and one.is_file())
-    beside = [one for one in found if source.stem.startswith(one.stem) and one.stat().st_size <= LARGEST_SETTINGS]
-    for path in sorted(beside, key=lambda one: -len(one.stem)):
-        try:
-            settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if not isinstance(settings, dict):
-                continue
-            model = settings.get("model", settings)
-            trunk = model.get("image_encoder", {}).get("trunk", {})
-            values = {**model, **model.get("sam_mask_decoder_extra_args", {}), **trunk}
-            if "global_att_blocks" not in values:
-                continue
-            types: dict[str, Any] = {one.name: type(one.default) for one in fields(Untold)} | {
-                "global_att_blocks": tuple
-            }
-            return Untold(**{name: kind(values[name]) for name, kind in types.items() if name in values})
-        except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
-            raise CheckpointError(
-                f"{path}: expected the settings of a SAM 2, as Meta's, with "
-                f"{', '.join(one.name for one in fields(Untold))} ({error})."
-            ) from error
-    return None

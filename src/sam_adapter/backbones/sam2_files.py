@@ -8,12 +8,13 @@ from torch import Tensor
 from transformers import Sam2Config, Sam2Model
 
 from ..errors import CheckpointError, ConfigError
+from .agreement import Agreement
 from .model_files import assembled, model_from_folder
-from .sam2_config import feature_sizes, sam2_config
+from .sam2_config import PATCH_OF_EMBEDDING, feature_sizes, sam2_config
 from .sam2_names import from_sam2_names
 
-MOST_BLOCKS = 1000
-LARGEST_SIDE = 4096
+LEVELS = 3
+"""Of the neck, that the decoder takes."""
 
 
 def sam2_from_folder(folder: Path) -> Sam2Model:
@@ -25,12 +26,17 @@ def sam2_from_folder(folder: Path) -> Sam2Model:
 
     def require_sensible(config: Any) -> None:
         trunk, side = config.vision_config.backbone_config, config.prompt_encoder_config.image_size
-        blocks = sum(trunk.blocks_per_stage)
-        if not (0 < blocks <= MOST_BLOCKS and isinstance(side, int) and 0 < side <= LARGEST_SIDE):
-            raise CheckpointError(
-                f"{folder / 'config.json'}: expected at most {MOST_BLOCKS} blocks and square images of at most "
-                f"{LARGEST_SIDE} pixels, got {blocks} and {side}."
-            )
+        own = Agreement(config, folder / "config.json")
+        own.require_sensible(blocks=sum(trunk.blocks_per_stage), side=side)
+        _require_stages(own, trunk)
+        own.decoder("vision_config.fpn_hidden_size")
+        levels, patch = "vision_config.num_feature_levels", "prompt_encoder_config.patch_size"
+        own.require(own[levels] == LEVELS, levels, f"{LEVELS}")
+        own.require(own[patch] == PATCH_OF_EMBEDDING, patch, f"{PATCH_OF_EMBEDDING}")
+        own.finish()
+        step = size_step(config)
+        own.require(side % step == 0, "prompt_encoder_config.image_size", f"a multiple of {step}")
+        own.finish()
 
     return model_from_folder(folder, "SAM 2", Sam2Config, Sam2Model, require_sensible)
 
@@ -54,13 +60,31 @@ def sam2_from_meta(state: dict[str, Tensor], source: str) -> Sam2Model:
         raise CheckpointError(f"{source}: its tensors' shapes are not those of a SAM 2 ({error}).") from error
 
 
-def size_step(model: Sam2Model) -> int:
+def _require_stages(own: Agreement, trunk: Any) -> None:
+    """Each stage of Hiera has its width, heads and windows."""
+    place, stages = "vision_config.backbone_config", len(trunk.blocks_per_stage)
+    lists = ("embed_dim_per_stage", "num_attention_heads_per_stage", "window_size_per_stage")
+    for name in lists:
+        fits = len(own[f"{place}.{name}"]) == stages and min(own[f"{place}.{name}"]) > 0
+        own.require(fits, f"{place}.{name}", f"{stages} positive numbers, one for each of 'blocks_per_stage'")
+    pairs = zip(trunk.embed_dim_per_stage, trunk.num_attention_heads_per_stage, strict=False)
+    divided = all(heads > 0 and width % heads == 0 for width, heads in pairs)
+    own.require(divided, f"{place}.num_attention_heads_per_stage", f"to divide {trunk.embed_dim_per_stage}")
+    own.blocks_of(f"{place}.global_attention_blocks", sum(trunk.blocks_per_stage))
+    channels = trunk.embed_dim_per_stage[::-1]
+    own.require(
+        list(own["vision_config.backbone_channel_list"]) == list(channels),
+        "vision_config.backbone_channel_list",
+        f"{channels}, the stages' widths from the last",
+    )
+
+
+def size_step(config: Any) -> int:
     """What the side of the input is a multiple of.
 
     The table of positions in a window is repeated without a rest, and each stage halves the grid.
     """
-    config: Any = model.config.vision_config
-    trunk = config.backbone_config
+    trunk = config.vision_config.backbone_config
     stride = trunk.patch_stride[0]
     return lcm(stride * trunk.window_size_per_stage[0], stride * trunk.query_stride[0] ** trunk.num_query_pool_stages)
 
@@ -71,7 +95,7 @@ def resize_sam2(model: Sam2Model, image_size: int) -> Sam2Model:
     Raises:
         ConfigError: If the encoder's stages do not fit the size.
     """
-    step = size_step(model)
+    step = size_step(model.config)
     if image_size < step or image_size % step:
         low = max(image_size // step, 1) * step
         raise ConfigError(

@@ -21,11 +21,8 @@ from ..preprocessing import Preprocessing
 from .base import BaseIdentity, BlockPrompts, BlockShape
 from .decoder_with_levels import FINER, IMAGE_EMBEDDINGS, DecoderWithLevels
 from .family import Family, tensors_sha256
-from .sam3_files import resize_sam3, sam3_from_folder, sam3_from_meta
+from .sam3_files import LEVELS, resize_sam3, sam3_from_folder, sam3_from_meta
 from .sam3_names import is_sam3
-
-LEVELS = 3
-"""Of the neck that an image is decoded from; SAM 3 has a coarser one that nothing reads."""
 
 
 class Sam3Backbone(DecoderWithLevels):

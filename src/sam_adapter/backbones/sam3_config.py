@@ -6,11 +6,9 @@ one size is known here, any other model brings a file with them.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from torch import Tensor
 from transformers import (
     Sam3TrackerConfig,
@@ -22,6 +20,7 @@ from transformers import (
 
 from ..errors import CheckpointError
 from .sam3_names import NECK, without_class_token
+from .settings_file import described
 
 SCALES = (4.0, 2.0, 1.0, 0.5)
 """Of the neck's levels against the trunk's grid. The last one is not used for images, and SAM 3.1 does not have it."""
@@ -55,7 +54,7 @@ def sam3_config(parts: Mapping[str, Tensor], source: Path) -> Sam3TrackerConfig:
 
     Args:
         parts: From `image_parts`.
-        source: Their file; see `_described`.
+        source: Their file; see `described`.
 
     Raises:
         CheckpointError: If the model is not known and no file describes it.
@@ -63,7 +62,7 @@ def sam3_config(parts: Mapping[str, Tensor], source: Path) -> Sam3TrackerConfig:
     patches = parts["trunk.patch_embed.proj.weight"]  # (C, 3, P, P)
     width, patch = patches.shape[0], patches.shape[-1]
     depth = _count(parts, r"trunk\.blocks\.(\d+)\.")
-    untold = _described(source) or KNOWN.get((width, depth))
+    untold = described(source, Untold, "SAM 3") or KNOWN.get((width, depth))
     if untold is None:
         raise CheckpointError(
             f"a trunk of width {width} with {depth} blocks is not Meta's SAM 3, and heads, windows and global blocks "
@@ -118,28 +117,3 @@ def feature_sizes(grid: int) -> list[list[int]]:
 
 def _count(parts: Mapping[str, Tensor], pattern: str) -> int:
     return len({match[1] for name in parts if (match := re.match(pattern, name))})
-
-
-def _described(source: Path) -> Untold | None:
-    """What a file beside a checkpoint says of it: YAML or JSON with Meta's settings.
-
-    Its stem begins the checkpoint's; of several the longest counts. A file without ``global_att_blocks`` is about
-    something else.
-    """
-    beside = [one for one in source.parent.glob("*") if one.suffix in (".yaml", ".json") and one.stem]
-    for path in sorted(beside, key=lambda one: -len(one.stem)):
-        if not source.stem.startswith(path.stem):
-            continue
-        try:
-            values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if "global_att_blocks" not in values:
-                continue
-            given = {one.name: values[one.name] for one in fields(Untold) if one.name in values}
-            numbers = {name: int(one) for name, one in given.items() if name != "global_att_blocks"}
-            return Untold(global_att_blocks=tuple(map(int, values["global_att_blocks"])), **numbers)
-        except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
-            raise CheckpointError(
-                f"{path}: expected the settings of a SAM 3, as Meta's, with "
-                f"{', '.join(one.name for one in fields(Untold))} ({error})."
-            ) from error
-    return None

@@ -7,14 +7,15 @@ from torch import Tensor
 from transformers import Sam3TrackerConfig, Sam3TrackerModel
 
 from ..errors import CheckpointError, ConfigError
+from .agreement import Agreement
 from .model_files import assembled, model_from_folder
-from .sam3_config import feature_sizes, sam3_config
+from .sam3_config import SCALES, feature_sizes, sam3_config
 from .sam3_names import from_sam3_names, image_parts
 
 KIND = "SAM 3"
 """What errors call the model."""
-MOST_BLOCKS = 1000
-LARGEST_SIDE = 4096
+LEVELS = 3
+"""Of the neck that an image is decoded from; SAM 3 has a coarser one that nothing reads."""
 
 
 class _TrackerConfig(Sam3TrackerConfig):
@@ -35,12 +36,21 @@ def sam3_from_folder(folder: Path) -> Sam3TrackerModel:
     """
 
     def require_sensible(config: Any) -> None:
-        blocks, side = config.vision_config.backbone_config.num_hidden_layers, config.vision_config.image_size
-        if not (0 < blocks <= MOST_BLOCKS and isinstance(side, int) and 0 < side <= LARGEST_SIDE):
-            raise CheckpointError(
-                f"{folder / 'config.json'}: expected at most {MOST_BLOCKS} blocks and square images of at most "
-                f"{LARGEST_SIDE} pixels, got {blocks} and {side}."
-            )
+        trunk, own = config.vision_config.backbone_config, Agreement(config, folder / "config.json")
+        place, prompts = "vision_config.backbone_config", "prompt_encoder_config"
+        own.require_sensible(blocks=trunk.num_hidden_layers, side=config.vision_config.image_size)
+        own.multiple(f"{place}.hidden_size", f"{place}.num_attention_heads")
+        own.multiple(f"{place}.image_size", f"{place}.patch_size")
+        own.blocks_of(f"{place}.global_attn_indexes", trunk.num_hidden_layers)
+        own.require(trunk.window_size >= 0, f"{place}.window_size", "0 or more")
+        for name in ("image_size", "patch_size"):
+            own.equal(f"{prompts}.{name}", f"{place}.{name}")
+        factors = "vision_config.scale_factors"
+        own.require(
+            tuple(own[factors][:LEVELS]) == SCALES[:LEVELS], factors, f"{SCALES}, the last of which may be left out"
+        )
+        own.decoder("vision_config.fpn_hidden_size")
+        own.finish()
 
     return model_from_folder(folder, KIND, _TrackerConfig, Sam3TrackerModel, require_sensible)
 

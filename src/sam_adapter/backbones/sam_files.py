@@ -1,5 +1,6 @@
 """SAM's files: Meta's checkpoints and folders of `transformers`, and the same model for another size of input."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, SamConfig, SamModel
 
 from ..errors import CheckpointError, ConfigError
 from . import meta_names
+from .agreement import Agreement
 from .model_files import assembled, model_from_folder
 
 
@@ -18,6 +20,7 @@ def sam_from_folder(
     config_type: type[PreTrainedConfig] = SamConfig,
     model_type: type[PreTrainedModel] = SamModel,
     kind: str = "SAM",
+    more: Callable[[Agreement], None] | None = None,
 ) -> Any:
     """The SAM of a Hugging Face folder, in float32.
 
@@ -26,18 +29,27 @@ def sam_from_folder(
         config_type: Of its configuration; families whose encoder is SAM's have their own.
         model_type: Of the model.
         kind: What errors call it.
+        more: Looks at further fields that must agree.
 
     Raises:
         CheckpointError: If it is none, or damaged.
     """
 
     def require_sensible(config: Any) -> None:
-        vision = config.vision_config
-        if not (0 < vision.num_hidden_layers <= 1000 and 0 < vision.image_size <= 4096):
-            raise CheckpointError(
-                f"{folder / 'config.json'}: expected at most 1000 layers and images of at most 4096 pixels, got "
-                f"{vision.num_hidden_layers} and {vision.image_size}."
-            )
+        vision, own = config.vision_config, Agreement(config, folder / "config.json")
+        own.require_sensible(blocks=vision.num_hidden_layers, side=vision.image_size)
+        own.multiple("vision_config.hidden_size", "vision_config.num_attention_heads")
+        own.multiple("vision_config.image_size", "vision_config.patch_size")
+        own.blocks_of("vision_config.global_attn_indexes", vision.num_hidden_layers)
+        own.require(vision.window_size >= 0, "vision_config.window_size", "0 or more")
+        own.equal("prompt_encoder_config.image_size", "vision_config.image_size")
+        grid = vision.image_size // max(vision.patch_size, 1)
+        embedding = "prompt_encoder_config.image_embedding_size"
+        own.require(own[embedding] == grid, embedding, f"{grid}, the image's size over the patch's")
+        own.decoder("vision_config.output_channels")
+        if more is not None:
+            more(own)
+        own.finish()
 
     return model_from_folder(folder, kind, config_type, model_type, require_sensible)
 

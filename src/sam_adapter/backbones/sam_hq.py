@@ -21,6 +21,7 @@ from transformers import (
 from ..batch import EncodedImage, Output, Prompt
 from ..errors import CheckpointError
 from . import meta_names
+from .agreement import Agreement
 from .base import BaseIdentity, BlockPrompts
 from .family import Family, tensors_sha256
 from .sam import IMAGE_EMBEDDINGS, SamBackbone
@@ -130,7 +131,9 @@ class SamHqFamily(Family):
 
     def from_folder(self, folder: Path) -> MendedSamHQModel:
         """See `Family.from_folder`."""
-        return sam_from_folder(folder, config_type=SamHQConfig, model_type=MendedSamHQModel, kind=KIND)
+        return sam_from_folder(
+            folder, config_type=SamHQConfig, model_type=MendedSamHQModel, kind=KIND, more=_require_early_features
+        )
 
     def is_own(self, names: Iterable[str]) -> bool:
         """SAM-HQ's authors call its token 'hf_token'."""
@@ -154,6 +157,13 @@ class SamHqFamily(Family):
         if image_size is not None and image_size != vision.image_size:
             model = resize_sam(model, image_size, kind=KIND)
         return SamHqBackbone(model, identity)
+
+
+def _require_early_features(own: Agreement) -> None:
+    """The decoder reads the first block with global attention."""
+    global_blocks = "vision_config.global_attn_indexes"
+    own.require(bool(own[global_blocks]), global_blocks, "at least one block")
+    own.equal("mask_decoder_config.vit_dim", "vision_config.hidden_size")
 
 
 def _renamed(name: str) -> str:

@@ -19,7 +19,7 @@ from ..config.training import TrainConfig
 from ..data.dataset import PairDataset, PictureDataset
 from ..data.embedding_file import write_encoded
 from ..data.loading import picture_loader, worker_count
-from ..errors import ConfigError, OutputError
+from ..errors import ConfigError, OutputError, amount
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable, temporary_folder
@@ -99,7 +99,7 @@ def encode_missing(
     if not missing:
         return
     _require_room(missing[0].parents[1], len(missing) * processes, segmenter, machine)
-    log.info("Encoding %d images once; their embeddings are kept", len(missing))
+    log.info("Encoding %s once, to be kept", amount(len(missing), "image"))
     dataset = PictureDataset(
         [images[file][0] for file in missing],
         segmenter.preprocessing,

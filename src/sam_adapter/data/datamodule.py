@@ -15,7 +15,7 @@ from ..annotations.sources import listing_of
 from ..batch import Sample
 from ..config.options import DataOptions
 from ..config.training import TrainConfig, validation_options
-from ..errors import DataError
+from ..errors import DataError, amount
 from ..preprocessing import Preprocessing
 from ..system.processes import is_main_process
 from ..tasks.base import Task
@@ -83,7 +83,8 @@ class PairDataModule(lightning.LightningDataModule):
         for remark in remarks:
             if remark.kind != "several_objects" or config.prompt != "none":  # that one is about prompts
                 log.warning("%s", remark.in_words())
-        log.info("%d training pairs, %d validation pairs", len(self.train_records), len(self.val_records))
+        trained, validated = len(self.train_records), len(self.val_records)
+        log.info("%s, %s", amount(trained, "training pair"), amount(validated, "validation pair"))
         looks = [self.looks[record] for record in self.train_records]
         self.tiling = tiling_of(config, looks)
         most = self.tiling.tile if self.tiling else max(max(look.size) for look in looks)

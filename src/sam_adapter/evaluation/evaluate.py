@@ -62,7 +62,6 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> dict[s
             log.warning("%s", remark.in_words())
     machine = Machine.asked(config)
     machine.prepare_process()
-    log.info("Computing on %s", machine)
     scorings, pairs = _score_all(config, records, found.rules, machine, progress)
     added = scorings[0].metrics.added
     baselines = score_baselines(pairs, scorings[0].queries, added) if config.with_frozen else {}
@@ -101,9 +100,13 @@ def _score_all(
     datasets: list[PairDataset] = []
     shown: Mapping[int, Sequence[Query]] = {}
     wholes: Mapping[int, str] = {}
+    told: list[str] = []  # bases of several families may attend in several ways
     with embedding_folder(config) as kept:
         for name, segmenter in _contenders(config):
             segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
+            if (place := segmenter.backbone.on(machine)) not in told:
+                log.info("Computing on %s", place)
+                told.append(place)
             segmenter.reading = reading.with_brightness_of(segmenter.reading)
             segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
             dataset = _dataset(segmenter, records, config)

@@ -72,7 +72,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     task: Task = look_up(TASKS, segmenter.task).from_options(PromptOptions(), segmenter.classes)
     machine = Machine.asked(config)
     machine.prepare_process()
-    log.info("Computing on %s", machine)
+    log.info("Computing on %s", segmenter.backbone.on(machine))
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
     brightness = brightness_for(pictures, segmenter.reading)
     finder = finder_asked(

@@ -22,6 +22,8 @@ except ImportError:  # Unix alone has it
 
 log = logging.getLogger(__name__)
 
+FUSED = "by PyTorch's fused kernels"
+"""Attention of encoders without position biases, which have no other form."""
 MPS_FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 """PyTorch reads it when it is imported."""
 
@@ -33,7 +35,7 @@ class Machine:
     Attributes:
         device: Where the weights are.
         precision: ``32``, ``bf16-mixed`` or ``16-mixed``.
-        attention: A key of `sam_adapter.kernels.attention.ATTENTION`.
+        attention: A key of `sam_adapter.kernels.attention.ATTENTION`; in words for the user `FUSED` too.
         compiled: Whether the encoder's blocks go through torch.compile.
         attention_asked: Whether the form of attention was named, and not chosen.
     """

@@ -70,6 +70,7 @@ class DryRun:
         once_seconds: Estimate for encoding all images before the first epoch; 0 without an embedding cache.
         config: The run.
         machine: What it was measured on.
+        place: The same in words.
     """
 
     step_seconds: float
@@ -80,6 +81,7 @@ class DryRun:
     once_seconds: float
     config: TrainConfig
     machine: Machine
+    place: str
 
     @property
     def epoch_seconds(self) -> float:
@@ -127,13 +129,14 @@ class DryRun:
         validation = _validation_seconds(module, data, kept=once > 0)
         batches = module.batches_per_epoch(config.devices * config.nodes)
         peak = machine.peak_bytes()
-        return cls(seconds, load_seconds, peak, batches, validation, once, config, machine)
+        place = segmenter.backbone.on(machine)
+        return cls(seconds, load_seconds, peak, batches, validation, once, config, machine, place)
 
     def __str__(self) -> str:
         config = self.config
         first = f"\nEncoding the images once will take about {_clock(self.once_seconds)}." if self.once_seconds else ""
         return (
-            f"One step of {amount(config.batch_size, 'image')} took {self.step_seconds:.2f} s on {self.machine}; "
+            f"One step of {amount(config.batch_size, 'image')} took {self.step_seconds:.2f} s on {self.place}; "
             "reading them "
             f"took {self.load_seconds:.2f} s.\nPeak memory {self.peak_bytes / 1e9:.2f} GB. To save memory next: "
             f"{next_saving(config, self.machine)}.{first}\nAn epoch of {amount(self.batches, 'step')} and validation "

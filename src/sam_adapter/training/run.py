@@ -130,7 +130,7 @@ def _train(config: TrainConfig) -> TrainResult:
         clear_output(config)
         data.keep_inspections()
         log.info("Trained:\n%s", parameter_summary(module.segmenter.parameter_table()))
-        log.info("Training on %s", module.machine)
+        log.info("Training on %s", module.segmenter.backbone.on(module.machine))
     try:
         children = partial(getattr, trainer.strategy.launcher, "procs", [])
         with stop.listening(), ending_together(children), memory_advised(config, module.machine):
