@@ -107,9 +107,9 @@ FAULTS = (
     Fault("negative_points is ignored", "tasks/prompts.py", "negative_points=options.negative_points,", "", PROMPTS),
     Fault(
         "gradient checkpointing is ignored",
-        "backbones/sam.py",
-        "if self.gradient_checkpointing and",
-        "if False and",
+        "backbones/base.py",
+        "if not (self.gradient_checkpointing and torch.is_grad_enabled()):",
+        "if True:",
         SAM,
     ),
     Fault(

@@ -92,3 +92,31 @@ def test_shapes_that_the_tensors_do_not_have_are_named(
         error.value
     )
     assert "MISMATCH" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "told"),
+    [
+        (
+            "sam",
+            {f"{VISION}.num_hidden_layers": 1, f"{VISION}.global_attn_indexes": [0]},
+            "vision_encoder.layers.1.attn.proj.bias",
+        ),
+        ("sam2", {f"{TRUNK}.blocks_per_stage": [1, 2, 2, 1]}, "vision_encoder.backbone.blocks.6.attn.proj.bias"),
+        (
+            "sam3",
+            {f"{TRUNK}.num_hidden_layers": 1, f"{TRUNK}.global_attn_indexes": [0]},
+            "vision_encoder.backbone.layers.1.attention.k_proj.bias",
+        ),
+    ],
+)
+def test_blocks_that_the_configuration_has_not_are_not_dropped(
+    family_folders: dict[str, str], family: str, fields: dict[str, Any], told: str, tmp_path: Path
+):
+    folder = family_folders[family]
+    for field, value in fields.items():
+        folder = changed(folder, field, value, tmp_path / field)
+    with pytest.raises(
+        CheckpointError, match=rf"tensors that do not fit: .*{told} is of a block that config.json has not"
+    ):
+        load_backbone(folder)

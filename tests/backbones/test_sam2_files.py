@@ -164,3 +164,6 @@ def test_sam2_knows_its_authors_names():
     assert Sam2Family().is_own(iter(names))
     for part in ("image_encoder.trunk.", "sam_mask_decoder.", "sam_prompt_encoder."):
         assert not Sam2Family().is_own(name for name in names if not name.startswith(part))
+    # EdgeTAM's trunk is a convolutional network under the same name.
+    other = [name.replace("trunk.blocks.", "trunk.body.stages_0.") for name in names]
+    assert not Sam2Family().is_own(other)

@@ -1,5 +1,6 @@
 """Models of `transformers` from a folder, or from tensors under its names; strict about both."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..errors import CheckpointError
 
+BLOCK = re.compile(r"^vision_encoder\..*\b(?:layers|blocks)\.\d+\.")
+"""Names of tensors of a block of the image encoder. Other tensors may be more than a model needs: videos have some."""
 SHOWN = 8
 """Names in an error; the others are counted."""
 
@@ -64,9 +67,14 @@ def model_from_folder(
         f"{name} has shape {tuple(held)}, config.json asks for {tuple(wanted)}"
         for name, held, wanted in sorted(info["mismatched_keys"])
     ]
+    wrong += [
+        f"{name} is of a block that config.json has not"
+        for name in sorted(info["unexpected_keys"])
+        if BLOCK.search(name)
+    ]
     if wrong:
         others = f" and {len(wrong) - SHOWN} others" if len(wrong) > SHOWN else ""
-        raise CheckpointError(f"{folder}: tensors missing or of the wrong shape: {'; '.join(wrong[:SHOWN])}{others}.")
+        raise CheckpointError(f"{folder}: tensors that do not fit: {'; '.join(wrong[:SHOWN])}{others}.")
     return model
 
 
