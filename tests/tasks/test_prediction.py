@@ -6,7 +6,7 @@ import torch
 
 from sam_adapter.batch import Batch, Output, Prompt, Query, Sample
 from sam_adapter.preprocessing import Preprocessing
-from sam_adapter.tasks import splitting
+from sam_adapter.tasks import label_maps
 from sam_adapter.tasks.binary import BinaryTask
 from sam_adapter.tasks.object_prediction import ObjectPrediction, colours_apart
 from sam_adapter.tasks.prediction import Prediction
@@ -85,7 +85,7 @@ def test_outlines_of_small_objects_in_large_pictures_are_thin(size: tuple[int, i
 
 @pytest.mark.parametrize("band", [1, 1 << 22])
 def test_objects_two_pixels_apart_have_different_colours(band: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(splitting, "_BAND_PIXELS", band)
+    monkeypatch.setattr(label_maps, "BAND_PIXELS", band)
     rows, columns = np.mgrid[:30, :33]
     labels = (1 + rows // 5 * 11 + columns // 3).astype(np.int32)
     labels[(rows % 5 == 4) | (columns % 3 == 2)] = 0  # a pixel between neighbours, two steps from one to the other

@@ -7,8 +7,9 @@ from scipy.ndimage import distance_transform_edt
 from skimage.morphology import h_maxima
 
 from sam_adapter.batch import VOID
-from sam_adapter.tasks import splitting
-from sam_adapter.tasks.splitting import FoundObjects, core_map, number_parts, split_objects
+from sam_adapter.tasks import label_maps, splitting
+from sam_adapter.tasks.label_maps import number_parts
+from sam_adapter.tasks.splitting import FoundObjects, core_map, split_objects
 
 DISCS = [(30, 30, 20), (30, 66, 18), (58, 46, 18), (120, 120, 25), (120, 40, 7)]
 """Row, column, radius; the first three touch."""
@@ -115,7 +116,7 @@ def test_bands_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch):
     labels = discs()
     maps = answers(labels)
     core, found = core_map(labels), split_objects(*maps)
-    monkeypatch.setattr(splitting, "_BAND_PIXELS", 7 * 160)
+    monkeypatch.setattr(label_maps, "BAND_PIXELS", 7 * 160)
     assert np.array_equal(core_map(labels), core)
     again = split_objects(*maps)
     assert np.array_equal(again.labels, found.labels)
@@ -169,6 +170,13 @@ def test_objects_are_apart_where_the_core_is_weaker_though_above_the_threshold(d
     core[7:13, 29:31] -= dip
     assert len(split_objects(foreground, core)) == objects
     assert len(split_objects(foreground, core, smoothing=8)) == 1
+
+
+def test_a_part_of_a_blurred_map_is_that_of_the_whole():
+    core = np.random.default_rng(0).random((60, 50), dtype=np.float32)
+    whole = cv2.GaussianBlur(core, (0, 0), 2.3)
+    for box in ((slice(0, 60), slice(None)), (slice(3, 9), slice(40, 50)), (slice(20, 21), slice(0, 4))):
+        np.testing.assert_allclose(splitting._blurred(core, box, 2.3), whole[box], atol=1e-6)
 
 
 def test_a_dip_of_the_core_is_a_seam():

@@ -14,9 +14,9 @@ import numpy as np
 from ..annotations.run_lengths import run_lengths_of, run_lengths_of_part
 from ..errors import amount
 from ..system.writing import writing_to, written_beside
+from ..tasks.label_maps import boxes_of
 from ..tasks.object_prediction import ObjectPrediction
 from ..tasks.parts import BAND_PIXELS
-from ..tasks.splitting import boxes_of
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from ..config.choices import AskedKind, asked_kinds
 from ..config.labels import ALL_OBJECTS, CORES, FOREGROUND, VOID, objects_of_class
 from ..config.options import PromptOptions
 from .base import Answers, Task, says_nothing
+from .label_maps import boxes_of
 from .metrics import AddedScores
 from .metrics.answers import ObjectAnswers
 from .object_prediction import ObjectPrediction
 from .prompts import PromptMaker, maker_of
-from .splitting import boxes_of
 
 MAPS = (ALL_OBJECTS, CORES)
 """What is asked about a whole picture, in the order of the task's questions."""

@@ -13,9 +13,10 @@ from ..annotations.reading.values import looked_up
 from ..batch import Size
 from ..config.labels import ALL_OBJECTS, CORES, objects_of_class
 from ..preprocessing import MaskLogits, Preprocessing
+from .label_maps import bands_of
 from .parts import MaskPart, part_of, probability_map
 from .prediction import Kind, PngValues, Regions, kinds_of
-from .splitting import CORE_SMOOTHING, FoundObjects, bands_of, split_objects
+from .splitting import CORE_SMOOTHING, FoundObjects, split_objects
 
 NEAR = 2
 """Pixels between objects that are drawn in different colours."""

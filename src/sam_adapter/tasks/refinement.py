@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from ..batch import Prompt, Window
+from .label_maps import boxes_of
 from .parts import logit
-from .splitting import LEAST_AREA, FoundObjects, boxes_of
+from .splitting import LEAST_AREA, FoundObjects
 from .windows import KeptMask, SeenPicture
 
 LEAST_IOU = 0.5

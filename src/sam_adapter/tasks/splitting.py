@@ -7,11 +7,13 @@ are the h-maxima (Soille, *Morphological image analysis*, 2003) of predicted cor
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import cv2
 import numpy as np
 
 from ..config.labels import VOID
+from .label_maps import bands_of, large_parts, number_parts
 
 LEAST_AREA = 16
 """Pixels: one value of SAM's mask, in a picture as large as SAM's input."""
@@ -31,7 +33,6 @@ SCORE_DIGITS = 4
 """Of scores, as files have them: what is scored ranks as what is written does."""
 DISTANCE_WEIGHT = 0.05
 """By which each pixel of distance to the nearest seed lowers the surface: it decides where probabilities are flat."""
-_BAND_PIXELS = 1 << 22
 _NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
 
 
@@ -84,24 +85,41 @@ def split_objects(
     """
     if core is not None and core.shape != foreground.shape:
         raise ValueError(f"'core' and 'foreground' must have the same shape, got {core.shape} and {foreground.shape}.")
-    parts = _large_parts(number_parts(foreground > threshold), least_area)
+    parts = large_parts(number_parts(foreground > threshold), least_area)
     if core is None:
         height = cv2.GaussianBlur(_distance_to_zero(parts), (0, 0), PEAK_SMOOTHING)
         flooded = _flooded(parts, _peaks(height, PEAK_HEIGHT), [height])
     else:
-        smooth = cv2.GaussianBlur(core, (0, 0), smoothing) if smoothing else core
-        regions = _large_parts(number_parts((smooth > core_threshold) & (parts > 0)), -(-least_area // CORE_SHARE))
-        flooded = _flooded(parts, _core_seeds(smooth, regions), [foreground, core])
-    labels = _large_parts(flooded, least_area)
+        high = np.empty(core.shape, dtype=bool)
+        for band in bands_of(core.shape):
+            high[band] = (_blurred(core, (band, slice(None)), smoothing) > core_threshold) & (parts[band] > 0)
+        regions = large_parts(number_parts(high), -(-least_area // CORE_SHARE))
+        del high
+        flooded = _flooded(parts, _core_seeds(core, regions, smoothing), [foreground, core])
+    labels = large_parts(flooded, least_area)
     return FoundObjects(labels, _scores(labels, foreground, core))
 
 
-def _core_seeds(core: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Number the peaks of a core, in the memory of the regions that they lie in.
+def _blurred(core: np.ndarray, box: tuple[slice, slice], smoothing: float) -> np.ndarray:
+    """A part of a map ``(H, W)`` after a blur of all of it, which large maps have no memory for."""
+    if not smoothing:
+        return core[box]
+    reach = ceil(4 * smoothing) + 1  # of the kernel
+    around, within = [], []
+    for side, length in zip(box, core.shape, strict=True):
+        first, last, _ = side.indices(length)
+        around.append(slice(max(first - reach, 0), min(last + reach, length)))
+        within.append(slice(first - around[-1].start, last - around[-1].start))
+    return cv2.GaussianBlur(core[tuple(around)], (0, 0), smoothing)[tuple(within)]
+
+
+def _core_seeds(core: np.ndarray, regions: np.ndarray, smoothing: float) -> np.ndarray:
+    """Number the peaks of a blurred core, in the memory of the regions that they lie in.
 
     Args:
         core: ``(H, W)`` float32.
         regions: ``(H, W)`` int32, numbered from 1; each gets one peak or more.
+        smoothing: See `split_objects`.
     """
     from scipy.ndimage import find_objects
 
@@ -110,7 +128,7 @@ def _core_seeds(core: np.ndarray, regions: np.ndarray) -> np.ndarray:
         assert box is not None
         inside = regions[box] == number
         # Nothing is as low as the outside, so that the highest peak of each region is one.
-        peaks = _peaks(np.where(inside, core[box], np.float32(-1)), CORE_RISE)
+        peaks = _peaks(np.where(inside, _blurred(core, box, smoothing), np.float32(-1)), CORE_RISE)
         peaks[~inside] = 0
         found = np.unique(peaks[peaks > 0])
         table = np.zeros(int(peaks.max()) + 1, np.int32)
@@ -150,39 +168,6 @@ def core_map(labels: np.ndarray) -> np.ndarray:
     for band in bands_of(labels.shape):
         core[band] = 2 * depth[band] > deepest[labels[band]]
     return core
-
-
-def number_parts(mask: np.ndarray) -> np.ndarray:
-    """Number the connected parts of a mask, over corners too.
-
-    Args:
-        mask: ``(H, W)`` bool.
-
-    Returns:
-        ``(H, W)`` int32, 0 outside the mask and 1..N inside.
-    """
-    return cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]
-
-
-def boxes_of(labels: np.ndarray, *, void: int | None = VOID) -> dict[int, tuple[slice, slice]]:
-    """Rows and columns around each object of a label map ``(H, W)`` int32, by number; without the value of void."""
-    from scipy.ndimage import find_objects
-
-    found = find_objects(labels)
-    return {number: box for number, box in enumerate(found, start=1) if box is not None and number != void}
-
-
-def _large_parts(labels: np.ndarray, least_area: int) -> np.ndarray:
-    """Leave out small parts and number the others from 1 without gaps, in place; ``(H, W)`` int32."""
-    areas = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)
-    for band in bands_of(labels.shape):
-        areas += np.bincount(labels[band].ravel(), minlength=len(areas))
-    large = areas >= max(least_area, 1)
-    large[0] = False
-    numbers = np.where(large, np.cumsum(large, dtype=np.int32), np.int32(0))
-    for band in bands_of(labels.shape):
-        labels[band] = numbers[labels[band]]
-    return labels
 
 
 def _peaks(height: np.ndarray, rise: float) -> np.ndarray:
@@ -279,9 +264,3 @@ def _means(labels: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
 def _distance_to_zero(values: np.ndarray) -> np.ndarray:
     """Euclidean distance in pixels to the nearest zero, ``(H, W)`` float32; the same everywhere if there is none."""
     return cv2.distanceTransform((values != 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-
-
-def bands_of(shape: tuple[int, ...]) -> list[slice]:
-    """Rows of one band after another, so that no array of 64-bit numbers is made of a whole large picture."""
-    rows = max(_BAND_PIXELS // max(shape[1], 1), 1)
-    return [slice(top, top + rows) for top in range(0, shape[0], rows)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...annotations.reading.values import row_blocks
 from ...config.labels import VOID
-from ...tasks.splitting import boxes_of
+from ...tasks.label_maps import boxes_of
 
 MOST_PIXELS = 4_000_000
 """Larger masks are joined into blocks before their parts are found; parts less than a block apart become one."""
