@@ -70,6 +70,18 @@ def test_the_scores_of_validation_are_those_of_evaluate(run: Path, place: Path, 
         assert found["frozen"][name] == pytest.approx(described.frozen_scores[name], abs=1e-5), name
 
 
+def test_models_of_one_encoder_share_no_embeddings_of_tiles(place: Path, sam_folder: str, tmp_path: Path):
+    output = tmp_path / "run"
+    train(tiled(place, sam_folder, output, method="decoder", epochs=1, val_fraction=0))
+    found = scored(place, output / "adapter", tmp_path / "both", prompt="box", with_frozen=True)
+    assert found["iou"] == scored(place, output / "adapter", tmp_path / "alone", prompt="box")["iou"]
+    assert found["frozen"]["iou"] != found["iou"]
+    whole = scored(place, output / "adapter", tmp_path / "whole", prompt="box", with_frozen=True, tile=0)
+    assert whole["iou"] != found["iou"]
+    with pytest.raises(ConfigError, match="embedding_cache: embeddings are kept of whole pictures"):
+        scored(place, output / "adapter", tmp_path / "kept", prompt="box", embedding_cache=tmp_path / "cache")
+
+
 def test_scores_are_those_of_the_masks_that_are_written(run: Path, place: Path, tmp_path: Path):
     scored(place, run / "adapter", tmp_path / "scores", prompt="none")
     written = predict(

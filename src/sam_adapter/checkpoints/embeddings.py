@@ -14,7 +14,7 @@ import torch
 from ..annotations.listing import Record
 from ..annotations.reading.brightness import Brightness
 from ..backbones.families import FAMILIES
-from ..config.commands import EvaluateConfig
+from ..config.commands import NO_CACHE, EvaluateConfig
 from ..config.training import TrainConfig
 from ..data.dataset import PairDataset, PictureDataset
 from ..data.embedding_file import write_encoded
@@ -23,6 +23,7 @@ from ..errors import ConfigError, OutputError, amount
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable, temporary_folder
+from ..tiling.grid import Tiling
 from .adapter import read_adapter_config
 
 log = logging.getLogger(__name__)
@@ -187,9 +188,16 @@ def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
     """The folder for image embeddings that was asked for, or a temporary one where several models can share them.
 
     Models share embeddings if they leave the encoder of one base as it is: the frozen one, and adapters of its decoder.
+    None is kept of what is seen in tiles.
+
+    Raises:
+        ConfigError: If a folder was asked for, and an adapter sees pictures in tiles.
     """
     adapters = [] if config.adapter is None else [config.adapter, *config.compare]
     descriptions = [read_adapter_config(adapter) for adapter in adapters]
+    whole = [Tiling.asked(config.tile, config.overlap, one.tiling) is None for one in descriptions]
+    if config.embedding_cache is not None and not all(whole):
+        raise ConfigError(NO_CACHE)
     scales = [None if one.reading is None else one.reading.brightness for one in descriptions]
     encoders = [
         f"{one.base.sha256} {one.preprocessing} {scale}" for one, scale in zip(descriptions, scales, strict=True)
@@ -197,10 +205,10 @@ def embedding_folder(config: EvaluateConfig) -> Iterator[Path | None]:
     # What is kept is prepared, if the model leaves that to the base as well.
     unchanged = [
         (encoder, not FAMILIES[one.base.family].prepares or one.method_settings.keeps_prepared)
-        for encoder, one in zip(encoders, descriptions, strict=True)
-        if one.method_settings.leaves_encoder
+        for encoder, one, as_whole in zip(encoders, descriptions, whole, strict=True)
+        if one.method_settings.leaves_encoder and as_whole
     ]
-    frozen = [(encoder, True) for encoder in encoders[: config.with_frozen]]
+    frozen = [(encoder, True) for encoder in encoders[: config.with_frozen] if whole[0]]
     sharing = max(Counter(unchanged + frozen).values(), default=0)
     if config.embedding_cache is not None or sharing < 2:
         yield config.embedding_cache

@@ -110,7 +110,7 @@ def _score_all(
             segmenter.reading = reading.with_brightness_of(segmenter.reading)
             segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
             dataset = _dataset(segmenter, records, config)
-            if kept is not None and segmenter.leaves_encoder:
+            if kept is not None and segmenter.leaves_encoder and segmenter.tiling is None:
                 dataset.embeddings = shared_embeddings(kept, records, segmenter, config, machine, progress)
             thresholds = _thresholds(segmenter, config)
             scoring = score_records(
