@@ -19,6 +19,7 @@ from ...config.choices import ASKED_KINDS, AskedKind
 from ...config.registry import METRICS, look_up
 from ...preprocessing import MaskLogits, Preprocessing
 from ...system.float64 import device_with_float64, with_float64
+from ..object_finder import ObjectFinder
 from ..pixels import Reduce
 from .added import AddedScores
 from .counts import Counts, count_pixels
@@ -58,6 +59,9 @@ class OverlapMetrics(Metric):
         curves: Whether scores at every threshold are collected for each kind, in this process alone.
         added: Scores beside those that every run has.
         **kwargs: Of torchmetrics' ``Metric``.
+
+    Attributes:
+        finder: From `Task.finder`; None where objects are split from maps, or there are none.
     """
 
     full_state_update = False
@@ -79,6 +83,7 @@ class OverlapMetrics(Metric):
         self.search = search
         self.added = added or AddedScores()
         self.curves: dict[AskedKind, ThresholdCurve] | None = {} if curves else None
+        self.finder: ObjectFinder | None = None
         self.add_state("keys", default=[], dist_reduce_fx="cat")
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("ious", default=[], dist_reduce_fx="cat")
