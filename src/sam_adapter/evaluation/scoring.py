@@ -114,8 +114,7 @@ def score_records(
         for at, query in zip(batch.image_index, batch.queries, strict=True):
             scoring.queries.setdefault(batch.indices[at], []).append(query)
         if batch.queries:
-            batch = batch.to(machine.device)
-            inference.collect(batch, metrics)
+            inference.collect(batch.to(machine.device), metrics)
         done += len(batch)
         del batch  # else it is held while the next one is read
         if progress is not None:

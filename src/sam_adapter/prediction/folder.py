@@ -90,12 +90,10 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
             predictions = inference.predictions(batch, thresholds, keep="probabilities" in config.saved)
             for index, prediction in zip(batch.indices, predictions, strict=True):
                 writers.write(prediction, pictures[index])
-    written = writers.written
     if unread:
-        raise DataError(
-            "\n".join([f"{amount(len(written), 'picture')} predicted, {len(unread)} not:", *map(str, unread)])
-        )
-    return written
+        done = amount(len(writers.written), "picture")
+        raise DataError("\n".join([f"{done} predicted, {len(unread)} not:", *map(str, unread)]))
+    return writers.written
 
 
 def _for_all_kinds(
