@@ -10,7 +10,7 @@ from torch import Tensor
 from sam_adapter.batch import Batch, EncodedImage, Output
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.system.machine import Machine
-from sam_adapter.tasks.windows import SeenPicture
+from sam_adapter.tasks.windows import RunningModel, SeenPicture
 from sam_adapter.tiling.grid import Tiling
 
 SIDE = 64
@@ -79,4 +79,5 @@ def seen(labels: np.ndarray, model: ExactModel, *, tile: int | None = SIDE, over
         pictures=[picture_of(labels)] if tile else [],
     )
     tiling = Tiling(tile=tile, overlap=overlap) if tile else None
-    return SeenPicture.of(batch, 0, model, Machine.choose(device="cpu", precision="32"), tiling, 3)
+    machine = Machine.choose(device="cpu", precision="32")
+    return SeenPicture.of(batch, 0, RunningModel(model=model, machine=machine, tiling=tiling, batch_size=3))

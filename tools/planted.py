@@ -163,7 +163,7 @@ FAULTS = (
     ),
     Fault(
         "void pixels count",
-        "batch.py",
+        "batch/annotation.py",
         "return self.labels[rows] != VOID if self.has_void else None",
         "return None",
         ("tests/test_batch.py", "tests/tasks"),
@@ -177,7 +177,7 @@ FAULTS = (
     ),
     Fault(
         "an image counts once for each query",
-        "batch.py",
+        "batch/batch.py",
         "return [sample.weight * query.share / every for query in sample.queries]",
         "return [sample.weight * query.share for query in sample.queries]",
         ("tests/test_batch.py",),

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from .annotations.reading.classes import Classes
 from .annotations.reading.rules import ReadingRules
 from .backbones import Backbone, load_backbone
+from .backbones.model_files import misfits
 from .batch import Batch, EncodedImage, Output
-from .config.choices import AskedKind, Threshold
+from .config.choices import Threshold, known_thresholds
 from .config.registry import DEFAULT_TASK, TASKS
 from .config.training import TrainConfig
 from .errors import CheckpointError, ConfigError
@@ -262,15 +263,7 @@ class SamSegmenter(nn.Module):
         Raises:
             CheckpointError: If a tensor is missing, unknown or of another shape.
         """
-        own = self.trained_state()
-        wrong = [f"'{name}' is missing" for name in sorted(own.keys() - state.keys())]
-        wrong += [f"'{name}' is unknown" for name in sorted(state.keys() - own.keys())]
-        wrong += [
-            f"'{name}' has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
-            for name in sorted(own.keys() & state.keys())
-            if state[name].shape != own[name].shape
-        ]
-        if wrong:
+        if wrong := misfits(dict(sorted(self.trained_state().items())), state, unknown="is unknown"):
             more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
             raise CheckpointError(
                 f"the weights do not fit the method '{self.method.name}': {'; '.join(wrong[:8])}{more}."
@@ -303,12 +296,3 @@ class SamSegmenter(nn.Module):
         """Rows of (part, parameters, trained parameters)."""
         added = {self.adapter.row if self.adapter else "": self.adapter, "learned_prompts": self.learned_prompts}
         return parameter_table(self.backbone, {name: one for name, one in added.items() if one is not None})
-
-
-def known_thresholds(best_thresholds: Mapping[AskedKind, float] | Mapping[str, float]) -> str:
-    """How a sentence about a missing best threshold ends: which kinds of prompt have one, and what to do."""
-    known = ", ".join(f"{kind} {value:g}" for kind, value in best_thresholds.items()) or "none at all"
-    return (
-        f"(known: {known}). They are found on validation when an adapter is trained with that prompt; give a number "
-        "instead."
-    )

@@ -92,20 +92,30 @@ def assembled(model_type: Any, config: PreTrainedConfig, state: Mapping[str, Ten
     """
     with torch.device("meta"):
         model = model_type(config)
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    wrong = [f"'{name}' is missing" for name in sorted(wanted.keys() - state.keys())]
-    wrong += [f"'{name}' is not part of {kind}" for name in sorted(state.keys() - wanted.keys())]
-    wrong += [
-        f"'{name}' has shape {tuple(state[name].shape)}, expected {tuple(shape)}"
-        for name, shape in wanted.items()
-        if name in state and state[name].shape != shape
-    ]
-    if wrong:
+    if wrong := misfits(model.state_dict(), state, unknown=f"is not part of {kind}"):
         raise CheckpointError(f"{len(wrong)} tensors do not fit a {kind} of this size: {'; '.join(wrong[:SHOWN])}.")
     # Copies, so that nothing shares memory with the file or with the model it came from.
     model.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()}, assign=True)
     model.tie_weights()
     return model
+
+
+def misfits(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], *, unknown: str) -> list[str]:
+    """What does not fit of named tensors, in words: missing ones, unknown ones, and other shapes in their order.
+
+    Args:
+        wanted: With the names and shapes that are to be.
+        state: Those that there are.
+        unknown: What is said of a name that is not wanted.
+    """
+    wrong = [f"'{name}' is missing" for name in sorted(wanted.keys() - state.keys())]
+    wrong += [f"'{name}' {unknown}" for name in sorted(state.keys() - wanted.keys())]
+    wrong += [
+        f"'{name}' has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    return wrong
 
 
 @contextmanager

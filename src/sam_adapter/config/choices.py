@@ -1,7 +1,7 @@
 """What options can be chosen from, and what the choices mean."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
@@ -34,6 +34,15 @@ else:
 def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
     """The kinds of prompt that a run trains and is scored with; 'mixed' means all."""
     return ASKED_KINDS if prompt == "mixed" else (prompt,)
+
+
+def known_thresholds(best_thresholds: Mapping[AskedKind, float] | Mapping[str, float]) -> str:
+    """How a sentence about a missing best threshold ends: which kinds of prompt have one, and what to do."""
+    known = ", ".join(f"{kind} {value:g}" for kind, value in best_thresholds.items()) or "none at all"
+    return (
+        f"(known: {known}). They are found on validation when an adapter is trained with that prompt; give a number "
+        "instead."
+    )
 
 
 def possible_monitors(prompt: PromptKind, task: str = DEFAULT_TASK, added: Iterable[str] = ()) -> list[str]:

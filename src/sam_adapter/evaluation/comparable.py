@@ -2,10 +2,9 @@
 
 from ..checkpoints.adapter import described_classes, read_adapter_config
 from ..checkpoints.description import Description
-from ..config.choices import asked_kinds
+from ..config.choices import asked_kinds, known_thresholds
 from ..config.commands import NO_CACHE, EvaluateConfig
 from ..errors import ConfigError
-from ..segmenter import known_thresholds
 from ..tiling.grid import Tiling
 
 

@@ -1,28 +1,23 @@
 """What one model got on a data set: its answers to every prompt, scored."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from ..batch import Batch, Prompt, Query, Sample
+from ..batch import Batch, Prompt, Query
 from ..config.choices import AskedKind
 from ..config.commands import EvaluateConfig
 from ..data.dataset import PairDataset
 from ..data.loading import scoring_loader, worker_count
-from ..preprocessing import MaskLogits
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
+from ..tasks.inference import Inference
 from ..tasks.metrics import AddedScores, Answer, OverlapMetrics, is_empty
-from ..tasks.metrics.answers import ObjectAnswers
-from ..tasks.object_finder import finder_asked
 from ..tasks.object_prediction import ObjectPrediction
-from ..tasks.pixels import sum_over_pixels
-from ..tasks.tiles import collect_by_tiles, sweep_of
 from ..tiling.grid import Tiling
-from ..tiling.sweep import joined
 
 Progress = Callable[[int, int], None]
 Thresholds = Mapping[AskedKind, float]
@@ -90,20 +85,16 @@ def score_records(
     Returns:
         The scores, and the prompts that each image was asked with; no masks yet.
     """
+    inference = Inference(
+        model=segmenter,
+        task=dataset.task,
+        machine=machine,
+        tiling=segmenter.tiling,
+        batch_size=config.batch_size,
+    ).finding(config, thresholds)
     added = AddedScores(config.added_metrics, spacing=config.pixel_spacing)
     metrics = dataset.task.metrics(thresholds, curves=config.report, added=added).to(machine.device)
-    finder = finder_asked(
-        config,
-        segmenter.task,
-        segmenter,
-        machine,
-        tiling=segmenter.tiling,
-        thresholds=thresholds,
-        batch_size=config.batch_size,
-    )
-    if finder is not None:
-        assert isinstance(metrics, ObjectAnswers)
-        metrics.finder = finder
+    metrics.finder = inference.finder
     scoring = Scoring(
         name=name,
         base=segmenter.backbone.identity.name,
@@ -115,27 +106,15 @@ def score_records(
         metrics=metrics,
     )
     pin = machine.device.type == "cuda"
-    sweep = None
-    if segmenter.tiling is not None:
-        sweep = sweep_of(segmenter, dataset.task, machine, batch_size=config.batch_size)
-    together = config.batch_size if sweep is None else 1
+    together = config.batch_size if segmenter.tiling is None else 1
     loader = scoring_loader(dataset, batch_size=together, workers=worker_count(config.workers), pin=pin)
     batch: Batch
     done = 0
     for batch in loader:
         for at, query in zip(batch.image_index, batch.queries, strict=True):
             scoring.queries.setdefault(batch.indices[at], []).append(query)
-        if batch.queries and sweep is not None:
-            collect_by_tiles(sweep, batch.to(machine.device), metrics)
-        elif batch.queries:
-            batch = batch.to(machine.device)
-            with machine.autocast():
-                if finder is not None and batch.encoded is None and batch.pixel_values is not None:
-                    batch = replace(batch, encoded=segmenter.encode(batch.pixel_values))
-                logits = dataset.task.mask_logits(segmenter(batch))
-            sums = sum_over_pixels(logits, batch, segmenter.preprocessing, metrics.reduces(batch))
-            metrics.collect(batch, sums, answers=metrics.answers(logits, batch, segmenter.preprocessing))
-            metrics.collect_whole(batch, logits, segmenter.preprocessing)
+        if batch.queries:
+            inference.collect(batch.to(machine.device), metrics)
         done += len(batch)
         del batch  # else it is held while the next one is read
         if progress is not None:
@@ -153,14 +132,16 @@ def predict_masks(
     thresholds: Thresholds,
 ) -> dict[Answer, np.ndarray]:
     """Masks ``(H, W)`` of the answers to some queries, by image."""
+    inference = Inference(model=segmenter, task=dataset.task, machine=machine, tiling=segmenter.tiling)
     masks = {}
     for index, queries in shown.items():
         wanted = {(query.prompt.kind, query.label) for query in queries}
         sample = dataset[index]
         kept = [query for query in sample.queries if (query.prompt.kind, query.label) in wanted]
-        _, logits = _answers(segmenter, dataset, sample._replace(queries=kept), machine)
+        if not kept:
+            continue
+        logits = inference.mask_logits(Batch.collate([sample._replace(queries=kept)]).to(machine.device))
         for at, query in enumerate(kept):
-            assert logits is not None
             full = segmenter.preprocessing.to_original_size(logits[at : at + 1], sample.original_size)[0]
             kind = query.prompt.kind
             masks[Answer(index, kind, query.label)] = (full.sigmoid() > thresholds[kind]).cpu().numpy()
@@ -180,50 +161,22 @@ def predict_objects(
         machine: Where the segmenter is, and its precision.
         scoring: Its scores, at their thresholds, and of objects that were found as its metrics say.
     """
+    inference = Inference(
+        model=segmenter,
+        task=dataset.task,
+        machine=machine,
+        tiling=segmenter.tiling,
+        finder=scoring.metrics.finder,
+    )
     found = {}
     for index in indices:
-        assert isinstance(scoring.metrics, ObjectAnswers)
-        finder, sample = scoring.metrics.finder, dataset[index]
+        sample = dataset[index]
         kept = [query for query in sample.queries if query.learned is not None]
-        batch, logits = _answers(segmenter, dataset, sample._replace(queries=kept), machine, encode=finder is not None)
-        assert logits is not None
-        prediction = dataset.task.prediction(
-            kept,
-            mask_logits=logits.float().cpu() if isinstance(logits, torch.Tensor) else logits,
-            iou_scores=torch.ones(len(kept)),  # split objects have scores of their own
-            original_size=sample.original_size,
-            preprocessing=segmenter.preprocessing,
-            threshold=scoring.thresholds["none"],
-        )
+        batch = Batch.collate([sample._replace(queries=kept)]).to(machine.device)
+        (prediction,) = inference.predictions(batch, scoring.thresholds)
         assert isinstance(prediction, ObjectPrediction)
-        if finder is not None:
-            prediction = replace(prediction, known_objects=finder(batch, 0, lambda one=prediction: one.objects))
         found[index] = prediction
     return found
-
-
-def _answers(
-    segmenter: SamSegmenter, dataset: PairDataset, sample: Sample, machine: Machine, *, encode: bool = False
-) -> tuple[Batch, MaskLogits | None]:
-    """An image's batch and the logits of the answers to its queries; None if there are no queries.
-
-    Args:
-        segmenter: Of the answers.
-        dataset: Of the image.
-        sample: The image.
-        machine: Where the segmenter is.
-        encode: Whether the batch is to have what the encoder gives, for an image that is seen as a whole.
-    """
-    batch = Batch.collate([sample]).to(machine.device)
-    if not batch.queries:
-        return batch, None
-    if segmenter.tiling is not None:
-        sweep = sweep_of(segmenter, dataset.task, machine, batch_size=1)
-        return batch, joined(sweep.strips(batch.pictures[0], batch.queries))
-    with machine.autocast():
-        if encode and batch.encoded is None and batch.pixel_values is not None:
-            batch = replace(batch, encoded=segmenter.encode(batch.pixel_values))
-        return batch, dataset.task.mask_logits(segmenter(batch))
 
 
 def telling_queries(scoring: Scoring, task: Task) -> dict[int, list[Query]]:

@@ -3,7 +3,6 @@
 import glob
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader
 from ..annotations.folders import list_pictures
 from ..annotations.reading.brightness import Brightness
 from ..annotations.reading.pictures import Picture, brightness_for, list_pages
-from ..batch import Batch, Prompt
+from ..batch import Prompt
 from ..checkpoints.adapter import load
 from ..config.choices import ASKED_KINDS, AskedKind, Save
 from ..config.commands import PredictConfig
@@ -25,11 +24,9 @@ from ..errors import ConfigError, DataError, amount
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..system.writing import remove_leftovers, require_writable
-from ..tasks.base import AnyPrediction, Task
-from ..tasks.object_finder import finder_asked, with_objects
-from ..tasks.tiles import sweep_of
+from ..tasks.base import Task
+from ..tasks.inference import Inference
 from ..tiling.grid import Tiling
-from ..tiling.sweep import alone
 from .objects import TABLES
 from .prompt_files import labels_of, read_prompts
 from .unprompted import require_prompts
@@ -75,15 +72,13 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     log.info("Computing on %s", segmenter.backbone.on(machine))
     segmenter = segmenter.suited_to(machine, for_good=True).to(machine.device).train(False)
     brightness = brightness_for(pictures, segmenter.reading)
-    finder = finder_asked(
-        config,
-        segmenter.task,
-        segmenter,
-        machine,
+    inference = Inference(
+        model=segmenter,
+        task=task,
+        machine=machine,
         tiling=segmenter.tiling,
-        thresholds=_for_all_kinds(thresholds, segmenter, config),
         batch_size=config.batch_size,
-    )
+    ).finding(config, _for_all_kinds(thresholds, segmenter, config))
     loader = _loader(config, pictures, segmenter, task, prompts, brightness)
     unread: list[DataError] = []
     with Writers(config, len(pictures), progress, brightness) as writers:
@@ -92,24 +87,13 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
             if batch is None:
                 continue
             batch = batch.to(machine.device)
-            if batch.pictures:
-                predictions = _by_tiles(batch, segmenter, task, thresholds, machine, config)
-            else:
-                with machine.autocast():
-                    if finder is not None and batch.pixel_values is not None:
-                        batch = replace(batch, encoded=segmenter.encode(batch.pixel_values))
-                    output = segmenter(batch)
-                predictions = task.predictions(batch, output, segmenter.preprocessing, thresholds)
-            if finder is not None:
-                predictions = with_objects(predictions, batch, finder)
+            predictions = inference.predictions(batch, thresholds, keep="probabilities" in config.saved)
             for index, prediction in zip(batch.indices, predictions, strict=True):
                 writers.write(prediction, pictures[index])
-    written = writers.written
     if unread:
-        raise DataError(
-            "\n".join([f"{amount(len(written), 'picture')} predicted, {len(unread)} not:", *map(str, unread)])
-        )
-    return written
+        done = amount(len(writers.written), "picture")
+        raise DataError("\n".join([f"{done} predicted, {len(unread)} not:", *map(str, unread)]))
+    return writers.written
 
 
 def _for_all_kinds(
@@ -143,25 +127,6 @@ def _loader(
     pin = segmenter.device.type == "cuda"
     together = config.batch_size if segmenter.tiling is None else 1
     return picture_loader(dataset, batch_size=together, workers=workers, pin=pin)
-
-
-def _by_tiles(
-    batch: Batch,
-    segmenter: SamSegmenter,
-    task: Task,
-    thresholds: Mapping[AskedKind, float],
-    machine: Machine,
-    config: PredictConfig,
-) -> list[AnyPrediction]:
-    """The predictions for pictures that are seen tile by tile."""
-    sweep = sweep_of(segmenter, task, machine, batch_size=config.batch_size)
-    keep = "probabilities" in config.saved
-    found = []
-    for at in range(len(batch)):
-        one = alone(batch, at)
-        strips = sweep.strips(one.pictures[0], one.queries)
-        found.append(task.tiled_prediction(strips, one.queries, thresholds, keep=keep))
-    return found
 
 
 def find_pictures(source: str) -> list[tuple[Path, str]]:

@@ -1,7 +1,6 @@
 """Masks for one picture: encode it once, answer many prompts about it."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,10 @@ from ..preprocessing import in_colour, size_of
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import AnyPrediction, Task
-from ..tasks.object_finder import finder_asked, with_objects
+from ..tasks.inference import Inference
 from ..tasks.prediction import Prediction
-from ..tasks.tiles import sweep_of
 from ..tiling.grid import Tiling
-from ..tiling.sweep import Strip, joined
+from ..tiling.sweep import joined
 from .prompt_arrays import make_prompts
 
 
@@ -104,43 +102,25 @@ class Predictor:
             DataError: If no image was set.
             ConfigError: If objects are to be found otherwise and the task has none.
         """
-        segmenter = self.segmenter
-        task = self._task
-        queries = task.prediction_queries([])
-        chosen: dict[AskedKind, float] = dict.fromkeys(ASKED_KINDS, segmenter.threshold_for("none", threshold))
-        finder = finder_asked(
-            objects or ObjectOptions(),
-            segmenter.task,
-            segmenter,
-            self.machine,
-            tiling=self.tiling,
-            thresholds=chosen,
-            batch_size=self.batch_size,
-        )
-        if self.tiling is not None:
-            found = task.tiled_prediction(self._strips(queries), queries, chosen, keep=True)
-            batch = replace(self._batch(queries), pictures=[self._picture])
-        else:
-            batch = self._batch(queries)
-            with self.machine.autocast():
-                output = segmenter(batch)
-            found = task.predictions(batch, output, segmenter.preprocessing, chosen)[0]
-        return found if finder is None else with_objects([found], batch, finder)[0]
+        inference = self._inference
+        queries = inference.task.prediction_queries([])
+        none = self.segmenter.threshold_for("none", threshold)
+        chosen: dict[AskedKind, float] = dict.fromkeys(ASKED_KINDS, none)
+        inference = inference.finding(objects or ObjectOptions(), chosen)
+        (found,) = inference.predictions(self._batch(queries), chosen, keep=True)
+        return found
 
     @property
-    def _task(self) -> Task:
-        return look_up(TASKS, self.segmenter.task).from_options(PromptOptions(), self.segmenter.classes)
-
-    def _strips(self, queries: list[Query]) -> Iterator[Strip]:
-        """The answers to queries about the picture, tile by tile."""
-        if self._picture is None:
-            raise DataError("predict: no image yet; call set_image first.")
-        sweep = sweep_of(self.segmenter, self._task, self.machine, batch_size=self.batch_size, tiling=self.tiling)
-        return sweep.strips(self._picture, queries)
+    def _inference(self) -> Inference[AnyPrediction]:
+        """The segmenter and its task, as pictures are asked about."""
+        task: Task = look_up(TASKS, self.segmenter.task).from_options(PromptOptions(), self.segmenter.classes)
+        return Inference(
+            model=self.segmenter, task=task, machine=self.machine, tiling=self.tiling, batch_size=self.batch_size
+        )
 
     def _batch(self, queries: list[Query]) -> Batch:
-        """Queries about the picture that was encoded."""
-        if self._encoded is None and self.tiling is None:
+        """Queries about the picture that was set."""
+        if (self._encoded if self.tiling is None else self._picture) is None:
             raise DataError("predict: no image yet; call set_image first.")
         return Batch(
             indices=[0],
@@ -151,6 +131,7 @@ class Predictor:
             original_sizes=[self._size],
             encoded=self._encoded,
             image_index=[0] * len(queries),
+            pictures=[] if self._picture is None else [self._picture],
         )
 
     @torch.inference_mode()
@@ -199,7 +180,8 @@ class Predictor:
         chosen = self.segmenter.threshold if threshold is None else threshold
         queries = [Query(prompt=prompt.to(self.machine.device)) for prompt in prompts]
         if tiled:
-            logits = joined(self._strips(queries))
+            batch = self._batch(queries)
+            logits = joined(self._inference.sweep.strips(batch.pictures[0], batch.queries))
             return Prediction(
                 mask_logits=logits,
                 iou_scores=logits.iou_scores(),

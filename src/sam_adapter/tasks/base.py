@@ -14,12 +14,16 @@ from torch import Tensor
 from ..annotations.reading.classes import Classes
 from ..batch import Annotation, Batch, Output, Prompt, Query, Size
 from ..config.choices import AskedKind
+from ..config.object_options import ObjectOptions
 from ..config.options import PromptOptions
+from ..errors import ConfigError
 from ..preprocessing import MaskLogits, Preprocessing
 from ..tiling.sweep import Strip, joined
 from .metrics import AddedScores, OverlapMetrics
+from .object_finder import ObjectFinder
 from .object_prediction import ObjectPrediction
 from .prediction import ClassPrediction, Prediction
+from .windows import RunningModel
 
 AnyPrediction = Prediction | ClassPrediction | ObjectPrediction
 P = TypeVar("P", bound=AnyPrediction)
@@ -107,6 +111,36 @@ class Task(ABC, Generic[P]):
     def plain_metrics(self, added: AddedScores) -> OverlapMetrics:
         """What collects the scores of answers that know of no classes and are one mask each."""
         return OverlapMetrics(added=added)
+
+    def finder(
+        self, options: ObjectOptions, running: RunningModel, thresholds: Mapping[AskedKind, float]
+    ) -> ObjectFinder | None:
+        """What finds objects otherwise than by splitting maps, as options ask for it; None where nothing is to.
+
+        Args:
+            options: Of a command.
+            running: The model that is asked.
+            thresholds: Probability above which a pixel is foreground, for each kind of prompt.
+
+        Raises:
+            ConfigError: If the task has no objects, and options ask for them.
+        """
+        for name in options.finding:
+            raise ConfigError(
+                f"{name}: the task '{self.name}' has no objects; leave it out, or give an adapter of '--task instance'."
+            )
+        return None
+
+    def with_found(self, prediction: P, batch: Batch, at: int, finder: ObjectFinder) -> P:
+        """A prediction with what a finder gives where objects are to be found without prompts; here as it is.
+
+        Args:
+            prediction: About one picture.
+            batch: With the picture, or with what the encoder gave for it.
+            at: Position of the picture.
+            finder: From `finder`.
+        """
+        return prediction
 
     def mask_logits(self, output: Output) -> Tensor:
         """The logits of each query's answer, ``(Q, h, w)``."""

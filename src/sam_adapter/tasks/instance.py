@@ -11,16 +11,19 @@ from typing import Self, Unpack
 import numpy as np
 
 from ..annotations.reading.classes import Classes
-from ..batch import Annotation, Prompt, Query, Size, Window
+from ..batch import Annotation, Batch, Prompt, Query, Size, Window
 from ..config.choices import AskedKind, asked_kinds
 from ..config.labels import ALL_OBJECTS, CORES, FOREGROUND, VOID, objects_of_class
+from ..config.object_options import ObjectOptions
 from ..config.options import PromptOptions
 from .base import Answers, Task, says_nothing
 from .label_maps import boxes_of
 from .metrics import AddedScores
 from .metrics.answers import ObjectAnswers
+from .object_finder import ObjectFinder, finder_asked
 from .object_prediction import ObjectPrediction
 from .prompts import PromptMaker, maker_of
+from .windows import RunningModel
 
 MAPS = (ALL_OBJECTS, CORES)
 """What is asked about a whole picture, in the order of the task's questions."""
@@ -155,6 +158,18 @@ class InstanceTask(Task[ObjectPrediction]):
     def plain_metrics(self, added: AddedScores) -> ObjectAnswers:
         """See `Task.plain_metrics`."""
         return ObjectAnswers(added=added)
+
+    def finder(
+        self, options: ObjectOptions, running: RunningModel, thresholds: Mapping[AskedKind, float]
+    ) -> ObjectFinder | None:
+        """See `Task.finder`."""
+        return finder_asked(options, running, thresholds)
+
+    def with_found(self, prediction: ObjectPrediction, batch: Batch, at: int, finder: ObjectFinder) -> ObjectPrediction:
+        """See `Task.with_found`."""
+        if prediction.asked_for:
+            return prediction
+        return replace(prediction, known_objects=finder(batch, at, lambda: prediction.objects))
 
     def prediction(self, queries: Sequence[Query], **answers: Unpack[Answers]) -> ObjectPrediction:
         """See `Task.prediction`; objects are split in the whole picture when they are asked for."""

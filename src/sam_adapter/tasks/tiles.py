@@ -1,71 +1,13 @@
 """Scores of pictures that are seen tile by tile: the same sums over pixels as of whole ones, strip by strip."""
 
 from collections.abc import Callable
-from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from ..batch import Batch, Output
-from ..preprocessing import Preprocessing
-from ..system.machine import Machine
-from ..tiling.grid import Tiling
+from ..batch import Batch
 from ..tiling.sweep import Sweep, alone, joined
-from .base import Task
 from .metrics import OverlapMetrics
 from .pixels import MapReduce, Reduce, sum_over_pixels
-
-
-class TiledModel(Protocol):
-    """What a sweep needs of a segmenter."""
-
-    tiling: Tiling | None
-    preprocessing: Preprocessing
-
-    @property
-    def device(self) -> torch.device:
-        """Where it is."""
-        ...
-
-    def __call__(self, batch: Batch, *, frozen: bool = False) -> Output:
-        """Answer the queries of a batch."""
-        ...
-
-
-def sweep_of(
-    model: TiledModel,
-    task: Task,
-    machine: Machine,
-    *,
-    batch_size: int,
-    frozen: bool = False,
-    tiling: Tiling | None = None,
-) -> Sweep:
-    """What answers queries about whole pictures tile by tile.
-
-    Args:
-        model: A segmenter.
-        task: Which of the model's masks is the answer.
-        machine: Where the model is, and its precision.
-        batch_size: Tiles that go together.
-        frozen: Without what the method adds.
-        tiling: How pictures are cut; None takes the model's own, which then has one.
-    """
-    tiling = tiling or model.tiling
-    assert tiling is not None
-
-    def answer(batch: Batch) -> tuple[Tensor, Tensor]:
-        with machine.autocast():
-            output = model(batch, frozen=frozen)
-        return task.mask_logits(output), output.iou_scores[:, 0]
-
-    return Sweep(
-        answer=answer,
-        tiling=tiling,
-        preprocessing=model.preprocessing,
-        batch_size=batch_size,
-        device=model.device,
-    )
 
 
 def collect_by_tiles(

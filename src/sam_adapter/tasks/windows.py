@@ -39,6 +39,23 @@ class PromptedModel(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunningModel:
+    """A model where it runs.
+
+    Attributes:
+        model: A segmenter.
+        machine: Where it is, and its precision.
+        tiling: How pictures are cut; None takes them whole.
+        batch_size: Tiles that are encoded together.
+    """
+
+    model: PromptedModel
+    machine: Machine
+    tiling: Tiling | None
+    batch_size: int = 1
+
+
 class KeptMask(NamedTuple):
     """A low-resolution answer about a window, of which the part is kept that holds something.
 
@@ -104,22 +121,20 @@ class SeenPicture:
     batch_size: int = 1
 
     @classmethod
-    def of(
-        cls, batch: Batch, at: int, model: PromptedModel, machine: Machine, tiling: Tiling | None, batch_size: int
-    ) -> "SeenPicture":
+    def of(cls, batch: Batch, at: int, running: RunningModel) -> "SeenPicture":
         """The picture at a position of a batch, of whole pictures or of such that the model has encoded."""
-        size = batch.original_sizes[at]
+        size, tiling = batch.original_sizes[at], running.tiling
         pixels = batch.pictures[at] if tiling is not None else None
         encoded = batch.encoded.select([at]) if batch.encoded is not None and tiling is None else None
         windows = [Window(0, 0, *size)] if tiling is None else tiling.windows(size)
         return cls(
-            model=model,
-            machine=machine,
+            model=running.model,
+            machine=running.machine,
             size=size,
             windows=windows,
             pixels=pixels,
             encoded=encoded,
-            batch_size=batch_size,
+            batch_size=running.batch_size,
         )
 
     def encode(self, which: Sequence[int]) -> Iterator[tuple[int, EncodedImage]]:

@@ -18,9 +18,8 @@ from ..errors import CheckpointError, ConfigError
 from ..segmenter import SamSegmenter
 from ..system.machine import Machine
 from ..tasks.base import Task
+from ..tasks.inference import Inference
 from ..tasks.metrics import AddedScores
-from ..tasks.pixels import sum_over_pixels
-from ..tasks.tiles import collect_by_tiles, sweep_of
 from .averaging import MovingAverage
 from .decay import decay_groups
 from .epoch_means import EpochMeans
@@ -199,18 +198,16 @@ class TrainingModule(lightning.LightningModule):
         if not batch.queries:
             metrics.collect_nothing()
             return
-        if batch.pictures:
-            size, loss = self.config.batch_size, self.loss
-            sweep = sweep_of(self.segmenter, self.task, self.machine, batch_size=size, frozen=frozen)
-            collect_by_tiles(sweep, batch, metrics, loss=loss, losses=lambda sums: loss.weighted(loss.terms(sums)))
-            return
-        logits = self.task.mask_logits(self.segmenter(batch, frozen=frozen))
-        reduces = [self.loss, *metrics.reduces(batch)]
-        preprocessing = self.segmenter.preprocessing
-        loss_sums, *scored = sum_over_pixels(logits, batch, preprocessing, reduces)
-        answers = metrics.answers(logits, batch, preprocessing)
-        metrics.collect(batch, scored, self.loss.weighted(self.loss.terms(loss_sums)), answers)
-        metrics.collect_whole(batch, logits, preprocessing)
+        loss = self.loss
+        inference = Inference(
+            model=self.segmenter,
+            task=self.task,
+            machine=self.machine,
+            tiling=self.segmenter.tiling,
+            batch_size=self.config.batch_size,
+            frozen=frozen,
+        )
+        inference.collect(batch, metrics, loss=loss, losses=lambda sums: loss.weighted(loss.terms(sums)))
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole set, gathered from all processes."""

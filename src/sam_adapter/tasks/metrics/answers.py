@@ -1,6 +1,6 @@
 """Scores of an instance task: of answers about single objects, and of objects that are found without prompts."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +41,6 @@ class ObjectAnswers(ObjectMetrics):
         prompt_free: Whether objects are to be found without prompts; pictures without objects are asked for the maps
             all the same.
         **more: See `ObjectMetrics`.
-
-    Attributes:
-        finder: What finds the objects of a picture; None splits its maps. See `ObjectFinder`.
     """
 
     def __init__(
@@ -51,7 +48,6 @@ class ObjectAnswers(ObjectMetrics):
     ) -> None:
         super().__init__(thresholds, **more)
         self.prompt_free = prompt_free
-        self.finder: Callable[[Batch, int, Callable[[], FoundObjects]], FoundObjects] | None = None
 
     @property
     def needs_whole(self) -> bool:

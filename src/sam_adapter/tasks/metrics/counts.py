@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...config.registry import METRICS, look_up
 from ...system.float64 import with_float64
 from .shapes import require_same_shape
 
@@ -104,3 +105,21 @@ def count_pixels(
     fp, fn = marked - tp, present - tp
     errors = (probabilities.float() - truth.float()).abs() * counted
     return torch.stack([tp, fp, fn, pixels - tp - fp - fn, errors.sum((-2, -1), dtype=torch.float64)], -1)
+
+
+def scores_of(counts: Tensor) -> Tensor:
+    """Scores of masks from their pixel counts.
+
+    Args:
+        counts: ``(..., 5)`` from `count_pixels`.
+
+    Returns:
+        ``(..., len(COLUMNS))`` float64 in the order of `COLUMNS` in `means`.
+    """
+    named = Counts(*counts.unbind(-1))
+    return torch.stack([*(look_up(METRICS, name)(named) for name in METRICS), *named[:4]], -1)
+
+
+def score(probabilities: Tensor, target: Tensor, threshold: float = 0.5, *, valid: Tensor | None = None) -> Tensor:
+    """`scores_of` whole masks at their original size; for the arguments see `count_pixels`."""
+    return scores_of(count_pixels(probabilities, target, threshold, valid=valid))

@@ -16,34 +16,17 @@ from torchmetrics import Metric
 
 from ...batch import FOREGROUND, Annotation, Batch, Query
 from ...config.choices import ASKED_KINDS, AskedKind
-from ...config.registry import METRICS, look_up
+from ...config.registry import METRICS
 from ...preprocessing import MaskLogits, Preprocessing
 from ...system.float64 import device_with_float64, with_float64
+from ..object_finder import ObjectFinder
 from ..pixels import Reduce
 from .added import AddedScores
-from .counts import Counts, count_pixels
+from .counts import count_pixels, scores_of
 from .full_size_answer import FullSizeAnswer, answers_of
 from .means import COLUMNS, Answer, balanced_error_rate, is_empty, means_of_image, means_over_images, shares_of_answers
 from .precision_recall import LEVELS, ThresholdCurve
 from .thresholds import STEPS, best_threshold, level_counts, level_ious
-
-
-def scores_of(counts: Tensor) -> Tensor:
-    """Scores of masks from their pixel counts.
-
-    Args:
-        counts: ``(..., 5)`` from `count_pixels`.
-
-    Returns:
-        ``(..., len(COLUMNS))`` float64 in the order of `COLUMNS`.
-    """
-    named = Counts(*counts.unbind(-1))
-    return torch.stack([*(look_up(METRICS, name)(named) for name in METRICS), *named[:4]], -1)
-
-
-def score(probabilities: Tensor, target: Tensor, threshold: float = 0.5, *, valid: Tensor | None = None) -> Tensor:
-    """`scores_of` whole masks at their original size; for the arguments see `count_pixels`."""
-    return scores_of(count_pixels(probabilities, target, threshold, valid=valid))
 
 
 class OverlapMetrics(Metric):
@@ -58,6 +41,9 @@ class OverlapMetrics(Metric):
         curves: Whether scores at every threshold are collected for each kind, in this process alone.
         added: Scores beside those that every run has.
         **kwargs: Of torchmetrics' ``Metric``.
+
+    Attributes:
+        finder: From `Task.finder`; None where objects are split from maps, or there are none.
     """
 
     full_state_update = False
@@ -79,6 +65,7 @@ class OverlapMetrics(Metric):
         self.search = search
         self.added = added or AddedScores()
         self.curves: dict[AskedKind, ThresholdCurve] | None = {} if curves else None
+        self.finder: ObjectFinder | None = None
         self.add_state("keys", default=[], dist_reduce_fx="cat")
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("ious", default=[], dist_reduce_fx="cat")
