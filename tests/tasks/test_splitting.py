@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
-from skimage.morphology import h_maxima
 
 from sam_adapter.batch import VOID
 from sam_adapter.tasks import label_maps, splitting
 from sam_adapter.tasks.label_maps import number_parts
+from sam_adapter.tasks.peaks import number_peaks
 from sam_adapter.tasks.splitting import FoundObjects, core_map, split_objects
 
 DISCS = [(30, 30, 20), (30, 66, 18), (58, 46, 18), (120, 120, 25), (120, 40, 7)]
@@ -285,23 +285,25 @@ def test_nothing_and_everything(with_core: bool, value: float, objects: int):
     assert found.labels.tolist() == np.full((30, 40), objects).tolist()
 
 
-def test_peaks_are_h_maxima():
-    rng = np.random.default_rng(0)
-    surface = cv2.GaussianBlur(rng.normal(0, 30, (90, 110)).astype(np.float32), (0, 0), 4)
-    peaks, tops = (
-        splitting._peaks(surface, splitting.PEAK_HEIGHT),
-        number_parts(h_maxima(surface, splitting.PEAK_HEIGHT).astype(bool)),
-    )
-    assert tops.max() > 10
-    assert len(set(peaks[tops > 0].tolist())) == tops.max()
-    assert set(peaks[tops > 0].tolist()) == set(peaks[peaks > 0].tolist())
+def test_regions_whose_boxes_overlap_are_looked_at_together(monkeypatch: pytest.MonkeyPatch):
+    """Slanted lines: each box is most of the picture. The objects are those that each region gives alone."""
+    rows, columns = np.mgrid[:120, :120].astype(np.float32)
+    lines = 0.45 + 0.45 * np.tanh(8 * np.sin((rows + columns) / 6))
+    core = (lines + 0.1 * np.sin(columns / 9)).clip(0, 1).astype(np.float32)
+    sizes: list[int] = []
 
+    def counted(height: np.ndarray, rise: float) -> np.ndarray:
+        sizes.append(height.size)
+        return number_peaks(height, rise)
 
-def test_a_flat_top_is_one_peak():
-    """With tops of equal height that do not touch, as symmetric objects have."""
-    surface = np.zeros((20, 20), dtype=np.float32)
-    surface[5:15, 5:15], surface[10, 6], surface[10, 13] = 9, 9.5, 9.5
-    assert splitting._peaks(surface, splitting.PEAK_HEIGHT).max() == 1
+    monkeypatch.setattr(splitting, "number_peaks", counted)
+    together = split_objects(lines, core)
+    assert sizes == [core.size]
+    regions = number_parts(core > splitting.CORE_THRESHOLD)
+    assert regions.max() > 4
+    alone = [np.where(regions == at, core, np.float32(-1)) for at in range(1, regions.max() + 1)]
+    tops = [number_peaks(one, splitting.CORE_RISE) for one in alone]
+    assert len(together) == sum(len(np.unique(one[one > 0])) for one in tops) > 9
 
 
 def test_shapes_must_agree():
