@@ -73,12 +73,13 @@ TILES: Table = {
 FOUND = "objects/test_finding.py"
 GRID = "tasks/test_point_grid.py"
 FINDING: Table = {
-    "grid": HeldBy(FOUND, "test_scores_are_those_of_the_label_maps"),
+    "grid": HeldBy(FOUND, "test_scores_and_the_report_are_those_of_the_label_maps"),
     "grid_multimask": HeldBy(GRID, "test_each_object_is_found_once"),
     "quality_threshold": HeldBy(GRID, "test_answers_of_low_quality_and_unstable_ones_are_left_out"),
     "stability_threshold": HeldBy(GRID, "test_answers_of_low_quality_and_unstable_ones_are_left_out"),
+    "core_rise": HeldBy(FOUND, "test_scores_and_the_report_are_those_of_the_label_maps"),
     "overlap_threshold": HeldBy(GRID, "test_of_masks_that_overlap_the_better_keeps_its_pixels"),
-    "refine": HeldBy(FOUND, "test_scores_are_those_of_the_label_maps"),
+    "refine": HeldBy(FOUND, "test_scores_and_the_report_are_those_of_the_label_maps"),
 }
 """Options of how objects are found, of every command that uses a trained model."""
 

@@ -190,7 +190,7 @@ def test_how_blocks_are_computed(place: Path, monkeypatch: pytest.MonkeyPatch):
     """The segmenter that answers has the attention that was asked for; another gives the same masks."""
     seen = []
 
-    def forward(segmenter: SamSegmenter, batch: Batch) -> None:
+    def forward(segmenter: SamSegmenter, batch: Batch, **_: bool) -> None:
         seen.append((segmenter.backbone.attention, segmenter.backbone.compiled))
         raise KeyboardInterrupt
 

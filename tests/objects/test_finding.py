@@ -14,16 +14,21 @@ from sam_adapter import EvaluateConfig, PredictConfig, Predictor, evaluate, load
 from sam_adapter.config.object_options import ObjectOptions
 from sam_adapter.errors import ConfigError
 from sam_adapter.evaluation import object_cases
+from sam_adapter.tasks import object_prediction
+from sam_adapter.tasks.metrics import answers
 from sam_adapter.tasks.metrics.matching import count_objects, find_overlaps, object_scores
 from sam_adapter.tasks.metrics.object_errors import ObjectErrors
 from sam_adapter.tasks.metrics.objects import ObjectMetrics
 from sam_adapter.tasks.object_prediction import ObjectPrediction
+from sam_adapter.tasks.splitting import FoundObjects, split_objects
 
 pytest_plugins = ("object_scenes",)
 
 GRID: dict[str, Any] = {"grid": 8, "grid_multimask": False, "quality_threshold": 0.5, "stability_threshold": 0.5}
 NAMES = {field.name for field in fields(ObjectOptions)}
-WAYS: list[dict[str, Any]] = [GRID, {"refine": "outlines", "tile": 64, "batch_size": 3}]
+WAYS: list[dict[str, Any]] = [GRID, {"refine": "outlines", "tile": 64, "batch_size": 3}, {"core_rise": 0.001}]
+WORDS = ("grid of 8 x 8 points", "have the outlines of the answers to their boxes", "rise by 0.001")
+"""That the report has."""
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +66,23 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_scores_and_the_report_are_those_of_the_label_maps(
-    run: Path, few: Path, tmp_path: Path, way: dict[str, Any], drawn: list[np.ndarray]
+    run: Path, few: Path, tmp_path: Path, way: dict[str, Any], drawn: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ):
+    rises: list[float | None] = []
+
+    def split(*maps: np.ndarray | None, core_rise: float | None, **more: Any) -> FoundObjects:
+        rises.append(core_rise)
+        return split_objects(*maps, core_rise=core_rise, **more)  # pyright: ignore[reportArgumentType]
+
+    for module in (object_prediction, answers):
+        monkeypatch.setattr(module, "split_objects", split)
     found = label_maps(run, few, tmp_path / "found", **way)
     own: dict[str, Any] = {"images": few / "images", "masks": few / "masks", "workers": 0, "precision": "32"}
     own |= {"adapter": run / "adapter", "prompt": "none", "report": True}
     scores = evaluate(EvaluateConfig(output=tmp_path / "scores", **own, **way))
     for labels, shown in zip(found.values(), drawn, strict=True):
         assert np.array_equal(labels, shown)
-    words = "grid of 8 x 8 points" if "grid" in way else "have the outlines of the answers to their boxes"
-    assert words in (tmp_path / "scores/report.html").read_text()
+    assert WORDS[WAYS.index(way)] in (tmp_path / "scores/report.html").read_text()
     rows = []
     for name, labels in found.items():
         truth = np.asarray(Image.open(few / f"masks/{name}.png")).astype(np.int32)
@@ -86,6 +98,9 @@ def test_scores_and_the_report_are_those_of_the_label_maps(
     )
     assert isinstance(again, ObjectPrediction)
     assert np.array_equal(again.objects.labels, found["03"])
+    if "core_rise" in way:  # cores of these scenes have one peak each
+        assert set(rises) == {way["core_rise"]}
+        return
     plain = label_maps(run, few, tmp_path / "plain", tile=way.get("tile"))
     assert any(not np.array_equal(plain[name], found[name]) for name in plain)
 
@@ -99,7 +114,7 @@ def test_objects_that_prompts_ask_for_are_found_by_their_prompts_alone(run: Path
     assert any(not np.array_equal(plain[name], refined[name]) for name in plain)
 
 
-@pytest.mark.parametrize("way", [GRID, {"refine": "scores"}])
+@pytest.mark.parametrize("way", [GRID, {"refine": "scores"}, {"core_rise": 0.1}])
 def test_tasks_without_objects_have_none_to_find(pairs: Path, tmp_path: Path, way: dict[str, Any]):
     own: dict[str, Any] = {"model": "tiny", "image_size": 64, "workers": 0, **way}
     with pytest.raises(ConfigError, match="has no objects"):
@@ -116,4 +131,6 @@ def test_ways_to_find_objects_need_to_be_asked_without_prompts(tmp_path: Path):
         EvaluateConfig(**asked, prompt="box", grid=4)
     with pytest.raises(ConfigError, match="grid and refine: objects of a grid have the outlines of their own answers"):
         EvaluateConfig(**asked, prompt="none", grid=4, refine="outlines")
+    with pytest.raises(ConfigError, match="grid and core_rise: with a grid nothing is split"):
+        EvaluateConfig(**asked, prompt="none", grid=4, core_rise=0.1)
     assert EvaluateConfig(**asked, prompt="mixed", grid=4).finding == {"grid": 4}

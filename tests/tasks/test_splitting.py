@@ -168,8 +168,8 @@ def test_objects_are_apart_where_the_core_is_weaker_though_above_the_threshold(d
     foreground, core = np.zeros((2, 20, 60), dtype=np.float32)
     foreground[5:15, 5:55] = core[7:13, 8:52] = 0.9
     core[7:13, 29:31] -= dip
-    assert len(split_objects(foreground, core)) == objects
-    assert len(split_objects(foreground, core, smoothing=8)) == 1
+    assert len(split_objects(foreground, core, core_rise=0.1)) == objects
+    assert len(split_objects(foreground, core)) == len(split_objects(foreground, core, core_rise=0.1, smoothing=8)) == 1
 
 
 def test_a_part_of_a_blurred_map_is_that_of_the_whole():
@@ -297,12 +297,12 @@ def test_regions_whose_boxes_overlap_are_looked_at_together(monkeypatch: pytest.
         return number_peaks(height, rise)
 
     monkeypatch.setattr(splitting, "number_peaks", counted)
-    together = split_objects(lines, core)
+    together = split_objects(lines, core, core_rise=0.1)
     assert sizes == [core.size]
-    regions = number_parts(core > splitting.CORE_THRESHOLD)
+    regions = number_parts(core > splitting.PEAK_THRESHOLD)
     assert regions.max() > 4
     alone = [np.where(regions == at, core, np.float32(-1)) for at in range(1, regions.max() + 1)]
-    tops = [number_peaks(one, splitting.CORE_RISE) for one in alone]
+    tops = [number_peaks(one, 0.1) for one in alone]
     assert len(together) == sum(len(np.unique(one[one > 0])) for one in tops) > 9
 
 

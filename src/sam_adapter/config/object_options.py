@@ -25,6 +25,9 @@ class ObjectOptions(Config):
     stability_score_thresh."""
     overlap_threshold: float = 0.7
     """With a grid: IoU of two answers above which only the better one is kept; SAM's box_nms_thresh."""
+    core_rise: float | None = None
+    """Split objects at the peaks of their cores that rise by so much, as .1, above the pass to a higher one: round
+    objects that touch are then told apart better, and long ones are cut. Without it their cores must not touch."""
     refine: Refine = "none"
     """Ask for each object that the maps are split into by its box again: 'scores' multiplies its score by the quality
     that is predicted of the answer, which ranks objects better; 'outlines' takes the answer's outline too."""
@@ -32,14 +35,17 @@ class ObjectOptions(Config):
     def problems(self) -> list[str | None]:
         """See `Config.problems`."""
         both = self.grid and self.refine != "none"
+        split = self.grid and self.core_rise is not None
         return [
             *super().problems(),
             "grid and refine: objects of a grid have the outlines of their own answers; give one of them."
             if both
             else None,
+            "grid and core_rise: with a grid nothing is split; give one of them." if split else None,
         ]
 
     @property
-    def finding(self) -> dict[str, int | str]:
-        """How objects are found, if not by splitting maps."""
-        return ({"grid": self.grid} if self.grid else {}) | ({} if self.refine == "none" else {"refine": self.refine})
+    def finding(self) -> dict[str, float | str]:
+        """How objects are found, if not by splitting maps as they are split without options."""
+        chosen = {"grid": self.grid or None, "core_rise": self.core_rise, "refine": self.refine}
+        return {name: value for name, value in chosen.items() if value not in (None, "none")}

@@ -39,12 +39,14 @@ def found_in_words(options: ObjectOptions) -> str:
     """How objects were found without prompts, as a sentence; empty where maps were split and nothing more."""
     if options.grid:
         return f"Objects were found by a grid of {options.grid} x {options.grid} points in each picture or tile."
+    rise = options.core_rise
+    split = "" if rise is None else f"Objects were split at peaks of their cores that rise by {rise:g}. "
     more = {
         "none": "",
         "scores": "Objects were ranked by asking for each by its box.",
         "outlines": "Objects have the outlines of the answers to their boxes.",
     }
-    return more[options.refine]
+    return (split + more[options.refine]).strip()
 
 
 def object_legend() -> str:

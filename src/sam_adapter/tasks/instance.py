@@ -169,7 +169,7 @@ class InstanceTask(Task[ObjectPrediction]):
         """See `Task.with_found`."""
         if prediction.asked_for:
             return prediction
-        return replace(prediction, known_objects=finder(batch, at, lambda: prediction.objects))
+        return replace(prediction, known_objects=finder(batch, at, prediction.split))
 
     def prediction(self, queries: Sequence[Query], **answers: Unpack[Answers]) -> ObjectPrediction:
         """See `Task.prediction`; objects are split in the whole picture when they are asked for."""

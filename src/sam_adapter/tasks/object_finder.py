@@ -1,15 +1,18 @@
-"""Objects that are found otherwise than by splitting maps: by a grid of points, or by asking for them again."""
+"""Objects as options ask for them: by a grid of points, at the peaks of their cores, or asked for again."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..batch import Batch
 from ..config.choices import AskedKind
-from ..config.object_options import ObjectOptions
+from ..config.object_options import ObjectOptions, Refine
 from .grid import Grid, find_by_grid
 from .refinement import refine_objects
 from .splitting import FoundObjects
 from .windows import RunningModel, SeenPicture
+
+Split = Callable[[float | None], FoundObjects]
+"""Splits the maps of a picture, given `core_rise` of `split_objects`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +22,18 @@ class ObjectFinder:
     Attributes:
         running: The model, and how it sees pictures.
         thresholds: Probability above which a pixel is foreground, for each kind of prompt.
-        grid: Points to ask with; None asks again for what the maps were split into.
-        outlines: Whether objects that are asked for again take the outlines of the answers, too.
+        grid: Points to ask with; None splits the maps.
+        core_rise: See `split_objects`.
+        refine: What is taken of the answers where objects of the maps are asked for again.
     """
 
     running: RunningModel
     thresholds: Mapping[AskedKind, float]
     grid: Grid | None = None
-    outlines: bool = True
+    core_rise: float | None = None
+    refine: Refine = "none"
 
-    def __call__(self, batch: Batch, at: int, split: Callable[[], FoundObjects]) -> FoundObjects:
+    def __call__(self, batch: Batch, at: int, split: Split) -> FoundObjects:
         """The objects of a picture.
 
         Args:
@@ -36,10 +41,12 @@ class ObjectFinder:
             at: Position of the picture.
             split: What splits its maps.
         """
+        if self.grid is None and self.refine == "none":
+            return split(self.core_rise)
         seen = SeenPicture.of(batch, at, self.running)
         if self.grid is not None:
             return find_by_grid(seen, self.grid, self.thresholds["points"])
-        return refine_objects(seen, split(), self.thresholds["box"], outlines=self.outlines)
+        return refine_objects(seen, split(self.core_rise), self.thresholds["box"], outlines=self.refine == "outlines")
 
 
 def finder_asked(
@@ -59,5 +66,6 @@ def finder_asked(
         running=running,
         thresholds=thresholds,
         grid=grid if options.grid else None,
-        outlines=options.refine == "outlines",
+        core_rise=options.core_rise,
+        refine=options.refine,
     )

@@ -67,10 +67,8 @@ class ObjectPrediction:
         """The objects: label map ``(H, W)`` int32, numbered from 1, and a score each."""
         if self.known_objects is not None:
             return self.known_objects
-        foreground = self._map(ALL_OBJECTS)
-        if foreground is not None:
-            smoothing = CORE_SMOOTHING * self.preprocessing.pixels_each(self.mask_logits, self.original_size)
-            return split_objects(foreground, self._map(CORES), threshold=self.threshold, smoothing=smoothing)
+        if ALL_OBJECTS in self.labels:
+            return self.split()
         labels = np.zeros(self.original_size, np.int32)
         scores = self.iou_scores.numpy().clip(0, 1)
         for at in np.argsort(scores, kind="stable"):  # the best one last, over all others
@@ -78,6 +76,19 @@ class ObjectPrediction:
             if part is not None:
                 labels[part.rows, part.columns][part.mask] = at + 1
         return FoundObjects(labels, scores)
+
+    def split(self, core_rise: float | None = None) -> FoundObjects:
+        """The maps split into objects.
+
+        Args:
+            core_rise: See `split_objects`.
+        """
+        foreground = self._map(ALL_OBJECTS)
+        assert foreground is not None
+        smoothing = CORE_SMOOTHING * self.preprocessing.pixels_each(self.mask_logits, self.original_size)
+        return split_objects(
+            foreground, self._map(CORES), threshold=self.threshold, core_rise=core_rise, smoothing=smoothing
+        )
 
     def part(self, at: int) -> MaskPart | None:
         """The part of the picture in which one answer's mask lies; None if it is empty."""

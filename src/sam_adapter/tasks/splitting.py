@@ -20,10 +20,10 @@ LEAST_AREA = 16
 """Pixels: one value of SAM's mask, in a picture as large as SAM's input."""
 CORE_SHARE = 4
 """Area of a round object over that of its core."""
-CORE_THRESHOLD = 0.3
-"""Probability of a core that the top of a seed has at least."""
-CORE_RISE = 0.1
-"""Probability by which the top of a seed rises above the pass to a higher one."""
+CORE_THRESHOLD = 0.5
+"""Probability above which a pixel is core."""
+PEAK_THRESHOLD = 0.3
+"""Probability of a core that a peak of it has at least."""
 CORE_SMOOTHING = 0.75
 """Standard deviation of the blur of the cores, in values of the low-resolution mask."""
 PEAK_HEIGHT = 1.0
@@ -58,23 +58,25 @@ def split_objects(
     core: np.ndarray | None,
     *,
     threshold: float = 0.5,
-    core_threshold: float = CORE_THRESHOLD,
+    core_threshold: float | None = None,
+    core_rise: float | None = None,
     smoothing: float = 0.0,
     least_area: int = LEAST_AREA,
 ) -> FoundObjects:
     """Split a foreground into objects: the watershed that is flooded from their cores.
 
     The surface is the sum of the two probabilities, less a little for each pixel of distance to a seed. A seed is a
-    peak of the core: objects that touch are apart where the core between them is weaker than in each of them, even if
-    it is above any threshold. A connected part of the foreground without a core is one object. A part of the core of
-    less than a quarter of ``least_area`` is no core.
+    connected part of the core; or, with ``core_rise``, a peak of it: objects that touch are then apart where the core
+    between them is weaker than in each of them, even if it is above the threshold. A connected part of the foreground
+    without a core is one object. A part of the core of less than a quarter of ``least_area`` is no core.
 
     Args:
         foreground: ``(H, W)`` float32, the probability of any object.
         core: ``(H, W)`` float32, the probability of `core_map`; None takes the peaks of the smoothed distance to the
             background, which splits round objects alone.
         threshold: Probability above which a pixel is foreground.
-        core_threshold: Probability above which a peak of the core is a seed.
+        core_threshold: Probability above which a pixel is core; None is `CORE_THRESHOLD`, `PEAK_THRESHOLD` for peaks.
+        core_rise: Probability by which a peak rises above the pass to a higher one; None takes no peaks.
         smoothing: Standard deviation in pixels of a blur of the core before its peaks are looked for.
         least_area: Pixels of the smallest object; smaller ones are left out.
 
@@ -91,12 +93,17 @@ def split_objects(
         height = cv2.GaussianBlur(_distance_to_zero(parts), (0, 0), PEAK_SMOOTHING)
         flooded = _flooded(parts, number_peaks(height, PEAK_HEIGHT), [height])
     else:
+        if core_threshold is None:
+            core_threshold = CORE_THRESHOLD if core_rise is None else PEAK_THRESHOLD
+        blur = 0.0 if core_rise is None else smoothing
         high = np.empty(core.shape, dtype=bool)
         for band in bands_of(core.shape):
-            high[band] = (_blurred(core, (band, slice(None)), smoothing) > core_threshold) & (parts[band] > 0)
-        regions = large_parts(number_parts(high), -(-least_area // CORE_SHARE))
+            high[band] = (_blurred(core, (band, slice(None)), blur) > core_threshold) & (parts[band] > 0)
+        seeds = large_parts(number_parts(high), -(-least_area // CORE_SHARE))
         del high
-        flooded = _flooded(parts, _core_seeds(core, regions, smoothing), [foreground, core])
+        if core_rise is not None:
+            seeds = _core_peaks(core, seeds, core_rise, blur)
+        flooded = _flooded(parts, seeds, [foreground, core])
     labels = large_parts(flooded, least_area)
     return FoundObjects(labels, _scores(labels, foreground, core))
 
@@ -114,7 +121,7 @@ def _blurred(core: np.ndarray, box: tuple[slice, slice], smoothing: float) -> np
     return cv2.GaussianBlur(core[tuple(around)], (0, 0), smoothing)[tuple(within)]
 
 
-def _core_seeds(core: np.ndarray, regions: np.ndarray, smoothing: float) -> np.ndarray:
+def _core_peaks(core: np.ndarray, regions: np.ndarray, rise: float, smoothing: float) -> np.ndarray:
     """Number the peaks of a blurred core, in the memory of the regions that they lie in.
 
     Where boxes of regions overlap so much that they are larger than the map, as those of slanted lines and of rings in
@@ -123,6 +130,7 @@ def _core_seeds(core: np.ndarray, regions: np.ndarray, smoothing: float) -> np.n
     Args:
         core: ``(H, W)`` float32.
         regions: ``(H, W)`` int32, numbered from 1; each gets one peak or more.
+        rise: See `split_objects`.
         smoothing: See `split_objects`.
     """
     count = 0
@@ -131,7 +139,7 @@ def _core_seeds(core: np.ndarray, regions: np.ndarray, smoothing: float) -> np.n
     for number, box in {0: (slice(None), slice(None))}.items() if together else boxes.items():
         inside = regions[box] > 0 if together else regions[box] == number
         # Nothing is as low as the outside, so that the highest peak of each region is one.
-        peaks = number_peaks(np.where(inside, _blurred(core, box, smoothing), np.float32(-1)), CORE_RISE)
+        peaks = number_peaks(np.where(inside, _blurred(core, box, smoothing), np.float32(-1)), rise)
         peaks[~inside] = 0
         found = np.unique(peaks[peaks > 0])
         table = np.zeros(int(peaks.max()) + 1, np.int32)

@@ -67,11 +67,15 @@ class ObjectAnswers(ObjectMetrics):
                 continue
             maps = _FullMaps(logits, batch.original_sizes[at], preprocessing)
 
-            def split(maps: _FullMaps = maps) -> FoundObjects:
+            def split(core_rise: float | None = None, maps: _FullMaps = maps) -> FoundObjects:
                 foreground = maps.of(ALL_OBJECTS)
                 assert foreground is not None
                 return split_objects(
-                    foreground, maps.of(CORES), threshold=self.thresholds["none"], smoothing=maps.smoothing
+                    foreground,
+                    maps.of(CORES),
+                    threshold=self.thresholds["none"],
+                    core_rise=core_rise,
+                    smoothing=maps.smoothing,
                 )
 
             found = split() if self.finder is None else self.finder(batch, at, split)
