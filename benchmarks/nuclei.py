@@ -5,6 +5,7 @@
     python benchmarks/nuclei.py --data ... --work WORK --longer 10                             # and longer, with tiles
     python benchmarks/nuclei.py --data ... --work WORK --table           # only write the table of what is there
 
+Objects are split with `--core-rise .1`.
 FOLDER holds images/ and instances/ of the same names; sorted by name every fifth is a test picture. All runs have equal
 steps: an epoch in tiles draws several a picture, so that runs on whole pictures have more epochs. Beside them stand the
 frozen model, the filled box, and Otsu's threshold split by the watershed of its distance transform. Writes
