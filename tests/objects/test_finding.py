@@ -15,7 +15,6 @@ from sam_adapter.config.object_options import ObjectOptions
 from sam_adapter.errors import ConfigError
 from sam_adapter.evaluation import object_cases
 from sam_adapter.tasks import object_prediction
-from sam_adapter.tasks.metrics import answers
 from sam_adapter.tasks.metrics.matching import count_objects, find_overlaps, object_scores
 from sam_adapter.tasks.metrics.object_errors import ObjectErrors
 from sam_adapter.tasks.metrics.objects import ObjectMetrics
@@ -74,8 +73,7 @@ def test_scores_and_the_report_are_those_of_the_label_maps(
         rises.append(core_rise)
         return split_objects(*maps, core_rise=core_rise, **more)  # pyright: ignore[reportArgumentType]
 
-    for module in (object_prediction, answers):
-        monkeypatch.setattr(module, "split_objects", split)
+    monkeypatch.setattr(object_prediction, "split_objects", split)
     found = label_maps(run, few, tmp_path / "found", **way)
     own: dict[str, Any] = {"images": few / "images", "masks": few / "masks", "workers": 0, "precision": "32"}
     own |= {"adapter": run / "adapter", "prompt": "none", "report": True}

@@ -54,7 +54,8 @@ class ObjectPrediction:
         """Probabilities of one answer, ``(H, W)`` float32."""
         return probability_map(self.mask_logits[at : at + 1], self.original_size, self.preprocessing)
 
-    def _map(self, label: int) -> np.ndarray | None:
+    def map_of(self, label: int) -> np.ndarray | None:
+        """Probabilities of the answer that has a label, ``(H, W)`` float32; None if it was not asked for."""
         return self._probability(self.labels.index(label)) if label in self.labels else None
 
     @property
@@ -83,11 +84,11 @@ class ObjectPrediction:
         Args:
             core_rise: See `split_objects`.
         """
-        foreground = self._map(ALL_OBJECTS)
+        foreground = self.map_of(ALL_OBJECTS)
         assert foreground is not None
         smoothing = CORE_SMOOTHING * self.preprocessing.pixels_each(self.mask_logits, self.original_size)
         return split_objects(
-            foreground, self._map(CORES), threshold=self.threshold, core_rise=core_rise, smoothing=smoothing
+            foreground, self.map_of(CORES), threshold=self.threshold, core_rise=core_rise, smoothing=smoothing
         )
 
     def part(self, at: int) -> MaskPart | None:
@@ -99,7 +100,7 @@ class ObjectPrediction:
         """The label of each object's class: the one whose learned prompt answers most inside it; 1 without classes."""
         if self.asked_for:
             return self.labels
-        return class_of_objects(self.objects, [self._map(label) for label in self._class_maps])
+        return class_of_objects(self.objects, [self.map_of(label) for label in self._class_maps])
 
     @property
     def _class_maps(self) -> list[int]:

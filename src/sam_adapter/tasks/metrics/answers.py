@@ -1,20 +1,18 @@
 """Scores of an instance task: of answers about single objects, and of objects that are found without prompts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...batch import Annotation, Batch, Query, Size
+from ...batch import Annotation, Batch, Query
 from ...config.choices import ASKED_KINDS, AskedKind
-from ...config.labels import ALL_OBJECTS, CORES, objects_of_class
+from ...config.labels import ALL_OBJECTS, objects_of_class
 from ...config.registry import TASKS
 from ...preprocessing import MaskLogits, Preprocessing
-from ..object_prediction import class_of_objects
-from ..parts import probability_map
-from ..splitting import CORE_SMOOTHING, FoundObjects, split_objects
+from ..object_prediction import ObjectPrediction, class_of_objects
+from ..splitting import split_objects
 from .means import Answer, is_empty
 from .objects import ObjectMetrics
 
@@ -62,24 +60,20 @@ class ObjectAnswers(ObjectMetrics):
         """Split the maps of a batch's images into objects and compare them with the true ones."""
         for at, (index, annotation) in enumerate(zip(batch.indices, batch.annotations, strict=True)):
             assert annotation is not None
-            logits = {batch.queries[one].label: mask_logits[one : one + 1] for one in batch.queries_about(at)}
-            if ALL_OBJECTS not in logits or not self.prompt_free:
+            about = batch.queries_about(at)
+            labels = tuple(batch.queries[one].label for one in about)
+            if ALL_OBJECTS not in labels or not self.prompt_free:
                 continue
-            maps = _FullMaps(logits, batch.original_sizes[at], preprocessing)
-
-            def split(core_rise: float | None = None, maps: _FullMaps = maps) -> FoundObjects:
-                foreground = maps.of(ALL_OBJECTS)
-                assert foreground is not None
-                return split_objects(
-                    foreground,
-                    maps.of(CORES),
-                    threshold=self.thresholds["none"],
-                    core_rise=core_rise,
-                    smoothing=maps.smoothing,
-                )
-
-            found = split() if self.finder is None else self.finder(batch, at, split)
-            kinds = class_of_objects(found, [maps.of(objects_of_class(one + 1)) for one in range(len(self.names))])
+            maps = ObjectPrediction(
+                mask_logits=mask_logits[about],
+                iou_scores=torch.ones(len(about)),  # split objects have scores of their own
+                labels=labels,
+                original_size=batch.original_sizes[at],
+                preprocessing=preprocessing,
+                threshold=self.thresholds["none"],
+            )
+            found = maps.split() if self.finder is None else self.finder(batch, at, maps.split)
+            kinds = class_of_objects(found, [maps.map_of(objects_of_class(one + 1)) for one in range(len(self.names))])
             self.add_objects(
                 index,
                 annotation.labels.cpu().numpy(),
@@ -135,26 +129,6 @@ def _by_picture(rows: Mapping[Answer, Mapping[str, float]], kind: AskedKind) -> 
         if answer.kind == kind and answer.label > 0 and not is_empty(row):
             found.setdefault(answer.index, []).append(row)
     return found.values()
-
-
-@dataclass(frozen=True)
-class _FullMaps:
-    """Answers about one image by their label, brought to its size when they are asked for."""
-
-    logits: Mapping[int, MaskLogits]
-    size: Size
-    preprocessing: Preprocessing
-
-    def of(self, label: int) -> np.ndarray | None:
-        """Probabilities ``(H, W)`` float32; None if it was not asked for."""
-        if label not in self.logits:
-            return None
-        return probability_map(self.logits[label], self.size, self.preprocessing)
-
-    @property
-    def smoothing(self) -> float:
-        """Of the cores, in pixels."""
-        return CORE_SMOOTHING * self.preprocessing.pixels_each(next(iter(self.logits.values())), self.size)
 
 
 def _mean(values: Sequence[float]) -> float:
