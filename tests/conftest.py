@@ -26,6 +26,20 @@ GOLDEN = SHARED / "golden"
 DATA = SHARED / "data"
 
 
+def small_encoder(image_size: int, hidden_size: int, depth: int) -> dict[str, Any]:
+    """Settings of the image encoder of a small random SAM or SAM-HQ."""
+    return {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": depth,
+        "num_attention_heads": 4,
+        "image_size": image_size,
+        "output_channels": 32,
+        "num_pos_feats": 16,
+        "window_size": 3,
+        "mlp_dim": 64,
+    }
+
+
 def random_sam(image_size: int = 64, *, hidden_size: int = 32, depth: int = 2, heads: int = 4, seed: int = 0):
     """A SAM of the real architecture with random weights of sensible size; its mask decoder has so many heads."""
     from transformers import (
@@ -38,17 +52,7 @@ def random_sam(image_size: int = 64, *, hidden_size: int = 32, depth: int = 2, h
 
     torch.manual_seed(seed)
     config = SamConfig(
-        vision_config=SamVisionConfig(
-            hidden_size=hidden_size,
-            num_hidden_layers=depth,
-            num_attention_heads=4,
-            image_size=image_size,
-            output_channels=32,
-            num_pos_feats=16,
-            window_size=3,
-            global_attn_indexes=[depth - 1],
-            mlp_dim=64,
-        ),
+        vision_config=SamVisionConfig(**small_encoder(image_size, hidden_size, depth), global_attn_indexes=[depth - 1]),
         prompt_encoder_config=SamPromptEncoderConfig(hidden_size=32, image_size=image_size),
         mask_decoder_config=SamMaskDecoderConfig(
             hidden_size=32, mlp_dim=64, num_attention_heads=heads, iou_head_hidden_dim=32, layer_norm_eps=1e-5
@@ -130,15 +134,7 @@ def random_sam_hq(image_size: int = 64, *, hidden_size: int = 32, depth: int = 3
     torch.manual_seed(seed)
     config = SamHQConfig(
         vision_config=SamHQVisionConfig(
-            hidden_size=hidden_size,
-            num_hidden_layers=depth,
-            num_attention_heads=4,
-            image_size=image_size,
-            output_channels=32,
-            num_pos_feats=16,
-            window_size=3,
-            global_attn_indexes=[1, depth - 1],
-            mlp_dim=64,
+            **small_encoder(image_size, hidden_size, depth), global_attn_indexes=[1, depth - 1]
         ),
         prompt_encoder_config=SamHQPromptEncoderConfig(hidden_size=32, image_size=image_size),
         mask_decoder_config=SamHQMaskDecoderConfig(

@@ -11,6 +11,19 @@ from transformers import SamConfig, SamMaskDecoderConfig, SamPromptEncoderConfig
 
 from ..errors import CheckpointError
 
+PARTS_OF_EVERY_SAM = (
+    (r"^(prompt_encoder)\.mask_downscaling\.0\.", r"\1.mask_embed.conv1."),
+    (r"^(prompt_encoder)\.mask_downscaling\.1\.", r"\1.mask_embed.layer_norm1."),
+    (r"^(prompt_encoder)\.mask_downscaling\.3\.", r"\1.mask_embed.conv2."),
+    (r"^(prompt_encoder)\.mask_downscaling\.4\.", r"\1.mask_embed.layer_norm2."),
+    (r"^(prompt_encoder)\.mask_downscaling\.6\.", r"\1.mask_embed.conv3."),
+    (r"^(mask_decoder)\.output_upscaling\.0\.", r"\1.upscale_conv1."),
+    (r"^(mask_decoder)\.output_upscaling\.1\.", r"\1.upscale_layer_norm."),
+    (r"^(mask_decoder)\.output_upscaling\.3\.", r"\1.upscale_conv2."),
+    (r"^(mask_decoder\.transformer\.layers\.\d+)\.norm", r"\1.layer_norm"),
+    (r"^(mask_decoder\.transformer)\.norm_final_attn\.", r"\1.layer_norm_final_attn."),
+)
+"""Meta's names of tensors of the prompt encoder and the mask decoder, and the library's, that all versions share."""
 _RENAMED = (
     (r"^image_encoder\.", "vision_encoder."),
     (r"^vision_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
@@ -25,16 +38,7 @@ _RENAMED = (
         "shared_image_embedding.positional_embedding",
     ),
     (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
-    (r"^prompt_encoder\.mask_downscaling\.0\.", "prompt_encoder.mask_embed.conv1."),
-    (r"^prompt_encoder\.mask_downscaling\.1\.", "prompt_encoder.mask_embed.layer_norm1."),
-    (r"^prompt_encoder\.mask_downscaling\.3\.", "prompt_encoder.mask_embed.conv2."),
-    (r"^prompt_encoder\.mask_downscaling\.4\.", "prompt_encoder.mask_embed.layer_norm2."),
-    (r"^prompt_encoder\.mask_downscaling\.6\.", "prompt_encoder.mask_embed.conv3."),
-    (r"^mask_decoder\.output_upscaling\.0\.", "mask_decoder.upscale_conv1."),
-    (r"^mask_decoder\.output_upscaling\.1\.", "mask_decoder.upscale_layer_norm."),
-    (r"^mask_decoder\.output_upscaling\.3\.", "mask_decoder.upscale_conv2."),
-    (r"^(mask_decoder\.transformer\.layers\.\d+)\.norm", r"\1.layer_norm"),
-    (r"^mask_decoder\.transformer\.norm_final_attn\.", "mask_decoder.transformer.layer_norm_final_attn."),
+    *PARTS_OF_EVERY_SAM,
 )
 
 

@@ -119,6 +119,25 @@ def misfits(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], *, unknow
 
 
 @contextmanager
+def errors_of(source: str, kind: str) -> Iterator[None]:
+    """Make errors about the tensors of a checkpoint name their file.
+
+    Args:
+        source: The file.
+        kind: What errors call the model.
+
+    Raises:
+        CheckpointError: Instead of it, or of what shapes that are not those of the model lead to.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: its tensors' shapes are not those of a {kind} ({error}).") from error
+
+
+@contextmanager
 def _silent() -> Iterator[None]:
     before = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()

@@ -83,8 +83,6 @@ def sam2_config(state: Mapping[str, Tensor], source: Path) -> Sam2Config:
     channels = sorted(set(widths))
     embed, points = state[f"{_TRUNK}patch_embed.proj.weight"], state[f"{_TRUNK}pos_embed"]
     window = state[f"{_TRUNK}pos_embed_window"].shape[-1]
-    hidden, mlp = state["sam_mask_decoder.transformer.layers.0.mlp.layers.1.weight"].shape
-    half = state["sam_mask_decoder.transformer.final_attn_token_to_image.q_proj.weight"].shape[0]
     backbone = Sam2HieraDetConfig(
         hidden_size=widths[0],
         num_attention_heads=untold.num_heads,
@@ -105,7 +103,20 @@ def sam2_config(state: Mapping[str, Tensor], source: Path) -> Sam2Config:
         backbone_feature_sizes=feature_sizes(untold.image_size),
         fpn_hidden_size=state["image_encoder.neck.convs.0.conv.weight"].shape[0],
     )
-    decoder = Sam2MaskDecoderConfig(
+    decoder = _decoder_config(state, untold)
+    prompt = Sam2PromptEncoderConfig(
+        hidden_size=decoder.hidden_size,
+        image_size=untold.image_size,
+        patch_size=PATCH_OF_EMBEDDING,
+        mask_input_channels=state["sam_prompt_encoder.mask_downscaling.3.weight"].shape[0],
+    )
+    return Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+
+
+def _decoder_config(state: Mapping[str, Tensor], untold: Untold) -> Sam2MaskDecoderConfig:
+    hidden, mlp = state["sam_mask_decoder.transformer.layers.0.mlp.layers.1.weight"].shape
+    half = state["sam_mask_decoder.transformer.final_attn_token_to_image.q_proj.weight"].shape[0]
+    return Sam2MaskDecoderConfig(
         hidden_size=hidden,
         mlp_dim=mlp,
         num_attention_heads=DECODER_HEADS,
@@ -116,13 +127,6 @@ def sam2_config(state: Mapping[str, Tensor], source: Path) -> Sam2Config:
         dynamic_multimask_stability_delta=untold.dynamic_multimask_stability_delta,
         dynamic_multimask_stability_thresh=untold.dynamic_multimask_stability_thresh,
     )
-    prompt = Sam2PromptEncoderConfig(
-        hidden_size=hidden,
-        image_size=untold.image_size,
-        patch_size=PATCH_OF_EMBEDDING,
-        mask_input_channels=state["sam_prompt_encoder.mask_downscaling.3.weight"].shape[0],
-    )
-    return Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
 
 
 def _widths(state: Mapping[str, Tensor]) -> list[int]:

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 from transformers import Sam2Config, Sam2Model
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from .agreement import Agreement
-from .model_files import assembled, model_from_folder
+from .model_files import assembled, errors_of, model_from_folder
 from .sam2_config import PATCH_OF_EMBEDDING, feature_sizes, sam2_config
 from .sam2_names import from_sam2_names
 
@@ -51,13 +51,9 @@ def sam2_from_meta(state: dict[str, Tensor], source: str) -> Sam2Model:
     Raises:
         CheckpointError: If they are no SAM 2's.
     """
-    try:
+    with errors_of(source, "SAM 2"):
         config = sam2_config(state, Path(source))
         return assembled(Sam2Model, config, from_sam2_names(state), "SAM 2")
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from error
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: its tensors' shapes are not those of a SAM 2 ({error}).") from error
 
 
 def _require_stages(own: Agreement, trunk: Any) -> None:

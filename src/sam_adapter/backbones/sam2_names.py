@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .meta_names import PARTS_OF_EVERY_SAM
+
 OWN_PARTS = ("image_encoder.trunk.blocks.", "sam_mask_decoder.", "sam_prompt_encoder.")
 """How names of tensors begin that each of the checkpoints has, and no other family's."""
 OF_VIDEO = (
@@ -29,17 +31,8 @@ _RENAMED = (
     (r"^no_mem_embed$", "no_memory_embedding"),
     (r"^sam_prompt_encoder\.", "prompt_encoder."),
     (r"^(prompt_encoder)\.pe_layer\.positional_encoding_gaussian_matrix$", r"\1.shared_embedding.positional_embedding"),
-    (r"^(prompt_encoder)\.mask_downscaling\.0\.", r"\1.mask_embed.conv1."),
-    (r"^(prompt_encoder)\.mask_downscaling\.1\.", r"\1.mask_embed.layer_norm1."),
-    (r"^(prompt_encoder)\.mask_downscaling\.3\.", r"\1.mask_embed.conv2."),
-    (r"^(prompt_encoder)\.mask_downscaling\.4\.", r"\1.mask_embed.layer_norm2."),
-    (r"^(prompt_encoder)\.mask_downscaling\.6\.", r"\1.mask_embed.conv3."),
     (r"^sam_mask_decoder\.", "mask_decoder."),
-    (r"^(mask_decoder)\.output_upscaling\.0\.", r"\1.upscale_conv1."),
-    (r"^(mask_decoder)\.output_upscaling\.1\.", r"\1.upscale_layer_norm."),
-    (r"^(mask_decoder)\.output_upscaling\.3\.", r"\1.upscale_conv2."),
-    (r"^(mask_decoder\.transformer\.layers\.\d+)\.norm", r"\1.layer_norm"),
-    (r"^(mask_decoder\.transformer)\.norm_final_attn\.", r"\1.layer_norm_final_attn."),
+    *PARTS_OF_EVERY_SAM,
     (r"^(mask_decoder\.transformer\..+)\.out_proj\.", r"\1.o_proj."),
 )
 _LAYER = re.compile(

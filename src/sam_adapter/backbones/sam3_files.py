@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor
 from transformers import Sam3TrackerConfig, Sam3TrackerModel
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from .agreement import Agreement
-from .model_files import assembled, model_from_folder
+from .model_files import assembled, errors_of, model_from_folder
 from .sam3_config import SCALES, feature_sizes, sam3_config
 from .sam3_names import from_sam3_names, image_parts
 
@@ -65,13 +65,9 @@ def sam3_from_meta(state: dict[str, Tensor], source: str) -> Sam3TrackerModel:
     Raises:
         CheckpointError: If they are no SAM 3's.
     """
-    try:
+    with errors_of(source, KIND):
         parts = image_parts(state)
         return _assembled(sam3_config(parts, Path(source)), from_sam3_names(parts))
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from error
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: its tensors' shapes are not those of a SAM 3 ({error}).") from error
 
 
 def resize_sam3(model: Sam3TrackerModel, image_size: int) -> Sam3TrackerModel:

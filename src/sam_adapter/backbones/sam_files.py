@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel, SamConfig, SamModel
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from . import meta_names
 from .agreement import Agreement
-from .model_files import assembled, model_from_folder
+from .model_files import assembled, errors_of, model_from_folder
 
 
 def sam_from_folder(
@@ -64,12 +64,8 @@ def sam_from_meta(state: dict[str, Tensor], source: str) -> SamModel:
     Raises:
         CheckpointError: If they are no SAM's.
     """
-    try:
+    with errors_of(source, "SAM"):
         return assembled_sam(SamModel, meta_names.infer_config(state), meta_names.from_meta_names(state))
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from error
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: its tensors' shapes are not those of a SAM ({error}).") from error
 
 
 def resize_sam(sam: Any, image_size: int, *, kind: str = "SAM") -> Any:

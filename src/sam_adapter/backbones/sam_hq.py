@@ -19,11 +19,11 @@ from transformers import (
 )
 
 from ..batch import EncodedImage, Output, Prompt
-from ..errors import CheckpointError
 from . import meta_names
 from .agreement import Agreement
 from .base import BaseIdentity, BlockPrompts
 from .family import Family, tensors_sha256
+from .model_files import errors_of
 from .sam import IMAGE_EMBEDDINGS, SamBackbone
 from .sam_files import assembled_sam, resize_sam, sam_from_folder
 from .sam_hq_decoder import MendedMaskDecoder, MendedSamHQModel
@@ -141,14 +141,10 @@ class SamHqFamily(Family):
 
     def from_tensors(self, state: dict[str, Tensor], source: str) -> MendedSamHQModel:
         """See `Family.from_tensors`."""
-        try:
+        with errors_of(source, KIND):
             named = {_renamed(name): tensor for name, tensor in state.items()}
             own = meta_names.from_meta_names(named)
             return assembled_sam(MendedSamHQModel, _inferred_config(state), own, kind=KIND)
-        except CheckpointError as error:
-            raise CheckpointError(f"{source}: {error}") from error
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{source}: its tensors' shapes are not those of a SAM-HQ ({error}).") from error
 
     def backbone(self, model: MendedSamHQModel, name: str, *, image_size: int | None) -> SamHqBackbone:
         """See `Family.backbone`."""
