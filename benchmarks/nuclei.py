@@ -5,7 +5,7 @@
     python benchmarks/nuclei.py --data ... --work WORK --longer 10                             # and longer, with tiles
     python benchmarks/nuclei.py --data ... --work WORK --table           # only write the table of what is there
 
-Objects are split with `--core-rise .1`.
+Objects are split as each adapter says, by what was best on the pictures that its training was validated with.
 FOLDER holds images/ and instances/ of the same names; sorted by name every fifth is a test picture. All runs have equal
 steps: an epoch in tiles draws several a picture, so that runs on whole pictures have more epochs. Beside them stand the
 frozen model, the filled box, and Otsu's threshold split by the watershed of its distance transform. Writes
@@ -26,8 +26,6 @@ from machine import described
 from sam_adapter import EvaluateConfig, TrainConfig, evaluate, train
 from writing import heading, mean_and_deviation, row
 
-CORE_RISE = 0.1
-"""Nuclei are round and touch: they are split at the peaks of their cores."""
 TILE = 128
 EPOCHS = 6
 WHOLE_EPOCHS = 35
@@ -124,7 +122,6 @@ def trained_and_scored(work: Path, run: Run) -> None:
             adapter=output / "adapter",
             prompt="mixed",
             with_frozen=run.seed == 0,
-            core_rise=CORE_RISE,
             workers=0,
             output=scores,
         )

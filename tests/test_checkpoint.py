@@ -29,12 +29,13 @@ from sam_adapter.methods.sam_adapter.module import AdapterSettings
 from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.system import writing
+from sam_adapter.tiling.grid import Tiling
 from sam_adapter.training.run_folder import clear_output
 from test_model import config
 
 ADAPTERS = Path(__file__).parent / "adapters"
 """Folders of older formats, written by the programs of their time, with answers that those gave."""
-FORMAT_1, FORMAT_2, FORMAT_3 = (ADAPTERS / f"format_{number}" for number in (1, 2, 3))
+FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4 = (ADAPTERS / f"format_{number}" for number in (1, 2, 3, 4))
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         epochs=4,
         warnings=["Worse with a box."],
         best_thresholds={"box": 0.25},
+        core_rise=0.2,
     )
     return folder
 
@@ -80,6 +82,7 @@ def test_what_a_description_keeps(written: Path):
     assert (found.scores, found.frozen_scores, found.epoch, found.epochs) == ({"iou": 0.5}, {"iou": 0.25}, 3, 4)
     assert (found.warnings, found.best_thresholds) == (("Worse with a box.",), {"box": 0.25})
     assert load(written).best_thresholds == {"box": 0.25}
+    assert found.core_rise == load(written).core_rise == 0.2
 
 
 def test_weights_say_their_format_as_those_of_other_libraries_do(written: Path):
@@ -146,6 +149,19 @@ def test_an_adapter_of_format_3_gives_the_answers_of_its_time():
     assert not segmenter.method.prepare_frozen
     logits = answer(segmenter, Prompt(), learned=1).mask_logits
     expected = torch.tensor(json.loads((FORMAT_3 / "expected.json").read_text())).reshape(4, 4)
+    torch.testing.assert_close(logits[0, 0, ::5, ::5], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_of_format_4_gives_the_answers_of_its_time():
+    found, segmenter = read_adapter_config(FORMAT_4), load(FORMAT_4)
+    assert (segmenter.task, segmenter.class_names, segmenter.tiling) == (
+        "instance",
+        ("cat", "dog"),
+        Tiling(tile=64, overlap=16),
+    )
+    assert (found.scores, segmenter.best_thresholds, segmenter.core_rise) == ({"f1": 0.5}, {"none": 0.35}, None)
+    logits = answer(segmenter, Prompt(), learned=1).mask_logits
+    expected = torch.tensor(json.loads((FORMAT_4 / "expected.json").read_text())).reshape(4, 4)
     torch.testing.assert_close(logits[0, 0, ::5, ::5], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -261,6 +277,7 @@ def answer(segmenter: SamSegmenter, prompt: Prompt, learned: int | None = None) 
         ("threshold", float("nan"), "threshold: .*finite number, got nan"),
         ("threshold", 1.5, "threshold"),
         ("best_thresholds", {"mixed": 0.5}, "best_thresholds.mixed"),
+        ("core_rise", 0.0, "core_rise: input should be greater than 0, got 0.0"),
         ("epoch", -1, "epoch"),
         ("scores", {"iou": "good"}, "scores.iou"),
         ("warnings", [1], "warnings.0"),

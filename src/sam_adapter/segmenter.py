@@ -34,6 +34,7 @@ class SamSegmenter(nn.Module):
         prompt: Kind of prompt it was trained with, for the user's information.
         threshold: Probability above which a pixel is foreground.
         best_thresholds: The best one on validation for each kind of prompt, where it is known.
+        core_rise: See `split_objects`, of a task with objects: what was best on validation.
         reading: How files become pictures and masks; None for the program's own rules.
         class_names: Of a task with classes; a learned prompt asks for each of them, after the task's own questions.
         class_tokens: Tokens of each learned prompt; 0 has none, as a SAM as it is.
@@ -51,6 +52,7 @@ class SamSegmenter(nn.Module):
         prompt: str = "box",
         threshold: float = 0.5,
         best_thresholds: Mapping[str, float] | None = None,
+        core_rise: float | None = None,
         reading: ReadingRules | None = None,
         class_names: tuple[str, ...] = (),
         class_tokens: int = 0,
@@ -68,6 +70,7 @@ class SamSegmenter(nn.Module):
         self.prompt = prompt
         self.threshold = threshold
         self.best_thresholds = dict(best_thresholds or {})
+        self.core_rise = core_rise
         self.reading = reading
         self.class_names = class_names
         self.tiling = tiling

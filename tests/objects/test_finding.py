@@ -63,17 +63,23 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     return maps
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_scores_and_the_report_are_those_of_the_label_maps(
-    run: Path, few: Path, tmp_path: Path, way: dict[str, Any], drawn: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
-):
-    rises: list[float | None] = []
+@pytest.fixture
+def rises(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Of the peaks that objects are split at, in the order of splitting."""
+    asked: list[float | None] = []
 
     def split(*maps: np.ndarray | None, core_rise: float | None, **more: Any) -> FoundObjects:
-        rises.append(core_rise)
+        asked.append(core_rise)
         return split_objects(*maps, core_rise=core_rise, **more)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(object_prediction, "split_objects", split)
+    return asked
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_scores_and_the_report_are_those_of_the_label_maps(
+    run: Path, few: Path, tmp_path: Path, way: dict[str, Any], drawn: list[np.ndarray], rises: list[float | None]
+):
     found = label_maps(run, few, tmp_path / "found", **way)
     own: dict[str, Any] = {"images": few / "images", "masks": few / "masks", "workers": 0, "precision": "32"}
     own |= {"adapter": run / "adapter", "prompt": "none", "report": True}
@@ -101,6 +107,36 @@ def test_scores_and_the_report_are_those_of_the_label_maps(
         return
     plain = label_maps(run, few, tmp_path / "plain", tile=way.get("tile"))
     assert any(not np.array_equal(plain[name], found[name]) for name in plain)
+
+
+def test_peaks_are_those_that_the_adapter_says_unless_others_are_asked_for(
+    run: Path, few: Path, tmp_path: Path, rises: list[float | None]
+):
+    adapter = Path(shutil.copytree(run / "adapter", tmp_path / "run/adapter"))
+    description = json.loads((adapter / "sam_adapter.json").read_text())
+    assert description["core_rise"] is None  # its discs are found as well without
+    (adapter / "sam_adapter.json").write_text(json.dumps({**description, "core_rise": 0.2}))
+    own: dict[str, Any] = {"images": few / "images", "masks": few / "masks", "workers": 0, "prompt": "none"}
+    own |= {"adapter": adapter, "report": True, "with_frozen": True}
+    ways: list[tuple[dict[str, Any], float | None]] = [({}, 0.2), ({"core_rise": 0.1}, 0.1), ({"core_rise": 0.0}, None)]
+    for asked, rise in ways:
+        label_maps(adapter.parent, few, tmp_path / f"found {rise}", **asked)
+        assert set(rises) == {rise}
+        rises.clear()
+        output = tmp_path / f"scores {rise}"
+        scores = evaluate(EvaluateConfig(output=output, **own, **asked))
+        assert (set(rises), scores["core_rise"]) == ({rise, asked.get("core_rise") or None}, rise or 0)
+        assert ("peaks of their cores" in (output / "report.html").read_text()) == (rise is not None)
+        rises.clear()
+    predictor = Predictor(load(adapter), precision="32")
+    predictor.set_image(few / "images/03.png")
+    for options, rise in ((None, 0.2), (ObjectOptions(core_rise=0.0), None)):
+        found = predictor.predict_all(objects=options)
+        assert isinstance(found, ObjectPrediction)
+        assert len(found.objects)
+        assert set(rises) == {rise}
+        rises.clear()
+    assert "core_rise" not in evaluate(EvaluateConfig(output=tmp_path / "box", **{**own, "prompt": "box"}))
 
 
 def test_objects_that_prompts_ask_for_are_found_by_their_prompts_alone(run: Path, few: Path, tmp_path: Path):

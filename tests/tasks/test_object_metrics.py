@@ -3,7 +3,9 @@
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 import cv2
 import numpy as np
@@ -13,14 +15,17 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sam_adapter.batch import VOID
-from sam_adapter.config.labels import ALL_OBJECTS
+from sam_adapter.batch import VOID, Annotation, Batch, Query
+from sam_adapter.config.labels import ALL_OBJECTS, CORES
+from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.tasks.metrics import score, scores_of
 from sam_adapter.tasks.metrics.answers import ObjectAnswers
 from sam_adapter.tasks.metrics.average_precision import average_precision
 from sam_adapter.tasks.metrics.matching import find_overlaps
 from sam_adapter.tasks.metrics.objects import ObjectMetrics
 from sam_adapter.tasks.splitting import FoundObjects
+from sam_adapter.training.adapter_keeper import AdapterKeeper
+from sam_adapter.training.lightning_module import TrainingModule
 
 Image = tuple[np.ndarray, FoundObjects, dict[int, int], list[int], list[int]]
 """Truth, answer, true classes by number, found classes, crowds."""
@@ -308,3 +313,52 @@ def test_scores_where_nothing_is_true():
     assert scores["f1_images"] == scores["pq_images"] == scores["aji_images"] == 1
     assert np.isnan(metrics.per_image_objects()[0]["f1"])
     assert metrics.per_image_objects()[1]["f1"] == 0
+
+
+def test_scores_are_of_the_way_in_which_most_objects_are_found():
+    metrics = ObjectMetrics()
+    for index, truth in ((4, squares(0, 20)), (7, squares(50, 80, 110))):
+        metrics.add_objects(index, truth, found_at(0), way=0)
+        for way in (2, 1):
+            metrics.add_objects(index, truth, FoundObjects(truth, np.ones(truth.max(), np.float32)), way=way)
+    assert metrics.best_way() == 1  # the first of two that are equally good
+    assert metrics.compute()["f1"] == metrics.compute()["ap"] == 1
+    assert metrics.per_image_objects()[7]["found"] == 3
+    metrics.add_objects(9, squares(), found_at(0, 30, 60, 90, 120), way=1)
+    assert metrics.best_way() == 2
+
+
+@pytest.mark.parametrize(("truth", "rise"), [((5, 30), 0.1), ((5,), None)])
+def test_peaks_of_cores_are_taken_where_more_objects_of_validation_are_found_so(
+    truth: tuple[int, ...], rise: float | None, tmp_path: Path
+):
+    """Two objects that touch, and one long one, with the same maps: its core is weaker by .15 in the middle."""
+    height = 64
+    labels = torch.zeros(height, height, dtype=torch.int32)
+    for number, column in enumerate(truth, start=1):
+        labels[24:40, column : 55 if column == truth[-1] else 30] = number
+    foreground, core = torch.full((2, height, height), 0.02)
+    foreground[24:40, 5:55] = core[28:36, 8:52] = 0.9
+    core[28:36, 28:32] = 0.75
+    metrics = ObjectAnswers(search=True)
+    batch = Batch(
+        indices=[0],
+        names=[""],
+        pixel_values=None,
+        annotations=[Annotation.of(labels)],
+        queries=[Query(label=ALL_OBJECTS, learned=0), Query(label=CORES, learned=1)],
+        original_sizes=[(height, height)],
+        image_index=[0, 0],
+    )
+    metrics.update(0, row(800, 0, 0), kind="none", label=ALL_OBJECTS)
+    metrics.collect_whole(batch, torch.stack([foreground, core]).logit(), Preprocessing(image_size=height))
+    scores = metrics.compute()
+    assert (scores["f1"], scores.get("best_core_rise")) == (1, rise)
+    keeper = AdapterKeeper(tmp_path, "f1", "max")
+    keeper.write = lambda trainer, pl_module: None
+    keeper.on_validation_end(Mock(sanity_checking=False, current_epoch=0), Mock(TrainingModule, val_scores=scores))
+    again = AdapterKeeper(tmp_path, "f1", "max")
+    with patch.object(AdapterKeeper, "_written", lambda _: True):
+        again.load_state_dict(keeper.state_dict())
+    assert again.core_rise == rise
+    assert "best_core_rise" not in again.scores

@@ -47,6 +47,7 @@ def save_adapter(
     epochs: int | None = None,
     warnings: Sequence[str] = (),
     best_thresholds: Mapping[str, float] | None = None,
+    core_rise: float | None = None,
 ) -> None:
     """Write an adapter folder; at every moment the folder holds complete files.
 
@@ -59,6 +60,7 @@ def save_adapter(
         epochs: How many the run is to have.
         warnings: What its user should know, a sentence each.
         best_thresholds: The best threshold on validation for each kind of prompt; None keeps the segmenter's.
+        core_rise: The best one on validation, see `split_objects`; None keeps the segmenter's.
     """
     backbone = segmenter.backbone
     thresholds = segmenter.best_thresholds if best_thresholds is None else best_thresholds
@@ -75,6 +77,7 @@ def save_adapter(
         "prompt": segmenter.prompt,
         "threshold": segmenter.threshold,
         "best_thresholds": dict(thresholds),
+        "core_rise": segmenter.core_rise if core_rise is None else core_rise,
         "classes": segmenter.class_names or NO_CLASSES,
         "class_tokens": segmenter.class_tokens,
         "tiles": None if segmenter.tiling is None else asdict(segmenter.tiling),
@@ -145,6 +148,7 @@ def load(adapter: Path | str | None = None, *, model: str | None = None, image_s
             prompt=description.prompt,
             threshold=description.threshold,
             best_thresholds={**description.best_thresholds},
+            core_rise=description.core_rise,
             reading=description.reading,
             class_names=described_classes(description),
             class_tokens=description.class_tokens,

@@ -23,7 +23,7 @@ from ..methods.base import MethodSettings, method_named
 from ..preprocessing import Preprocessing
 from ..tiling.grid import Tiling
 
-FORMAT = 4
+FORMAT = 5
 LARGEST_FILE = 4 << 20
 """Bytes of the longest description that is read; real ones have a few thousand."""
 
@@ -121,6 +121,7 @@ class Description(_Fields):
         prompt: Kind of prompt it was trained with.
         threshold: Probability above which a pixel is foreground.
         best_thresholds: The best one on validation for each kind of prompt.
+        core_rise: The best one on validation, see `split_objects`; None takes no peaks.
         classes: Names of what the masks show.
         class_tokens: Tokens of the learned prompt of each class; 0 if classes have none.
         tiles: How pictures were cut in training; None, and not written, where they were whole.
@@ -132,7 +133,7 @@ class Description(_Fields):
         versions: Of the program and the libraries that wrote it.
     """
 
-    format: Literal[4] = FORMAT
+    format: Literal[5] = FORMAT
     method: _Method
     base: _Base
     preprocessing: _Preprocessing
@@ -141,6 +142,7 @@ class Description(_Fields):
     prompt: PromptKind
     threshold: Share
     best_thresholds: dict[Literal["box", "points", "none"], Share]
+    core_rise: Annotated[float, Field(gt=0, le=1)] | None
     classes: Annotated[tuple[Name, ...], Field(max_length=MOST_CLASSES)]
     class_tokens: Annotated[int, Field(ge=0, le=256)]
     tiles: _Tiles | None = None
@@ -285,5 +287,10 @@ def _from_3(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, **merged, "format": 4}
 
 
-MIGRATIONS = (_from_1, _from_2, _from_3)
+def _from_4(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 4 split objects where their cores do not touch."""
+    return {"core_rise": None, **values, "format": 5}
+
+
+MIGRATIONS = (_from_1, _from_2, _from_3, _from_4)
 """From each format to the next, the first from format 1."""

@@ -11,7 +11,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "class_tokens": (1, 64),
     "objects_per_image": (1, 1000),
     "clip": (1e-9, 1e9),
-    "core_rise": (0.001, 1),
+    "core_rise": (0, 1),
     "correction_rounds": (0, 16),
     "devices": (1, 1024),
     "ema": (0, 0.99999),

@@ -133,7 +133,7 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     result |= {**_scores(first), "image_size": first.image_size}
     if first.tiling is not None:
         result |= asdict(first.tiling)
-    result |= config.finding
+    result |= config.finding | ({} if first.core_rise is None else {"core_rise": first.core_rise})
     if config.added_metrics:
         result |= {"metrics": list(config.added_metrics), "spacing": list(config.pixel_spacing)}
     if config.with_frozen:

@@ -35,12 +35,16 @@ def object_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Case
     ]
 
 
-def found_in_words(options: ObjectOptions) -> str:
-    """How objects were found without prompts, as a sentence; empty where maps were split and nothing more."""
+def found_in_words(options: ObjectOptions, core_rise: float | None) -> str:
+    """How objects were found without prompts, as sentences; empty where maps were split at cores and nothing more.
+
+    Args:
+        options: As they were asked for.
+        core_rise: Of the peaks that they were split at; None took no peaks.
+    """
     if options.grid:
         return f"Objects were found by a grid of {options.grid} x {options.grid} points in each picture or tile."
-    rise = options.core_rise
-    split = "" if rise is None else f"Objects were split at peaks of their cores that rise by {rise:g}. "
+    split = "" if core_rise is None else f"Objects were split at peaks of their cores that rise by {core_rise:g}. "
     more = {
         "none": "",
         "scores": "Objects were ranked by asking for each by its box.",

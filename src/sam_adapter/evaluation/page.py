@@ -45,7 +45,7 @@ def write_scores_page(
     asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
     place = config.known or config.images or config.place
     lead = f"{amount(len(dataset), 'image')} from {place}, prompt: {asked}. Scored: {_listed(scorings)}."
-    lead = f"{lead} {found_in_words(config)}".strip()
+    lead = f"{lead} {found_in_words(config, first.core_rise)}".strip()
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [

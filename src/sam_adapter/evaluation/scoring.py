@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..batch import Batch, Prompt, Query
-from ..config.choices import AskedKind
+from ..config.choices import AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
 from ..data.dataset import PairDataset
 from ..data.loading import scoring_loader, worker_count
@@ -36,6 +36,7 @@ class Scoring:
         image_size: Side of the encoder's input.
         tiling: How pictures were cut; None if they were whole.
         thresholds: Those that the scores were taken at.
+        core_rise: See `split_objects`, of objects that are found without prompts; None where none are split so.
         metrics: Its scores, and for a report those at every threshold.
         queries: What each image was asked, by index, in pixels of the original.
         masks: Answers ``(H, W)`` about the images that a report shows.
@@ -49,6 +50,7 @@ class Scoring:
     image_size: int
     tiling: Tiling | None
     thresholds: Thresholds
+    core_rise: float | None
     metrics: OverlapMetrics
     queries: dict[int, list[Query]] = field(default_factory=dict)
     masks: dict[Answer, np.ndarray] = field(default_factory=dict)
@@ -95,6 +97,7 @@ def score_records(
     added = AddedScores(config.added_metrics, spacing=config.pixel_spacing)
     metrics = dataset.task.metrics(thresholds, curves=config.report, added=added).to(machine.device)
     metrics.finder = inference.finder
+    finder = inference.finder if "none" in asked_kinds(config.prompt) else None
     scoring = Scoring(
         name=name,
         base=segmenter.backbone.identity.name,
@@ -103,6 +106,7 @@ def score_records(
         image_size=segmenter.preprocessing.image_size,
         tiling=segmenter.tiling,
         thresholds=thresholds,
+        core_rise=None if finder is None else finder.core_rise,
         metrics=metrics,
     )
     pin = machine.device.type == "cuda"

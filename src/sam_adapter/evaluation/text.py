@@ -34,7 +34,7 @@ def scores_text(result: Mapping[str, Any], name: str) -> str:
     return "\n".join(
         [
             f"{amount(result['images'], 'image')}, prompt {result['prompt']}"
-            + "".join(f", {name} {result[name]}" for name in ("grid", "refine") if name in result),
+            + "".join(f", {name} {result[name]}" for name in ("grid", "core_rise", "refine") if name in result),
             *body,
             *units,
             *_empty(models, result),

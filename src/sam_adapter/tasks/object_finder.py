@@ -23,7 +23,7 @@ class ObjectFinder:
         running: The model, and how it sees pictures.
         thresholds: Probability above which a pixel is foreground, for each kind of prompt.
         grid: Points to ask with; None splits the maps.
-        core_rise: See `split_objects`.
+        core_rise: See `split_objects`; None takes no peaks.
         refine: What is taken of the answers where objects of the maps are asked for again.
     """
 
@@ -52,8 +52,13 @@ class ObjectFinder:
 def finder_asked(
     options: ObjectOptions, running: RunningModel, thresholds: Mapping[AskedKind, float]
 ) -> ObjectFinder | None:
-    """What finds objects as a command's options ask for it; None where the maps alone are split."""
-    if not options.finding:
+    """What finds objects as a command's options ask for it; None where the maps alone are split.
+
+    Where the options say nothing of peaks of cores, the model's own `core_rise` holds.
+    """
+    chosen = running.model.core_rise if options.core_rise is None else options.core_rise
+    core_rise = None if options.grid else chosen or None
+    if not options.grid and options.refine == "none" and core_rise is None:
         return None
     grid = Grid(
         points=options.grid,
@@ -66,6 +71,6 @@ def finder_asked(
         running=running,
         thresholds=thresholds,
         grid=grid if options.grid else None,
-        core_rise=options.core_rise,
+        core_rise=core_rise,
         refine=options.refine,
     )

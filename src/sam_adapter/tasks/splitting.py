@@ -24,6 +24,9 @@ CORE_THRESHOLD = 0.5
 """Probability above which a pixel is core."""
 PEAK_THRESHOLD = 0.3
 """Probability of a core that a peak of it has at least."""
+TRIED_RISES = (None, 0.3, 0.2, 0.1)
+"""Of peaks of cores: one of these is chosen on validation. The lower, the more objects that touch are told apart, and
+the more long ones are cut; the first of those that are equally good is taken."""
 CORE_SMOOTHING = 0.75
 """Standard deviation of the blur of the cores, in values of the low-resolution mask."""
 PEAK_HEIGHT = 1.0

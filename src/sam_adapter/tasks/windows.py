@@ -24,6 +24,7 @@ class PromptedModel(Protocol):
     """What is needed of a segmenter."""
 
     preprocessing: Preprocessing
+    core_rise: float | None
 
     @property
     def device(self) -> torch.device:

@@ -32,12 +32,14 @@ class AdapterKeeper(Callback):
         self.best: float | None = None
         self.scores: dict[str, float] = {}
         self.thresholds: dict[str, float] = {}
+        self.core_rise: float | None = None
         self.epoch: int | None = None
         """The epoch that was kept, counted from 1."""
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far, for resuming."""
-        return {"best": self.best, "scores": self.scores, "epoch": self.epoch, "thresholds": self.thresholds}
+        kept = ("best", "scores", "epoch", "thresholds", "core_rise")
+        return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the best score of before, if what had it is still there."""
@@ -49,7 +51,7 @@ class AdapterKeeper(Callback):
             )
             return
         self.best, self.scores, self.epoch = state_dict["best"], state_dict["scores"], state_dict["epoch"]
-        self.thresholds = state_dict["thresholds"]
+        self.thresholds, self.core_rise = state_dict["thresholds"], state_dict.get("core_rise")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the adapter if it is better."""
@@ -67,7 +69,8 @@ class AdapterKeeper(Callback):
             self.best, self.epoch = value, epoch
             found = pl_module.val_scores
             self.thresholds = {kind: found[name] for kind in ASKED_KINDS if (name := f"best_threshold_{kind}") in found}
-            self.scores = {name: one for name, one in found.items() if not name.startswith("best_threshold")}
+            self.core_rise = found.get("best_core_rise")
+            self.scores = {name: one for name, one in found.items() if not name.startswith("best_")}
             self.write(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -101,6 +104,7 @@ class AdapterKeeper(Callback):
                 epochs=trainer.max_epochs,
                 warnings=self.warnings(pl_module),
                 best_thresholds=self.thresholds,
+                core_rise=self.core_rise,
             )
 
     def warnings(self, module: TrainingModule) -> list[str]:

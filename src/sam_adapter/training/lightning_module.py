@@ -218,7 +218,7 @@ class TrainingModule(lightning.LightningModule):
         self.val_scores = self.val_metrics.compute()
         self.val_metrics.reset()
         for name, value in self.val_scores.items():
-            if not name.endswith(("_low", "_high")) and not name.startswith("best_threshold"):
+            if not name.endswith(("_low", "_high")) and not name.startswith("best_"):
                 self.log(f"val_{name}", value, prog_bar=name == "iou", sync_dist=True)  # the same in every process
 
     def configure_optimizers(self) -> Any:

@@ -1,6 +1,6 @@
 """Scores of an instance task: of answers about single objects, and of objects that are found without prompts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ...config.labels import ALL_OBJECTS, objects_of_class
 from ...config.registry import TASKS
 from ...preprocessing import MaskLogits, Preprocessing
 from ..object_prediction import ObjectPrediction, class_of_objects
-from ..splitting import split_objects
+from ..splitting import TRIED_RISES, FoundObjects, split_objects
 from .means import Answer, is_empty
 from .objects import ObjectMetrics
 
@@ -72,15 +72,26 @@ class ObjectAnswers(ObjectMetrics):
                 preprocessing=preprocessing,
                 threshold=self.thresholds["none"],
             )
-            found = maps.split() if self.finder is None else self.finder(batch, at, maps.split)
-            kinds = class_of_objects(found, [maps.map_of(objects_of_class(one + 1)) for one in range(len(self.names))])
-            self.add_objects(
-                index,
-                annotation.labels.cpu().numpy(),
-                found,
-                true_classes=annotation.object_classes if self.names else None,
-                found_classes=kinds if self.names else None,
-            )
+            truth = annotation.labels.cpu().numpy()
+            of_classes = [maps.map_of(objects_of_class(one + 1)) for one in range(len(self.names))]
+            for way, found in enumerate(self._found(maps, batch, at)):
+                kinds = class_of_objects(found, of_classes)
+                self.add_objects(
+                    index,
+                    truth,
+                    found,
+                    true_classes=annotation.object_classes if self.names else None,
+                    found_classes=kinds if self.names else None,
+                    way=way,
+                )
+
+    def _found(self, maps: ObjectPrediction, batch: Batch, at: int) -> Iterator[FoundObjects]:
+        """The objects of one image, in each way of which the best one is looked for."""
+        if self.finder is not None:
+            yield self.finder(batch, at, maps.split)
+            return
+        for rise in TRIED_RISES if self.search else (None,):
+            yield maps.split(rise)
 
     def collect_mask(self, index: int, annotation: Annotation, mask: np.ndarray) -> None:
         """Split a mask ``(H, W)`` bool by its shape alone, and compare the objects with the true ones."""
@@ -93,9 +104,13 @@ class ObjectAnswers(ObjectMetrics):
         Returns:
             ``object_iou_box``, ``object_iou_box_small`` and so on by COCO's sizes, absent where there are no such
             objects. ``empty_correct`` is the share of images without objects in which no object is found without
-            prompts: a speck that is too small for an object is none.
+            prompts: a speck that is too small for an object is none. Where a best way is searched for,
+            ``best_core_rise`` is that of `TRIED_RISES` with which the objects of all these scores are split, and absent
+            if it is None.
         """
         result = super().compute()
+        if self.search and (rise := TRIED_RISES[self.best_way()]) is not None:
+            result["best_core_rise"] = rise
         empty = [row["found"] for row in self.per_image_objects().values() if not row["true"]]
         if "empty_correct" in result and empty:
             result["empty_correct"] = sum(not found for found in empty) / len(empty)

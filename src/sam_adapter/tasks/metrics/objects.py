@@ -24,7 +24,8 @@ class ObjectMetrics(OverlapMetrics):
     """Scores of single answers, as `OverlapMetrics`, and of the objects that are found in whole images.
 
     Of each image the areas of its objects and their intersections are kept, no mask. The rows of an image follow one
-    another in each state, and ``object_images`` says how many they are.
+    another in each state, and ``object_images`` says how many they are. Objects may be found in several ways; scores
+    are those of the way with the best F1, and of the first of those that are equally good.
 
     Args:
         thresholds: Probability above which a pixel is foreground, for each kind of prompt.
@@ -58,6 +59,7 @@ class ObjectMetrics(OverlapMetrics):
         true_classes: Mapping[int, int] | None = None,
         found_classes: Sequence[int] | None = None,
         crowd: Collection[int] = (),
+        way: int = 0,
     ) -> None:
         """Add the objects of one image; where they have classes, objects of different ones are never matched.
 
@@ -69,6 +71,7 @@ class ObjectMetrics(OverlapMetrics):
             found_classes: Labels of the found objects 1..N.
             crowd: Numbers of the true objects that are regions of many: what is found in them is neither right nor
                 wrong.
+            way: In which they were found.
 
         Raises:
             ValueError: If the maps differ in shape.
@@ -81,7 +84,7 @@ class ObjectMetrics(OverlapMetrics):
             found_classes=found_classes,
             crowd=crowd,
         )
-        counts = np.array([[index, len(one.true_numbers), len(one.found_numbers), len(one.pairs)]], dtype=np.int64)
+        counts = np.array([[index, way, len(one.true_numbers), len(one.found_numbers), len(one.pairs)]], dtype=np.int64)
         true = np.stack([one.true_numbers, one.true_areas, one.true_classes, one.crowd.astype(np.int64)], axis=1)
         answered = np.stack([one.found_numbers, one.found_areas, one.found_void, one.found_classes], axis=1)
         self._append(counts, true, answered, one.scores, one.pairs)
@@ -89,7 +92,7 @@ class ObjectMetrics(OverlapMetrics):
     def collect_nothing(self) -> None:
         """See `OverlapMetrics.collect_nothing`."""
         super().collect_nothing()
-        self._append(*(np.zeros((0, columns), np.int64) for columns in (4, 4, 4)), np.zeros(0), np.zeros((0, 3), int))
+        self._append(*(np.zeros((0, columns), np.int64) for columns in (5, 4, 4)), np.zeros(0), np.zeros((0, 3), int))
 
     def _append(self, *rows: np.ndarray) -> None:
         """Add rows to each state, and tell torchmetrics so, which counts calls of ``update`` alone."""
@@ -100,7 +103,23 @@ class ObjectMetrics(OverlapMetrics):
             state.append(torch.from_numpy(values).to(device_with_float64(self.device)))
 
     def by_image(self) -> dict[int, Overlaps]:
-        """The objects of each image by index; an image that two processes saw counts once."""
+        """The objects of each image by index, found in the best way."""
+        ways = self._by_way()
+        return ways[self._best(ways)] if ways else {}
+
+    def best_way(self) -> int:
+        """That in which most objects were found by F1, of all images together; 0 where there are none."""
+        return self._best(self._by_way())
+
+    def _best(self, ways: Mapping[int, Mapping[int, Overlaps]]) -> int:
+        """See `best_way`."""
+        if len(ways) < 2:
+            return next(iter(ways), 0)
+        f1 = {way: object_scores(self._counts(images).sum(axis=(0, 1)))["f1"] for way, images in ways.items()}
+        return max(f1, key=lambda way: (np.nan_to_num(f1[way]), -way))
+
+    def _by_way(self) -> dict[int, dict[int, Overlaps]]:
+        """For each way the objects of each image by index; an image that two processes saw counts once."""
         images, true, found, scores, pairs = (
             joined(state).cpu().numpy()
             for state in (
@@ -113,15 +132,15 @@ class ObjectMetrics(OverlapMetrics):
         )
         if not len(images):
             return {}
-        starts = np.cumsum(images[:, 1:], axis=0) - images[:, 1:]
-        result: dict[int, Overlaps] = {}
-        for (index, *counts), begins in zip(images.tolist(), starts.tolist(), strict=True):
+        starts = np.cumsum(images[:, 2:], axis=0) - images[:, 2:]
+        result: dict[int, dict[int, Overlaps]] = {}
+        for (index, way, *counts), begins in zip(images.tolist(), starts.tolist(), strict=True):
             of_true, of_found, of_pairs = (
                 slice(begin, begin + count) for begin, count in zip(begins, counts, strict=True)
             )
             true_numbers, true_areas, true_classes, crowd = true[of_true].T
             found_numbers, found_areas, found_void, found_classes = found[of_found].T
-            result[index] = Overlaps(
+            result.setdefault(way, {})[index] = Overlaps(
                 true_numbers=true_numbers,
                 true_areas=true_areas,
                 true_classes=true_classes,
@@ -133,7 +152,7 @@ class ObjectMetrics(OverlapMetrics):
                 scores=scores[of_found],
                 pairs=pairs[of_pairs],
             )
-        return dict(sorted(result.items()))
+        return {way: dict(sorted(images.items())) for way, images in result.items()}
 
     @property
     def labels(self) -> range:
