@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_adapter import EvaluateConfig, PredictConfig, Predictor, evaluate, load, predict
+from object_scenes import options
+from sam_adapter import EvaluateConfig, PredictConfig, Predictor, evaluate, load, predict, train
+from sam_adapter.checkpoints.adapter import read_adapter_config
 from sam_adapter.config.object_options import ObjectOptions
 from sam_adapter.errors import ConfigError
 from sam_adapter.evaluation import object_cases
 from sam_adapter.tasks import object_prediction
+from sam_adapter.tasks.metrics import answers
 from sam_adapter.tasks.metrics.matching import count_objects, find_overlaps, object_scores
 from sam_adapter.tasks.metrics.object_errors import ObjectErrors
 from sam_adapter.tasks.metrics.objects import ObjectMetrics
 from sam_adapter.tasks.object_prediction import ObjectPrediction
 from sam_adapter.tasks.splitting import FoundObjects, split_objects
+from training_runs import rows
 
 pytest_plugins = ("object_scenes",)
 
@@ -130,13 +134,24 @@ def test_peaks_are_those_that_the_adapter_says_unless_others_are_asked_for(
         rises.clear()
     predictor = Predictor(load(adapter), precision="32")
     predictor.set_image(few / "images/03.png")
-    for options, rise in ((None, 0.2), (ObjectOptions(core_rise=0.0), None)):
-        found = predictor.predict_all(objects=options)
+    for asked, rise in ((None, 0.2), (ObjectOptions(core_rise=0.0), None)):
+        found = predictor.predict_all(objects=asked)
         assert isinstance(found, ObjectPrediction)
         assert len(found.objects)
         assert set(rises) == {rise}
         rises.clear()
     assert "core_rise" not in evaluate(EvaluateConfig(output=tmp_path / "box", **{**own, "prompt": "box"}))
+
+
+def test_the_best_peaks_of_validation_go_into_the_adapter(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(answers, "TRIED_RISES", (0.2, 0.1))
+    result = train(options(scenes, tmp_path / "run", epochs=1, objects_per_image=1, prompt="none", batch_size=4))
+    rise = read_adapter_config(tmp_path / "run/adapter").core_rise
+    assert rise in (0.2, 0.1)
+    assert result.summary.endswith(f"kept epoch 1 of 1; objects are split at peaks of their cores that rise by {rise}")
+    assert not any(name.startswith("best_") for name in [*result.scores, *rows(tmp_path / "run")[0]])
 
 
 def test_objects_that_prompts_ask_for_are_found_by_their_prompts_alone(run: Path, few: Path, tmp_path: Path):

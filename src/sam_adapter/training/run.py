@@ -146,6 +146,8 @@ def _train(config: TrainConfig) -> TrainResult:
             log.warning("Warning: %s", sentence)
     compared = comparison(keeper.scores, module.frozen_scores)
     kept = f"kept epoch {keeper.epoch} of {trainer.current_epoch}"
+    if keeper.core_rise is not None:
+        kept += f"; objects are split at peaks of their cores that rise by {keeper.core_rise:g}"
     return TrainResult(
         config.output / "adapter",
         scores=keeper.scores,
