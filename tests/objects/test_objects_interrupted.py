@@ -68,7 +68,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(whole: TrainConfig, tmp_path: P
     """In the middle of the second epoch, of which nothing is kept: the checkpoint is that of the first one's end."""
     run = whole.but(output=tmp_path / "killed")
     config = command(run)[-1]
-    killed = subprocess.run([sys.executable, "-c", KILLED_AT, "7", config], capture_output=True, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT, "7", config], capture_output=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(rows(run.output)) == len(rows(whole.output)) - 1
     assert torch.load(run.output / "last.ckpt", weights_only=False)["global_step"] == 5
