@@ -7,6 +7,7 @@ start takes far longer than to train. `test_several_processes` has runs of the c
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from sam_adapter import TrainConfig, train
 from sam_adapter.config.registry import MORE_METRICS
 from training_runs import config, require_same_training, rows
 
-SAME = {"epochs": 1, "val_fraction": 0.0, "augment": "none", "warmup": 0.0, "precision": "32"}
+SAME: dict[str, Any] = {"epochs": 1, "val_fraction": 0.0, "augment": "none", "warmup": 0.0, "precision": "32"}
 PAIRS = {"sam_hq": "decoder", "sam2": "sam_adapter", "sam3": "lora"}
 """Families, each with another method; SAM has the runs below."""
 STEPS = {**dict.fromkeys(PAIRS, 3), "prompts": 4, "lora": 3, "untouched": 3, "classes": 3, "boxes": 3, "objects": 3}
@@ -27,7 +28,7 @@ STEPS = {**dict.fromkeys(PAIRS, 3), "prompts": 4, "lora": 3, "untouched": 3, "cl
 
 
 def without_foreground(pairs: Path, *, every: int) -> Path:
-    """The pairs, of which the first and each so-manieth after it become empty."""
+    """The pairs, of which the first and every further one at this distance become empty."""
     for path in sorted((pairs / "masks").iterdir())[::every]:
         Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
     return pairs
