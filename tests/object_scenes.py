@@ -31,12 +31,10 @@ def picture_of(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.repeat(grey.astype(np.uint8)[..., None], 3, 2)
 
 
-@pytest.fixture(scope="session")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_scenes(folder: Path) -> Path:
     """Twelve pictures with label maps of 16 bits; the last has no object."""
-    folder = tmp_path_factory.mktemp("discs")
     for name in ("images", "masks"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for index in range(12):
         labels = discs(rng) if index < 11 else np.zeros(SIZE, np.int32)
@@ -45,9 +43,21 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `write_scenes`."""
+    return write_scenes(tmp_path_factory.mktemp("discs"))
+
+
 def options(scenes: Path, output: Path, **changes) -> TrainConfig:
     own = {"task": "instance", "val_fraction": 0.25, "batch_size": 2, "precision": "32", "image_size": 128}
     return config(scenes, output=output, **{"model": "tiny", **own, **changes})
+
+
+def random_options(scenes: Path, sam_folder: str, output: Path, **changes) -> TrainConfig:
+    """A run of a small random model with everything random switched on."""
+    own = {"model": sam_folder, "image_size": None, "objects_per_image": 3, "correction_rounds": 1, "box_jitter": 0.1}
+    return options(scenes, output, **{**own, **changes})
 
 
 @pytest.fixture(scope="session")

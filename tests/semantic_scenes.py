@@ -18,12 +18,10 @@ def options(scenes: Path, sam_folder: str, output: Path, **changes) -> TrainConf
     return config(scenes, sam_folder, output, **{**own, **changes})
 
 
-@pytest.fixture(scope="session")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_scenes(folder: Path) -> Path:
     """Balls and boxes of different brightness; a third of the pictures has one of the two alone."""
-    folder = tmp_path_factory.mktemp("scenes")
     for name in ("images", "masks"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:48, :64]
     palette = np.zeros((256, 3), np.uint8)
@@ -43,6 +41,12 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         indexed.save(folder / f"masks/{index:02}.png")
     (folder / "classes.yaml").write_text(CLASSES)
     return folder
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `write_scenes`."""
+    return write_scenes(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from sam_adapter.tasks.metrics import FullSizeAnswer
 from sam_adapter.tasks.metrics.boundaries import boundary_iou, hd95
 from sam_adapter.tasks.prompts import box_from_mask
 from sam_adapter.training.curves import draw_curves
-from training_runs import command, config, rows
+from training_runs import config, rows
 
 ALL = ",".join(MORE_METRICS)
 
@@ -188,16 +187,6 @@ def test_validation_scores_are_those_that_evaluate_gives(run: TrainConfig, tmp_p
     description = json.loads((run.output / "adapter/sam_adapter.json").read_text())
     for name in MORE_METRICS:
         assert description["scores"][name] == pytest.approx(found[name], abs=1e-6), name
-
-
-def test_several_processes_gather_added_scores(run: TrainConfig, tmp_path: Path):
-    """One of them has no picture of the last step of validation."""
-    two = run.but(output=tmp_path / "two", devices=2, epochs=1)
-    subprocess.run(command(two), check=True, capture_output=True, timeout=300)
-    ours, theirs = rows(run.output)[0], rows(two.output)[0]
-    for name in (name for name in ours if name.startswith("val_")):
-        assert float(theirs[name]) == pytest.approx(float(ours[name]), abs=1e-6), name
-    assert all(rows(two.output)[1][f"val_{name}"] for name in MORE_METRICS)
 
 
 def test_the_log_of_a_run_names_added_scores(sam_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):

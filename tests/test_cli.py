@@ -46,6 +46,7 @@ def test_options_dashes_flags_and_files(tmp_path: Path):
         ([*TRAIN, "--config", "missing.yaml"], "error: config: File does not exist: '"),
         ([*TRAIN, "--epochs", "many"], "error: epochs: expected a whole number, got 'many'.\n"),
         ([*TRAIN, "--image-size", "big"], "error: image_size: expected a whole number or null, got 'big'.\n"),
+        ([*TRAIN, "--tile", "none"], "error: tile: expected a number of pixels, 0 for whole pictures, or"),
         ([*TRAIN, "--preset", "papr"], "error: preset: expected one of wide, paper, got 'papr'. Did you mean 'paper'?"),
         ([*TRAIN, "--promt", "box"], "--promt box. Did you mean --prompt?"),
         (TRAIN[4:], "or a known set with its root; got none of them.\n"),

@@ -113,6 +113,16 @@ def test_a_set_without_any_foreground_has_no_means(tmp_path: Path, sam_folder: s
     assert "Without foreground, not in the means: 2 images" in scores_text(result, "frozen")
 
 
+def test_a_single_picture_has_no_interval(tmp_path: Path, sam_folder: str):
+    pairs = write_pairs(tmp_path / "pairs", 1)
+    options: dict[str, Any] = {"model": sam_folder, "prompt": "box", "report": True}
+    result = scored(pairs, None, tmp_path / "single", **options)
+    cells = scores_text(result, "frozen").splitlines()[2].split()
+    assert cells[:3] == ["frozen", f"{result['iou']:.4f}", "-"]
+    assert not [name for name in result if name.endswith(("_low", "_high"))]
+    assert "intervals" not in (tmp_path / "single/report.html").read_text()
+
+
 def test_prompts_hold_all_that_was_asked(pairs: Path, adapters: dict[str, Path], tmp_path: Path):
     options = {"positive_points": 2, "negative_points": 1}
     scored(pairs, adapters["one"], tmp_path / "m", prompt="mixed", **options)

@@ -52,7 +52,7 @@ ROOMS = {
     "peft": {"methods"},
 }
 
-MOST_IN_ROOT = 8
+MOST_IN_ROOT = 7
 
 
 def modules() -> dict[str, Path]:

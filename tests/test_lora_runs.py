@@ -1,8 +1,7 @@
-"""Runs with LoRA: trained, scored, used, stopped and gone on with, in one process and in two."""
+"""Runs with LoRA: trained, scored, used, stopped and gone on with."""
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from sam_adapter.config.registry import METHODS
 from sam_adapter.errors import CheckpointError
 from sam_adapter.training.dry_run import dry_run
 from sam_adapter.training.run_folder import clear_output
-from training_runs import StopAt, command, config, require_same_training, weights
+from training_runs import StopAt, config, weights
 
 
 @pytest.fixture(scope="module")
@@ -111,14 +110,3 @@ def test_a_dry_run_takes_a_step(lora_run: TrainConfig):
     )
     assert measured.step_seconds > 0
     assert not (lora_run.output / "none").exists()
-
-
-def test_two_processes_train_as_one(tmp_path: Path, sam_folder: str):
-    pairs = write_pairs(tmp_path / "pairs", 5)
-    options = {"epochs": 1, "val_fraction": 0.0, "augment": "none", "warmup": 0.0, "dora": True}
-    one = config(pairs, sam_folder, tmp_path / "one", method="lora", batch_size=2, precision="32", **options)
-    train(one)
-    two = one.but(output=tmp_path / "two", batch_size=1, devices=2)
-    done = subprocess.run(command(two), check=True, capture_output=True, timeout=300, text=True)
-    require_same_training(one, two, steps=3)
-    assert "find_unused_parameters" not in done.stderr

@@ -225,7 +225,8 @@ def test_bootstrap_intervals_are_those_of_a_mean():
     assert scores["iou_points_low"] == scores["iou_low"]
     assert metrics.compute() == scores
     single = metrics_of((0, "box", [1, 0], [1, 1])).compute()
-    assert single["iou_low"] == single["iou"] == single["iou_high"]
+    assert "iou" in single
+    assert not [name for name in single if name.endswith(("_low", "_high"))]  # one picture says nothing of others
 
 
 COUNTED = torch.tensor([[[True, True, True, False], [True, True, False, False]]])

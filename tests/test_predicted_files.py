@@ -49,7 +49,7 @@ def test_results_of_another_task_do_not_stay_silently(pairs: Path, tmp_path: Pat
         predict(writing(pairs / "images", tmp_path))
     assert "Removed objects.csv and objects.json of an earlier run" in caplog.text
     assert "2 files of an earlier run stay in" in caplog.text
-    assert "('masks/gone.tif, probabilities/img_00/core.png')" in caplog.text
+    assert "('masks/gone.tif', 'probabilities/img_00/core.png')" in caplog.text
     kept = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert not {"objects.csv", "objects.json"} & kept
     assert {"notes.csv", "masks/notes.txt"} < kept
@@ -75,6 +75,8 @@ def test_names_of_pictures_that_are_long_or_no_unicode(pairs: Path, tmp_path: Pa
         ("", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("[]", "should map file names to prompts"),
+        ("{}", "has no prompt; expected one or more by file name"),
+        ('{"images": [], "annotations": []}', "has no prompt; expected one or more by file name"),
         ('{"img_00.png": {"box": null}}', "expected {'box'"),
         ('{"img_00.png": {"box": "all"}}', "box: expected"),
         ('{"img_00.png": {"box": [0, 0, NaN, 9]}}', "box: .* is not inside"),
@@ -108,7 +110,7 @@ def test_an_empty_list_of_prompts_is_no_prompt(pairs: Path, tmp_path: Path, empt
     for file in sorted((tmp_path / "plain/masks").iterdir()):
         assert (tmp_path / "given/masks" / file.name).read_bytes() == file.read_bytes()
     assert f"names 0 pictures of {len(given)}; the others are answered without a prompt" in caplog.text
-    assert ("img_00.png, img_01.png" in caplog.text) == (empty == [])
+    assert ("'img_00.png', 'img_01.png'" in caplog.text) == (empty == [])
     assert ("have an empty list" in caplog.text) == (empty == [])
 
 

@@ -101,17 +101,23 @@ def test_a_run_is_not_continued_on_another_base(pairs: Path, sam_folder: str, tm
         train(run.but(resume=True, epochs=2))
 
 
+@pytest.fixture(scope="module", params=[1, 2])
+def short_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> TrainConfig:
+    """An uninterrupted run of three steps an epoch, each of one batch or of two."""
+    folder = tmp_path_factory.mktemp("short")
+    pairs = write_pairs(folder / "pairs", 7)
+    options = {"accumulate": request.param, "batch_size": 2 // request.param, "workers": 1, "ema": 0.5}
+    run = config(pairs, sam_folder, folder / "whole", **options)
+    train(run)
+    return run
+
+
 @pytest.mark.parametrize("moment", [("batch", 1), ("batch", 2), ("validation", 0), ("validation", 1)])
-@pytest.mark.parametrize("accumulate", [1, 2])
 def test_ctrl_c_at_every_kind_of_moment(
-    sam_folder: str, tmp_path: Path, moment: tuple[str, int], accumulate: int, monkeypatch: pytest.MonkeyPatch
+    short_run: TrainConfig, tmp_path: Path, moment: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ):
     """In the middle of an accumulation, on an epoch's last batch, in the first and in the last validation."""
-    pairs = write_pairs(tmp_path / "pairs", 7)
-    batch_size = 2 if accumulate == 1 else 1
-    options = {"accumulate": accumulate, "batch_size": batch_size, "workers": 1, "ema": 0.5}
-    run = config(pairs, sam_folder, tmp_path / "cut", **options)
-    train(run.but(output=tmp_path / "whole"))
+    run = short_run.but(output=tmp_path / "cut")
     monkeypatch.setattr(StopAt, "moment", moment)
     monkeypatch.setattr("sam_adapter.training.run.GracefulStop", StopAt)
     before = signal.getsignal(signal.SIGINT)
@@ -121,12 +127,10 @@ def test_ctrl_c_at_every_kind_of_moment(
     monkeypatch.setattr(StopAt, "moment", ("batch", -1))
     train(run.but(resume=True))
     assert signal.getsignal(signal.SIGINT) == before
-    whole = weights(tmp_path / "whole")
+    whole = weights(short_run.output)
     assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(run.output).items())
     names = ("epoch", "step", "train_loss", "train_iou", "val_iou", "val_iou_none", "val_loss")
-    assert [[r[n] for n in names] for r in rows(run.output)] == [
-        [r[n] for n in names] for r in rows(tmp_path / "whole")
-    ]
+    assert [[r[n] for n in names] for r in rows(run.output)] == [[r[n] for n in names] for r in rows(short_run.output)]
 
 
 def test_resume_with_parts_given(pairs: Path, sam_folder: str, tmp_path: Path):

@@ -289,7 +289,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "monitor": HeldBy("test_train_options.py", "test_the_best_adapter_is_the_best_by_the_monitor"),
     "ema": Changes({"ema": 0.9}, smoothed, epochs=3),
     "patience": Changes({"patience": 1}, stopped_early, epochs=4, lr=1e-12, val_fraction=0.5),
-    "devices": HeldBy("test_several_processes.py", "test_two_processes_or_steps_are_one_with_twice_the_batch"),
+    "devices": HeldBy("test_two_processes_as_one.py", "test_two_processes_train_as_one"),
     "nodes": HeldBy("test_train_options.py", "test_where_a_run_computes"),
     "strategy": HeldBy("test_train_options.py", "test_where_a_run_computes"),
     "logger": HeldBy("test_training.py", "test_other_settings_run"),

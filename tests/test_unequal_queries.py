@@ -1,13 +1,14 @@
 """Processes whose pictures are asked unequal numbers of queries, or none, train what one process trains.
 
-Run as a script, this file trains with a number of queries that depends on the picture.
+Run as a script, this file trains with a number of queries that depends on the picture; all runs one after another, so
+that two processes start once.
 """
 
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -56,39 +57,80 @@ def of_second_process(pairs: Path, images: int) -> list[int]:
     return [index for _, index, _ in EpochSampler(dataset, num_replicas=2, rank=1, shuffle=True, seed=0)]
 
 
-def in_two_processes(run: TrainConfig, counts: dict[str, int]) -> None:
-    path = run.output.with_suffix(".yaml")
-    path.write_text(run.to_yaml())
-    command = [sys.executable, __file__, str(path), json.dumps(counts)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+SAME: dict[str, Any] = {"batch_size": 1, "devices": 2, "precision": "32", "augment": "none", "epochs": 1}
+COMPARED: dict[str, tuple[int, bool, dict[str, Any]]] = {
+    "boxes": (7, False, {"prompt": "box"}),
+    "accumulated": (7, False, {"prompt": "mixed", "accumulate": 2}),
+    "accumulated, one without": (6, True, {"prompt": "mixed", "accumulate": 2}),
+    "full, one without": (6, True, {"prompt": "mixed", "method": "full"}),
+}
+"""Runs by name: pictures, whether the second process has no query at all, options. Of seven the last step has one."""
 
 
-@pytest.mark.parametrize(
-    ("pictures", "without", "changes"),
-    [
-        (7, False, {"prompt": "box"}),
-        (7, False, {"prompt": "mixed", "accumulate": 2}),
-        (6, True, {"prompt": "mixed", "accumulate": 2}),
-        (6, True, {"prompt": "mixed", "method": "full"}),
-    ],
-    ids=str,
-)
-def test_two_processes_with_unequal_queries_are_one(
-    tmp_path: Path, sam_folder: str, pictures: int, without: bool, changes: dict[str, Any], monkeypatch
-):
-    """With seven pictures the last step has one alone; with `without` the second process has no query at all."""
-    pairs = write_pairs(tmp_path / "pairs", pictures)
+class Run(NamedTuple):
+    """A run of two processes, and how much it asks about each picture, see `ask`."""
+
+    config: TrainConfig
+    counts: dict[str, int]
+
+
+def compared_run(folder: Path, sam_folder: str, pictures: int, without: bool, changes: dict[str, Any]) -> Run:
+    pairs = write_pairs(folder / "pairs", pictures)
     silent = of_second_process(pairs, pictures) if without else []
     counts = by_pixels(pairs, tuple(0 if at in silent else max(count, without) for at, count in enumerate(VARIED)))
-    options = {"epochs": 1, "val_fraction": 0.0, "augment": "none", "warmup": 0.0, "box_jitter": 0.2}
-    two = config(pairs, sam_folder, tmp_path / "two", batch_size=1, devices=2, precision="32", **{**options, **changes})
-    one = two.but(output=tmp_path / "one", batch_size=2, devices=1)
-    ask(monkeypatch, counts)
+    options = {"val_fraction": 0.0, "warmup": 0.0, "box_jitter": 0.2}
+    return Run(config(pairs, sam_folder, folder / "two", **{**SAME, **options, **changes}), counts)
+
+
+def validated_run(folder: Path, sam_folder: str) -> Run:
+    """Of two validation pictures the second process has the one that nothing is asked about."""
+    pairs, held_out = write_pairs(folder / "pairs", 6), write_pairs(folder / "held_out", 2, seed=3)
+    options = {"val_images": held_out / "images", "val_masks": held_out / "masks"}
+    return Run(config(pairs, sam_folder, folder / "two", **SAME, **options), by_pixels(pairs, (2, 0, 1, 1, 1, 1)))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, sam_folder: str) -> dict[str, Run]:
+    """By name what two processes have trained."""
+    folders = {name: tmp_path_factory.mktemp("run") for name in (*COMPARED, "validated")}
+    runs = {name: compared_run(folders[name], sam_folder, *case) for name, case in COMPARED.items()}
+    runs["validated"] = validated_run(folders["validated"], sam_folder)
+    arguments = []
+    for run in runs.values():
+        path = run.config.output.with_suffix(".yaml")
+        path.write_text(run.config.to_yaml())
+        arguments += [str(path), json.dumps(run.counts)]
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return runs
+
+
+def trained_by_one(run: Run, output: Path, patch: pytest.MonkeyPatch) -> TrainConfig:
+    """The same run in one process."""
+    one = run.config.but(output=output, batch_size=2, devices=1)
+    ask(patch, run.counts)
     train(one)
-    in_two_processes(two, counts)
+    return one
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_two_processes_with_unequal_queries_are_one(
+    runs: dict[str, Run], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    two, pictures = runs[name].config, COMPARED[name][0]
+    one = trained_by_one(runs[name], tmp_path / "one", monkeypatch)
     steps = {7: 4, 6: 3}[pictures] // two.accumulate + (two.accumulate == 2 and pictures == 6)
     require_same_training(one, two, steps=steps)
+
+
+def test_a_process_without_a_query_takes_part_in_validation(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    two = runs["validated"].config
+    one = trained_by_one(runs["validated"], tmp_path / "one", monkeypatch)
+    for ours, theirs in zip(rows(one.output), rows(two.output), strict=True):
+        for name in ("val_iou", "val_iou_box", "val_loss"):
+            assert float(theirs[name]) == pytest.approx(float(ours[name]), rel=1e-5)
 
 
 def test_the_second_process_has_what_the_tests_above_say(tmp_path: Path, sam_folder: str, monkeypatch):
@@ -131,22 +173,8 @@ def test_a_batch_without_a_query_has_a_gradient_of_zero(tmp_path: Path, sam_fold
         assert not any(grad.any() for grad in trained.values() if grad is not None)
 
 
-def test_a_process_without_a_query_takes_part_in_validation(tmp_path: Path, sam_folder: str, monkeypatch):
-    """Of two validation pictures the second process has the one that nothing is asked about."""
-    pairs, held_out = write_pairs(tmp_path / "pairs", 6), write_pairs(tmp_path / "held_out", 2, seed=3)
-    counts = by_pixels(pairs, (2, 0, 1, 1, 1, 1))
-    options = {"val_images": held_out / "images", "val_masks": held_out / "masks", "augment": "none", "epochs": 1}
-    two = config(pairs, sam_folder, tmp_path / "two", batch_size=1, devices=2, precision="32", **options)
-    one = two.but(output=tmp_path / "one", batch_size=2, devices=1)
-    ask(monkeypatch, counts)
-    train(one)
-    in_two_processes(two, counts)
-    for ours, theirs in zip(rows(one.output), rows(two.output), strict=True):
-        for name in ("val_iou", "val_iou_box", "val_loss"):
-            assert float(theirs[name]) == pytest.approx(float(ours[name]), rel=1e-5)
-
-
 if __name__ == "__main__":
-    with pytest.MonkeyPatch.context() as patch:
-        ask(patch, json.loads(sys.argv[2]))
-        train(TrainConfig.from_yaml(sys.argv[1]))
+    for path, counts in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        with pytest.MonkeyPatch.context() as patch:
+            ask(patch, json.loads(counts))
+            train(TrainConfig.from_yaml(path))

@@ -1,5 +1,7 @@
 """The errors a user can cause; each says what was expected, what came, where, and what to do."""
 
+from collections.abc import Sequence
+
 
 def amount(count: int, noun: str, verb: str = "") -> str:
     """A number with its noun, and a verb if it is wanted: ``1 mask has``, ``3 masks have``.
@@ -18,6 +20,12 @@ def agreed(count: int, verb: str) -> str:
     """A verb as it stands for several, in the form that a number asks for: ``have``, or ``has`` for one."""
     irregular = {"have": "has", "are": "is", "were": "was", "carry": "carries"}
     return verb if count != 1 else irregular.get(verb, f"{verb}s")
+
+
+def quoted(names: Sequence[str], most: int = 5) -> str:
+    """Names as a sentence has them, each in quotes: ``'a', 'b' and 3 more``."""
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 class SamAdapterError(Exception):

@@ -96,6 +96,11 @@ def test_check_counts_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "0.0% are smaller than a cell of SAM's mask (4x4 pixels of the 128x128 input, 32-pixel tiles)" in (
         capsys.readouterr().out
     )
+    for kind in ("images", "masks"):
+        for name in "bc":
+            (tmp_path / kind / f"{name}.png").unlink()
+    cli.main(given)
+    assert "Remark objects: 3 objects in the picture; their area is 64 pixels (median;" in capsys.readouterr().out
 
 
 def test_a_remark_about_no_file_says_no_number_of_files():

@@ -1,7 +1,6 @@
-"""Runs of several classes through the commands: the doctor, training, resuming, splitting, two processes."""
+"""Runs of several classes through the commands: the doctor, training, resuming, splitting."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from sam_adapter.errors import ConfigError
 from sam_adapter.training.outcome import worse_than_frozen
 from sam_adapter.training.setup import module_and_data
 from semantic_scenes import CLASSES, COLOURS, options
-from training_runs import command, require_same_training, rows
+from training_runs import rows
 
 pytest_plugins = ("semantic_scenes",)
 
@@ -69,17 +68,6 @@ def test_a_run_starts_from_an_adapter_of_the_same_classes(scenes: Path, run: Pat
     assert module.segmenter.class_tokens == 3
     assert module.start is not None
     assert "learned_prompts.table.weight" in module.start
-
-
-@pytest.mark.parametrize("prompt", ["mixed", "box"])
-def test_two_processes_train_as_one(scenes: Path, sam_folder: str, tmp_path: Path, prompt: str):
-    """With boxes alone a process may have no query that asks by class."""
-    shared = {"prompt": prompt, "augment": "none", "precision": "32", "val_fraction": 0.0, "epochs": 1, "lr": 1e-2}
-    one = options(scenes, sam_folder, tmp_path / "one", batch_size=4, **shared)
-    two = options(scenes, sam_folder, tmp_path / "two", batch_size=2, devices=2, **shared)
-    train(one)
-    subprocess.run(command(two), check=True, capture_output=True)
-    require_same_training(one, two, steps=3)
 
 
 def test_parts_of_a_split_have_like_shares_of_classes(scenes: Path, sam_folder: str, tmp_path: Path):

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from ..errors import ConfigError
-from .base import Config, shown_type
+from .base import Config, expected
 from .commands import COMMANDS, EvaluateConfig
 from .known_sets import KNOWN_SETS, KnownSet
 from .ranges import shortened
@@ -56,7 +56,7 @@ class Parser(ArgumentParser):
         if wrong and wrong[1] in self.hints:
             hint = self.hints[wrong[1]]
             meant = _meant(wrong[2], get_args(hint), "'{}'") if get_origin(hint) is Literal else ""
-            return f"{wrong[1]}: expected {shown_type(hint)}, got {shortened(wrong[2])}.{meant}"
+            return f"{wrong[1]}: expected {expected(wrong[1], hint)}, got {shortened(wrong[2])}.{meant}"
         if missing := re.fullmatch(r"the following arguments are required: (.*)", message):
             return f"{', '.join(f'--{name}' for name in missing[1].split(', '))} must be given."
         if unknown := re.fullmatch(r"Option '(\w+)' is not accepted", message):

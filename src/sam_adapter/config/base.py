@@ -26,7 +26,7 @@ class Config:
             try:
                 value = _fitted(value, hint)
             except (TypeError, ValueError, OverflowError):
-                wrong.append(f"{name}: expected {shown_type(hint)}, got {shortened(value)}.")
+                wrong.append(f"{name}: expected {expected(name, hint)}, got {shortened(value)}.")
                 continue
             object.__setattr__(self, name, value)
             if problem := range_problem(name, value):
@@ -119,6 +119,15 @@ def _fitted_to_one(value: Any, hints: list[Any]) -> Any:
         except (TypeError, ValueError):
             continue
     return _fitted(value, hints[-1])
+
+
+def expected(name: str, hint: Any) -> str:
+    """What an option takes, by its name and type, in plain words."""
+    return _MEANINGS.get(name) or shown_type(hint)
+
+
+_MEANINGS = {"tile": "a number of pixels, 0 for whole pictures, or (in check and train) auto"}
+"""Options whose type does not say what their values mean."""
 
 
 def shown_type(hint: Any) -> str:

@@ -126,9 +126,10 @@ def _scores_text(metrics: OverlapMetrics) -> str:
     *others, last = [heading for name, heading in headings(metrics.added.names).items() if name in LOWER_IS_BETTER]
     text = (
         "Means over the images with foreground; BER over all their pixels. Higher is better, but for "
-        f"{', '.join(others)} and {last}. The intervals hold the mean in 95 % of samples of as many images drawn from "
-        "these (bootstrap)."
+        f"{', '.join(others)} and {last}."
     )
+    if means["images"] - means["empty"] > 1:
+        text += " The intervals hold the mean in 95 % of samples of as many images drawn from these (bootstrap)."
     if unit := unit_sentence(metrics.added.names, metrics.added.spacing):
         text += f" {unit}"
     if means["empty"]:

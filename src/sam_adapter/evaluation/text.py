@@ -72,7 +72,7 @@ def _headers(names: Mapping[str, str]) -> list[str]:
 
 
 def _cells(scores: Mapping[str, float], suffix: str, names: Iterable[str]) -> list[str]:
-    """Each score, with its interval if it is detailed; dashes where there is none, as where no image has foreground."""
+    """Each score, with its interval if it is detailed; dashes where there is none, as of a single image."""
     cells = []
     for name in names:
         value = scores.get(name + suffix)
@@ -82,8 +82,11 @@ def _cells(scores: Mapping[str, float], suffix: str, names: Iterable[str]) -> li
         distance = name in DISTANCES
         cells.append(f"{value:.2f}" if name == "ber" or distance else f"{value:.4f}")
         if name in DETAILED:
-            low, high = scores[f"{name}{suffix}_low"], scores[f"{name}{suffix}_high"]
-            cells.append(f"{low:.1f}-{high:.1f}" if distance else f"{low:.3f}-{high:.3f}")
+            low, high = (scores.get(f"{name}{suffix}{end}") for end in ("_low", "_high"))
+            if low is None or high is None:
+                cells.append("-")
+            else:
+                cells.append(f"{low:.1f}-{high:.1f}" if distance else f"{low:.3f}-{high:.3f}")
     return cells
 
 

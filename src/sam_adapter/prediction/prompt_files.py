@@ -12,7 +12,7 @@ from ..batch import Prompt, Size
 from ..config.choices import ASKED_KINDS
 from ..config.ranges import shortened
 from ..config.registry import TASKS
-from ..errors import ConfigError, DataError, amount
+from ..errors import ConfigError, DataError, amount, quoted
 from .prompt_arrays import make_prompts
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,11 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Giv
         ConfigError: If the file cannot be read, or names pictures that are not there, or a prompt is wrong.
     """
     entries = _entries(path)
+    if not entries:
+        raise ConfigError(
+            f"prompts: '{path}' has no prompt; expected one or more by file name, such as "
+            '{"a.png": {"box": [x1, y1, x2, y2]}}. To have all pictures answered without a prompt, leave --prompts out.'
+        )
     by_name = {f"{name}{file.suffix}": file for file, name in pictures}
     bare = Counter(file.name for file, _ in pictures)
     by_name |= {file.name: file for file, _ in pictures if bare[file.name] == 1}
@@ -82,7 +87,7 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Giv
             "no mask of a picture, leave it out of --input.",
             path,
             amount(len(empty), "picture", "have"),
-            shortened(", ".join(empty)),
+            quoted(empty),
         )
     return {file: one for file, one in found.items() if one.prompts}
 
@@ -206,7 +211,7 @@ def labels_of(
         log.warning(
             "prompts: classes are named (%s), and the adapter tells none apart (task '%s', %s): their names are not "
             "used. One that does is trained with '--task semantic' or 'instance' and --classes.",
-            shortened(", ".join(named)),
+            quoted(named),
             task,
             entry.text,
         )

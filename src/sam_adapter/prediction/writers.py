@@ -18,8 +18,7 @@ from ..annotations.reading.files import read_image
 from ..annotations.reading.pictures import Picture
 from ..config.choices import Save
 from ..config.commands import PredictConfig
-from ..config.ranges import shortened
-from ..errors import agreed, amount
+from ..errors import agreed, amount, quoted
 from ..report.drawing import overlay_bands
 from ..report.legend import draw_legend
 from ..system.writing import written_beside
@@ -130,7 +129,7 @@ def _name_older(output: Path, written: Collection[Path]) -> None:
             amount(len(older), "file"),
             agreed(len(older), "stay"),
             output,
-            shortened(", ".join(older)),
+            quoted(older),
         )
 
 

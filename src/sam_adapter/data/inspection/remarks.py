@@ -63,10 +63,11 @@ def object_count_remarks(pairs: Pairs, *, image_size: int, tile: int | None = No
         small += look.objects.tiny(longest_side=longest, image_size=image_size, cells=1)
     middle = median(areas)
     seen = f"{tile}-pixel tiles" if tile else "whole pictures"
+    where = f"{amount(len(pairs), 'picture')}, {min(counts)} to {max(counts)} a picture (median {median(counts):g})"
     text = (
-        f"{amount(sum(counts), 'object')} in {amount(len(pairs), 'picture')}, {min(counts)} to {max(counts)} a picture "
-        f"(median {median(counts):g}); their area is {middle:g} pixels (median; a disc {2 * (middle / pi) ** 0.5:.1f} "
-        f"across), {areas[0]} the smallest; {small / sum(counts):.1%} are smaller than a cell of SAM's mask "
+        f"{amount(sum(counts), 'object')} in {where if len(pairs) > 1 else 'the picture'}; their area is {middle:g} "
+        f"pixels (median; a disc {2 * (middle / pi) ** 0.5:.1f} across), {areas[0]} the smallest; "
+        f"{small / sum(counts):.1%} are smaller than a cell of SAM's mask "
         f"({CELL}x{CELL} pixels of the {image_size}x{image_size} input, {seen}); "
         f"{amount(sum(look.objects.touching for _, look in pairs), 'touching pair')}"
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...config.registry import MORE_METRICS, imported, look_up
 from .counts import Counts
 from .full_size_answer import FullSizeAnswer
-from .means import Answer, bootstrap_weights, interval, is_empty
+from .means import Answer, bootstrap_weights, is_empty, with_interval
 
 
 class AddedScores:
@@ -78,7 +78,5 @@ class AddedScores:
             if tables:
                 tables |= {"": np.mean(list(tables.values()), axis=0)}
             for suffix, table in tables.items():
-                low, high = interval(table)
-                result[f"{name}{suffix}"] = float(table[0])
-                result |= {f"{name}{suffix}_low": float(low), f"{name}{suffix}_high": float(high)}
+                result |= with_interval(f"{name}{suffix}", table)
         return result

@@ -14,7 +14,7 @@ from ...preprocessing import MaskLogits, Preprocessing
 from ..class_map import class_map
 from ..pixels import bands
 from .counts import Counts
-from .means import bootstrap_weights, interval, is_empty
+from .means import bootstrap_weights, is_empty, with_interval
 from .overlap import OverlapMetrics, joined
 
 
@@ -142,10 +142,10 @@ class ClassMetrics(OverlapMetrics):
                 if not np.isfinite(values[0]):
                     continue
                 stem, bracket, rest = name.partition("[")
-                result[f"{stem}{suffix}{bracket}{rest}"] = float(values[0])
-                if not bracket:
-                    low, high = interval(values)
-                    result |= {f"{name}{suffix}_low": float(low), f"{name}{suffix}_high": float(high)}
+                if bracket:
+                    result[f"{stem}{suffix}{bracket}{rest}"] = float(values[0])
+                else:
+                    result |= with_interval(f"{name}{suffix}", values)
         return result
 
     def _class_means(self) -> dict[AskedKind, dict[str, np.ndarray]]:

@@ -83,24 +83,35 @@ def means_over_images(answers: Mapping[Answer, Mapping[str, float]], added: Sequ
     tables = {f"_{kind}": table for kind, table in zip(kinds, by_kind, strict=True)} | {"": by_kind.mean(0)}
     result: dict[str, float] = {}
     for suffix, table in tables.items():
-        low, high = interval(table)
         for at, name in enumerate((*MEANS, *added)):
-            result[f"{name}{suffix}"] = float(table[0, at])
-            result |= {f"{name}{suffix}_low": float(low[at]), f"{name}{suffix}_high": float(high[at])}
+            result |= with_interval(f"{name}{suffix}", table[:, at])
     return result
 
 
 def bootstrap_weights(images: int) -> np.ndarray:
-    """How often each image is in a sample, ``(1 + samples, images)``; the first row is the set itself."""
+    """How often each image is in a sample, ``(1 + samples, images)``; the first row is the set itself.
+
+    Of one image there are no samples: it says nothing about others.
+    """
     draws = np.random.default_rng(0).multinomial(
-        images, np.full(images, 1 / images), size=RESAMPLES if images > 1 else 1
+        images, np.full(images, 1 / images), size=RESAMPLES if images > 1 else 0
     )
     return np.vstack([np.ones(images), draws])
 
 
-def interval(table: np.ndarray) -> np.ndarray:
-    """Between which scores 95 % of the samples of `bootstrap_weights` lie: ``(1 + samples, ...)`` to ``(2, ...)``."""
-    return np.nanpercentile(table[1:], [2.5, 97.5], axis=0)
+def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
+    """A score by its name and, with ``_low`` and ``_high``, between what 95 % of its samples lie, if there are any.
+
+    Args:
+        name: Of the score.
+        values: ``(1 + samples,)`` under the weights of `bootstrap_weights`.
+    """
+    result = {name: float(values[0])}
+    known = values[1:][np.isfinite(values[1:])]
+    if len(known):
+        low, high = np.percentile(known, [2.5, 97.5])
+        result |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return result
 
 
 def _weighted_means(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

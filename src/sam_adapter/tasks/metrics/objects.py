@@ -13,7 +13,7 @@ from ...system.float64 import device_with_float64
 from ..splitting import FoundObjects
 from .average_precision import IOUS, average_precision
 from .matching import ObjectCounts, Overlaps, count_objects, find_overlaps, object_scores
-from .means import bootstrap_weights
+from .means import bootstrap_weights, with_interval
 from .overlap import OverlapMetrics, joined
 
 OVER_IMAGES = ("f1", "pq", "aji")
@@ -225,8 +225,7 @@ class ObjectMetrics(OverlapMetrics):
         sums = np.tensordot(weights, counts, axes=1)  # (1 + samples, K, sums)
         of_classes = object_scores(sums)
         for name, values in _averaged(weights, counts, sums).items():
-            low, high = _interval(values)
-            result |= {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
+            result |= with_interval(name, values)
         for name, values in (("ap", precision.mean(1)), *((f"ap{at}", _at(precision, at)) for at in (50, 75))):
             result[name] = float(_mean(values))
         for at, name in enumerate(self.names):
@@ -260,15 +259,6 @@ def _averaged(weights: np.ndarray, counts: np.ndarray, sums: np.ndarray) -> dict
 def _at(precision: np.ndarray, percent: int) -> np.ndarray:
     """Of each class at one IoU, ``(K,)``."""
     return precision[:, int(np.argmin(np.abs(np.array(IOUS) - percent / 100)))]
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """What holds 95 % of the samples, which are all values but the first; NaN if all are."""
-    known = values[1:][np.isfinite(values[1:])]
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.percentile(known, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -240,9 +240,10 @@ class OverlapMetrics(Metric):
             For each kind of prompt ``iou_box``, ``dice_box``, ``mae_box``, ``ber_box`` and so on over the images with
             foreground, and ``iou``, ``dice``, ``mae``, ``ber`` as means over the kinds; ``ber`` is in percent over all
             pixels of those images. Each with ``_low`` and ``_high``: the interval that holds the value in 95 % of
-            samples of as many images drawn from these (bootstrap, the same every time). They are absent if no image
-            has foreground. ``answered_empty_box`` is the share of images with foreground that were answered with
-            nothing, ``answered_full_box`` that of images with background that were answered with everything.
+            samples of as many images drawn from these (bootstrap, the same every time), if there are several. They are
+            absent if no image has foreground. ``answered_empty_box`` is the share of images with foreground that were
+            answered with nothing, ``answered_full_box`` that of images with background that were answered with
+            everything.
             ``best_threshold_box`` is the threshold at which the mean IoU is best, if IoU at thresholds was given.
             Added scores are means like IoU, but for those that only a whole set has, see `AddedScores.over_set`.
             ``images`` and ``empty`` count images, and ``empty_correct`` is the share of the empty ones
