@@ -41,15 +41,15 @@ class Case:
 
 
 CASES = (
-    Case("wide_pad", {}),
+    Case("wide_pad", {"embedding_read": "once"}),
     Case("paper_squash", {"preset": "paper", "resize": "squash"}),
-    Case("wide_squash_larger", {"resize": "squash", "image_size": 64}),
+    Case("wide_squash_larger", {"resize": "squash", "image_size": 64, "embedding_read": "once"}),
     Case("paper_pad_larger", {"preset": "paper", "image_size": 64}),
     Case("hiera_wide", {}, "sam2"),
     Case("hiera_paper_larger", {"preset": "paper", "image_size": 96}, "sam2"),
-    Case("sam_hq_wide", {}, "sam_hq"),
-    Case("sam3_once", {}, "sam3"),
-    Case("sam3_every_block_larger", {"embedding_read": "every_block", "image_size": 96}, "sam3"),
+    Case("sam_hq_wide", {"embedding_read": "once"}, "sam_hq"),
+    Case("sam3_once", {"embedding_read": "once"}, "sam3"),
+    Case("sam3_every_block_larger", {"image_size": 96}, "sam3"),
 )
 
 

@@ -218,7 +218,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "hidden_dim": Changes({"hidden_dim": 5}, described("hidden_dim")),
     "high_frequency_rate": Changes({"high_frequency_rate": 0.02}, described("high_frequency_rate")),
     "embedding_from": Changes({"embedding_from": "before_position"}, described("embedding_from")),
-    "embedding_read": Changes({"embedding_read": "every_block"}, described("embedding_read")),
+    "embedding_read": Changes({"embedding_read": "once"}, described("embedding_read")),
     "neck_prompt": Changes({"neck_prompt": False}, described("neck_prompt")),
     "activation": Changes({"activation": "relu"}, described("activation")),
     "use_high_frequency": Changes({"use_high_frequency": False}, described("use_high_frequency")),

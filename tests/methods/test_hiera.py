@@ -131,6 +131,25 @@ def test_widths_follow_those_of_the_stages(folder: str):
         METHOD.settings(AdapterOptions(neck_prompt=True), backbone)
 
 
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        ({}, "every_block"),
+        ({"preset": "paper"}, "once"),
+        ({"embedding_from": "before_position"}, "once"),
+        ({"use_embedding": False}, "once"),
+        ({"embedding_read": "once"}, "once"),
+        ({"preset": "paper", "embedding_read": "every_block"}, "every_block"),
+    ],
+)
+def test_where_the_embedding_is_read_unless_an_option_says(
+    folder: str, sam_folder: str, options: dict[str, Any], read: str
+):
+    assert METHOD.settings(AdapterOptions(**options), load_backbone(sam_folder)).embedding_read == read
+    if "embedding_read" not in options:
+        assert METHOD.settings(AdapterOptions(**options), load_backbone(folder)).embedding_read == "once"
+
+
 def test_the_blocks_decide_which_side_path_it_is(folder: str, sam_folder: str):
     """And not the name of the family."""
     several, one = load_backbone(folder), load_backbone(sam_folder)

@@ -236,8 +236,8 @@ class AdapterOptions(Config):
     """The SAM-Adapter itself; what is not given comes from the preset."""
 
     preset: Literal["wide", "paper"] = "wide"
-    """'wide': T 192, R 32, embedding after the position embedding, a last prompt before the neck. 'paper': T and R
-    hidden_size / 32, embedding before the position embedding, no prompt before the neck, the paper's
+    """'wide': T 192, R 32, hidden states read at every block, a last prompt before the neck. 'paper': T and R
+    hidden_size / 32, embedding read once before the position embedding, no prompt before the neck, the paper's
     initialisation. For SAM 2, whose encoder has several stages: 'wide' a quarter of each stage's width and 32, 'paper'
     1/32 of it; neither has a prompt before the neck."""
     tune_dim: int | None = None
@@ -248,9 +248,10 @@ class AdapterOptions(Config):
     """Share of the spectrum's area, around zero frequency, that the high-pass removes."""
     embedding_from: Literal["before_position", "after_position"] | None = None
     """Read the patch embedding before or after the position embedding is added."""
-    embedding_read: Literal["once", "every_block"] = "once"
+    embedding_read: Literal["once", "every_block"] | None = None
     """Read it once, before the first block, or before every block in the hidden states there, as SAM3-Adapter does;
-    then embedding_from has no meaning."""
+    then embedding_from has no meaning. Left out, 'wide' reads at every block, and 'paper', encoders of several stages
+    and an adapter with embedding_from read once."""
     neck_prompt: bool | None = None
     """Add one more adapter prompt after the last block, before the neck."""
     activation: Literal["gelu", "relu", "silu"] = "gelu"

@@ -43,6 +43,7 @@ class SamAdapterMethod(Method):
                 f"embedding_read: on the {len(widths)} stages of family {backbone.family} the embedding is read once a "
                 "stage, as their blocks have other widths; leave the option out."
             )
+        once = paper or not one or options.embedding_from is not None or not options.use_embedding
         least = 1 if one else SMALLEST_NORMED
         shares = tuple(max(width // PAPER_SHARE, least) for width in widths)
         wide = (WIDE_TUNE,) if one else tuple(max(width // WIDE_SHARE, least) for width in widths)
@@ -52,7 +53,7 @@ class SamAdapterMethod(Method):
             hidden_dim=_chosen(options.hidden_dim, hidden),
             high_frequency_rate=options.high_frequency_rate,
             embedding_from=options.embedding_from or ("before_position" if paper else "after_position"),
-            embedding_read=options.embedding_read,
+            embedding_read=options.embedding_read or ("once" if once else "every_block"),
             neck_prompt=(one and not paper) if options.neck_prompt is None else options.neck_prompt,
             activation=options.activation,
             use_high_frequency=options.use_high_frequency,
