@@ -31,7 +31,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "LoRA, rank 4": {"method": "lora", "lora_rank": 4},
     "LoRA, rank 16": {"method": "lora", "lora_rank": 16},
     "SAM-Adapter": {"method": "sam_adapter"},
-    "SAM-Adapter, hidden states of every block": {"method": "sam_adapter", "embedding_read": "every_block"},
+    "SAM-Adapter, embedding read once": {"method": "sam_adapter", "embedding_read": "once"},
     "full": {"method": "full"},
 }
 EPOCHS = {"camouflage": 4}
