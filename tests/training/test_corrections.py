@@ -164,5 +164,5 @@ def test_losses_of_all_answers_are_added_and_the_picture_is_encoded_once(
 
 
 def test_a_run_without_prompts_has_nothing_to_correct():
-    with pytest.raises(ConfigError, match="correction_rounds: boxes and points are corrected"):
+    with pytest.raises(ConfigError, match="correction_rounds: answers to prompts are corrected"):
         config("m", prompt="none", correction_rounds=1, images=Path("i"))

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from ..annotations.reading.classes import MOST_CLASSES
 from ..annotations.reading.rules import ReadingRules
 from ..backbones.families import FAMILIES
-from ..config.choices import Interpolation, PromptKind, Resize, Restore
+from ..config.choices import AskedKind, Interpolation, PromptKind, Resize, Restore
 from ..config.registry import METHODS, TASKS, Part
 from ..config.tiles import SMALLEST_TILE
 from ..errors import CheckpointError
@@ -140,7 +140,7 @@ class Description(_Fields):
     task: Annotated[str, AfterValidator(_among(TASKS))] = "binary"
     prompt: PromptKind
     threshold: Share
-    best_thresholds: dict[Literal["box", "points", "none"], Share]
+    best_thresholds: dict[AskedKind, Share]
     classes: Annotated[tuple[Name, ...], Field(max_length=MOST_CLASSES)]
     class_tokens: Annotated[int, Field(ge=0, le=256)]
     tiles: _Tiles | None = None

@@ -14,7 +14,7 @@ from ..tasks.pixels import bands
 
 
 def prompted(batch: Batch) -> list[int]:
-    """Positions of the queries that a user's prompt asks, box or points; without one there is nothing to correct."""
+    """Positions of the queries that a user's prompt asks; without one there is nothing to correct."""
     return [at for at, query in enumerate(batch.queries) if query.prompt.kind != "none"]
 
 
@@ -34,7 +34,7 @@ def corrected(
     """The same queries again, each with one more point and with its former answer.
 
     Args:
-        batch: With annotations; each query has a box or points.
+        batch: With annotations; each query has a prompt.
         mask_logits: ``(Q, h, w)``, the former answers.
         preprocessing: How logits come to original size.
         mask_side: Side of the masks that the model takes.
