@@ -15,8 +15,8 @@ from sam_adapter.preprocessing import Preprocessing
 from sam_adapter.segmenter import SamSegmenter
 from sam_adapter.tiling.asking import prompts_in_tiles
 
-FAMILIES = [(256, 64), (1024, 256), (1008, 288)]
-"""Side of the square and of the mask input of the bundled model, SAM and SAM 3."""
+FAMILIES = [(256, 64), (168, 48)]
+"""Side of the square and of the mask input, whose cells are as large as those of SAM and of SAM 3: 4 pixels and 3.5."""
 
 
 def blob(size: tuple[int, int]) -> np.ndarray:
@@ -73,7 +73,7 @@ def test_each_cell_has_the_log_odds_of_the_share_that_the_mask_covers(
     assert (logits[0].sigmoid() - share).abs().max() < 0.12  # by the steps of the reference, a twentieth on each side
     assert (logits[0].sigmoid() - share).abs().mean() < 2e-3
     back = (preprocessing.to_original_size(logits, size)[0] > 0).numpy()
-    assert (back & mask).sum() / (back | mask).sum() > 0.97
+    assert (back & mask).sum() / (back | mask).sum() > 0.95
 
 
 def test_large_masks_go_in_bands(monkeypatch: pytest.MonkeyPatch):

@@ -51,7 +51,7 @@ def corrected(
 
 def _again(query: Query, mask: Tensor, point: Tensor | None) -> Query:
     """A query with its former answer ``(1, h, w)`` and a point ``(3,)``, X, Y and label."""
-    prompt: Prompt = replace(query.prompt, mask_input=mask)
+    prompt: Prompt = replace(query.prompt.boxed(), mask_input=mask)
     if point is None:
         return replace(query, prompt=prompt)
     place, label = point[None, :2], point[2:].long()
