@@ -33,7 +33,7 @@ class ExactModel:
 
     preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(image_size=SIDE))
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    core_rise: None = None
+    core_rise: float | None = None
     quality: Callable[[int], float] = lambda number: 0.95
     slope: Callable[[int], float] = lambda number: 8.0
     asked: list[int] = field(default_factory=list)

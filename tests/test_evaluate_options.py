@@ -48,6 +48,7 @@ EVALUATE = {
     "objects_per_image": NO_SCORE,
     "positive_points": SCORES,
     "negative_points": SCORES,
+    "mask_error": SCORES,
     "metrics": HeldBy("test_added_metrics.py", "test_only_what_is_asked_for_is_added_and_nothing_else_changes"),
     "spacing": HeldBy("test_added_metrics.py", "test_spacing_changes_distances"),
     "precision": HeldBy(SCORED, "test_precision_is_what_is_computed_in"),

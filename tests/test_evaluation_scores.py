@@ -22,6 +22,7 @@ CHANGES: dict[str, Callable[[dict[str, Path]], dict[str, Any]]] = {
     "box_scale": lambda _: {"box_scale": 2.0},
     "positive_points": lambda _: {"prompt": "points", "positive_points": 4},
     "negative_points": lambda _: {"prompt": "points", "negative_points": 3},
+    "mask_error": lambda _: {"prompt": "mask", "mask_error": 0.4},
     "seed": lambda _: {"prompt": "points", "positive_points": 4, "seed": 7},
     "adapter": lambda adapters: {"adapter": adapters["other"]},
     "resize": lambda adapters: {"adapter": adapters["squash"]},
@@ -33,6 +34,7 @@ CHANGES: dict[str, Callable[[dict[str, Path]], dict[str, Any]]] = {
 WITHOUT: dict[str, Callable[[dict[str, Path]], dict[str, Any]]] = {
     "positive_points": lambda _: {"prompt": "points"},
     "negative_points": lambda _: {"prompt": "points"},
+    "mask_error": lambda _: {"prompt": "mask"},
     "seed": lambda _: {"prompt": "points", "positive_points": 4},
     "mask_rule": lambda _: {"mask_rule": "nonzero"},
 }

@@ -211,6 +211,7 @@ TRAIN: Mapping[str, HeldBy | Changes] = {
     "prompts_per_image": Changes({"prompts_per_image": 1}, another_loss, prompt="mixed"),
     "positive_points": Changes({"positive_points": 3}, another_loss, prompt="points"),
     "negative_points": Changes({"negative_points": 2}, another_loss, prompt="points"),
+    "mask_error": Changes({"mask_error": 0.0}, another_loss, prompt="mask"),
     "metrics": HeldBy("test_added_metrics.py", "test_training_has_added_scores_in_all_that_scores_are_in"),
     "spacing": HeldBy("test_added_metrics.py", "test_validation_scores_are_those_that_evaluate_gives"),
     "preset": Changes({"preset": "paper"}, preset),

@@ -133,10 +133,16 @@ class Preprocessing:
         bottom, right = self.image_size - pixels.shape[1], self.image_size - pixels.shape[2]
         return functional.pad(pixels, (0, right, 0, bottom))
 
-    def prompt_to_input(self, prompt: Prompt, original_size: Size) -> Prompt:
-        """A prompt in pixels of the original picture → the same in pixels of the square."""
-        height, width = self.input_size(original_size)
-        return prompt.scaled(width / original_size[1], height / original_size[0])
+    def prompt_to_input(self, prompt: Prompt, original_size: Size, mask_side: int | None = None) -> Prompt:
+        """A prompt in pixels of the original picture → in pixels of the square, a mask as logits of ``mask_side``."""
+        size = self.input_size(original_size)
+        scaled = prompt.boxed().scaled(size[1] / original_size[1], size[0] / original_size[0])
+        if prompt.mask is None or prompt.mask_input is not None:
+            return scaled
+        assert mask_side is not None
+        assert prompt.mask.size == original_size
+        logits = prompt.mask.logits(input_size=size, image_size=self.image_size, side=mask_side)
+        return replace(scaled, mask_input=logits)
 
     def to_original_size(
         self,

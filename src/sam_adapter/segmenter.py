@@ -148,7 +148,7 @@ class SamSegmenter(nn.Module):
         """Probability above which a pixel is foreground.
 
         Args:
-            kind: Of the prompt that is asked: box, points or none.
+            kind: Of the prompt that is asked, one of `ASKED_KINDS`.
             chosen: A number, 'best' for what was best on validation for that kind, or None for the segmenter's own.
 
         Raises:
@@ -194,7 +194,7 @@ class SamSegmenter(nn.Module):
             encoded = self.encode(batch.pixel_values, frozen=frozen)
         sizes = batch.for_queries(batch.original_sizes)
         prompts = [
-            self.preprocessing.prompt_to_input(query.prompt, size)
+            self.preprocessing.prompt_to_input(query.prompt, size, self.backbone.mask_input_size)
             for query, size in zip(batch.queries, sizes, strict=True)
         ]
         prepared = self.backbone.prepare(encoded)
@@ -220,11 +220,8 @@ class SamSegmenter(nn.Module):
         super().train(False)
         self.training = mode
         if mode:
-            for module in [
-                self.adapter,
-                self.learned_prompts,
-                *(self.backbone.part(part) for part in self.method.parts),
-            ]:
+            trained = [self.backbone.part(part) for part in self.method.parts]
+            for module in (self.adapter, self.learned_prompts, *trained):
                 if module is not None:
                     module.train()
         return self

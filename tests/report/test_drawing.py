@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam_adapter.batch import Prompt
+from sam_adapter.batch import GivenMask, Prompt
 from sam_adapter.report import drawing
 from sam_adapter.report.drawing import (
     COLOURS,
@@ -142,4 +142,12 @@ def test_prompts_are_drawn_where_they_are():
     pointed = with_prompt(image, points)
     assert tuple(pointed[30, 20]) == (255, 255, 0)
     assert tuple(pointed[88, 80]) != tuple(pointed[28, 20])
+    mask = np.zeros((100, 120), bool)
+    mask[30:70, 20:60] = mask[80:95, 90:110] = True
+    mask[45:55, 35:45] = False
+    outlined = with_prompt(image, Prompt(mask=GivenMask.of(mask)))
+    for row, column in ((30, 40), (50, 20), (69, 40), (80, 100), (87, 109), (50, 34)):
+        assert tuple(outlined[row, column]) == (255, 255, 0)
+    assert (outlined[mask & (outlined == 90).all(-1)]).any()
+    assert (outlined[50, 40] == 90).all()
     assert (image == 90).all()

@@ -20,7 +20,7 @@ SIDE = 64
 SURE = 40.0
 """Logit of a pixel about which there is no doubt."""
 SIZES: list[Size] = [(64, 64), (40, 56)]
-KINDS: tuple[PromptKind, ...] = ("box", "points", "none", "mixed")
+KINDS: tuple[PromptKind, ...] = ("box", "points", "none", "mask", "mixed")
 
 
 @pytest.fixture(params=[(name, kind) for name in TASKS for kind in KINDS], ids="-".join)
@@ -42,7 +42,8 @@ def annotation(size: Size = (SIDE, SIDE), *, void: bool = True) -> Annotation:
 
 
 def same(one: Query, other: Query) -> bool:
-    pairs = zip(one.prompt.tensors, other.prompt.tensors, strict=True)
+    masks = [None if query.prompt.mask is None else query.prompt.mask.bits for query in (one, other)]
+    pairs = [*zip(one.prompt.tensors, other.prompt.tensors, strict=True), masks]
     return one.label == other.label and all(
         torch.equal(a, b) if a is not None and b is not None else a is b for a, b in pairs
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from object_scenes import discs
-from sam_adapter.batch import Annotation, Batch, Prompt, Query, Sample
+from sam_adapter.batch import Annotation, Batch, GivenMask, Prompt, Query, Sample
 from sam_adapter.config.labels import VOID
 from sam_adapter.config.training import TrainConfig
 from sam_adapter.errors import ConfigError
@@ -129,6 +129,24 @@ def test_what_is_asked_again_has_all_that_was_said_and_the_former_answer():
         assert last.mask_input.shape == (1, 32, 32)
 
 
+def test_a_mask_gives_way_to_the_former_answer_and_its_box_stays():
+    batch = asked(void=False)
+    shape = batch.original_sizes[0]
+    mask = GivenMask.of(np.eye(*shape, dtype=bool)[::-1])
+    masked = replace(batch, queries=[replace(query, prompt=Prompt(mask=mask)) for query in batch.queries])
+    assert prompted(masked) == list(range(len(batch.queries)))
+    logits = torch.randn(len(batch.queries), 16, 16, generator=torch.Generator().manual_seed(0))
+    for turn in range(2):
+        masked = corrected(masked, logits + turn, PREPROCESSING, mask_side=16, seed=(turn,))
+        for query, own in zip(masked.queries, logits + turn, strict=True):
+            found = PREPROCESSING.prompt_to_input(query.prompt, shape, 16)
+            assert found.mask_input is not None
+            assert torch.equal(found.mask_input[0], own)
+            assert found.box is not None
+            assert found.points is not None
+            assert len(found.points) == turn + 1
+
+
 def module_of(folder: str, rounds: int) -> TrainingModule:
     torch.manual_seed(0)
     own: TrainConfig = config(folder, correction_rounds=rounds, precision="32", accelerator="cpu", prompt="mixed")
@@ -164,5 +182,5 @@ def test_losses_of_all_answers_are_added_and_the_picture_is_encoded_once(
 
 
 def test_a_run_without_prompts_has_nothing_to_correct():
-    with pytest.raises(ConfigError, match="correction_rounds: boxes and points are corrected"):
+    with pytest.raises(ConfigError, match="correction_rounds: answers to prompts are corrected"):
         config("m", prompt="none", correction_rounds=1, images=Path("i"))

@@ -6,8 +6,10 @@ Everything between the files and the scores is a list of queries: one question a
 from ..config.labels import FOREGROUND, VOID
 from .annotation import Annotation
 from .batch import Batch, Sample
+from .given_mask import GivenMask
 from .model_output import EncodedImage, Output
-from .query import Prompt, Query, Size, Window
+from .query import Prompt, Query
+from .window import Size, Window
 
 __all__ = [
     "FOREGROUND",
@@ -15,6 +17,7 @@ __all__ = [
     "Annotation",
     "Batch",
     "EncodedImage",
+    "GivenMask",
     "Output",
     "Prompt",
     "Query",

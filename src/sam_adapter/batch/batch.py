@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .annotation import Annotation
 from .model_output import EncodedImage
-from .query import Query, Size, Window
+from .query import Query
+from .window import Size, Window
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from ..annotations.reading.classes import MOST_CLASSES
 from ..annotations.reading.rules import ReadingRules
 from ..backbones.families import FAMILIES
-from ..config.choices import Interpolation, PromptKind, Resize, Restore
+from ..config.choices import AskedKind, Interpolation, PromptKind, Resize, Restore
 from ..config.registry import METHODS, TASKS, Part
 from ..config.tiles import SMALLEST_TILE
 from ..errors import CheckpointError
@@ -141,7 +141,7 @@ class Description(_Fields):
     task: Annotated[str, AfterValidator(_among(TASKS))] = "binary"
     prompt: PromptKind
     threshold: Share
-    best_thresholds: dict[Literal["box", "points", "none"], Share]
+    best_thresholds: dict[AskedKind, Share]
     core_rise: Annotated[float, Field(gt=0, le=1)] | None
     classes: Annotated[tuple[Name, ...], Field(max_length=MOST_CLASSES)]
     class_tokens: Annotated[int, Field(ge=0, le=256)]

@@ -9,8 +9,8 @@ from .known_sets import KNOWN_SETS
 from .registry import DEFAULT_TASK, LOSSES, METHODS, MORE_METRICS, TASKS
 from .scores import HEADINGS, LOWER_IS_BETTER, with_kinds
 
-AskedKind = Literal["box", "points", "none"]
-PromptKind = Literal["box", "points", "none", "mixed"]
+AskedKind = Literal["box", "points", "none", "mask"]
+PromptKind = Literal["box", "points", "none", "mask", "mixed"]
 MaskRule = Literal["auto", "nonzero", "half", "numbers"]
 MaskLayout = Literal["file", "folder_per_class", "folder_per_image"]
 Pages = Literal["first", "all"]
@@ -20,7 +20,10 @@ Restore = Literal["square", "direct"]
 AttentionKind = Literal["auto", "plain", "blocked", "folded", "flex"]
 Save = Literal["masks", "overlays", "probabilities"]
 Threshold = float | Literal["best"]
-ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
+ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none", "mask")
+"""All kinds of prompt, in the order of tables."""
+MIXED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
+"""The kinds that 'mixed' stands for. A mask is asked for by name: whoever has one wants it corrected."""
 if TYPE_CHECKING:
     MethodName = str
     TaskName = str
@@ -32,8 +35,8 @@ else:
 
 
 def asked_kinds(prompt: PromptKind) -> tuple[AskedKind, ...]:
-    """The kinds of prompt that a run trains and is scored with; 'mixed' means all."""
-    return ASKED_KINDS if prompt == "mixed" else (prompt,)
+    """The kinds of prompt that a run trains and is scored with."""
+    return MIXED_KINDS if prompt == "mixed" else (prompt,)
 
 
 def known_thresholds(best_thresholds: Mapping[AskedKind, float] | Mapping[str, float]) -> str:

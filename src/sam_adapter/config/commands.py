@@ -90,7 +90,8 @@ class EvaluateConfig(MachineOptions, ScoreOptions, ObjectOptions, KnownTileOptio
     threshold: Threshold | None = None
     """Probability above which a pixel is foreground: a number for all models, or 'best' for what was best on each
     adapter's own validation for the kind of prompt; without it each adapter's own, or 0.5. With 'best', pictures
-    without foreground, as they are asked without a prompt, keep the adapter's own if the prompt is box or points."""
+    without foreground, as they are asked without a prompt, keep the adapter's own if the prompt is box, points or
+    mask."""
     report: bool = False
     """Also write report.html: scores, their spread, precision and recall, the worst, median and best images."""
     batch_size: int = 1
@@ -125,8 +126,9 @@ class PredictConfig(MachineOptions, ObjectOptions, KnownTileOptions, ModelChoice
     """Folder for masks/, overlays/ and probabilities/."""
     prompts: Path | None = None
     """JSON file: file name to {"box": [x1, y1, x2, y2]} or {"points": [[x, y]], "labels": [1]} in pixels of the
-    picture; of tasks with objects or classes to a list of such, each with "class" where there are classes. Or a COCO
-    file, whose boxes are the prompts. A picture that is not named, or has an empty list, has no prompt."""
+    picture, or {"mask": a file below the JSON file's folder, or COCO's run lengths}; of tasks with objects or classes
+    to a list of such, each with "class" where there are classes. Or a COCO file, whose boxes are the prompts. A picture
+    that is not named, or has an empty list, has no prompt."""
     save: str = "masks,overlays"
     """What to write, separated by commas: masks, overlays, probabilities."""
     threshold: Threshold | None = None

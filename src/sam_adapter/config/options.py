@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from .base import Config
-from .choices import ASKED_KINDS, AttentionKind, KnownName, MaskLayout, MaskRule, Pages, PromptKind, TaskName
+from .choices import MIXED_KINDS, AttentionKind, KnownName, MaskLayout, MaskRule, Pages, PromptKind, TaskName
 from .registry import DEFAULT_TASK, TASKS
 from .source_choice import SOURCES, SourceOption, source_problems
 
@@ -171,7 +171,7 @@ class PromptOptions(Config):
 
     prompt: PromptKind = "box"
     """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, scored apart (the default in
-    training)."""
+    training). 'mask': the mask itself with an error, which is to be corrected."""
     box_scale: float = 1.0
     """Enlarge the box about its centre by this factor."""
     box_jitter: float = 0.0
@@ -188,13 +188,16 @@ class PromptOptions(Config):
     """Points drawn inside the mask when the prompt is points."""
     negative_points: int = 0
     """Points drawn outside the mask when the prompt is points."""
+    mask_error: float = 0.25
+    """When the prompt is mask, also in evaluation: its outline is moved at random by up to this part of the object's
+    half width, three times over: all of it in or out, here and there, and to a side."""
 
     @property
     def training_prompts(self) -> int:
         """Prompts asked about each image in a training step, with the default resolved."""
         if self.prompts_per_image is not None:
             return self.prompts_per_image
-        return len(ASKED_KINDS) if self.prompt == "mixed" else 1
+        return len(MIXED_KINDS) if self.prompt == "mixed" else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "lora_dropout": (0, 0.99),
     "lora_rank": (1, 4096),
     "lr": (1e-40, 1e30),
+    "mask_error": (0, 0.45),
     "max_pixels": (1, 10**10),
     "negative_points": (0, 1000),
     "nodes": (1, 1024),

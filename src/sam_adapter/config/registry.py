@@ -85,7 +85,7 @@ class TaskEntry(Entry):
     scores_are: str = ""
     scores_title: str = ""
     scores_text: str = ""
-    score_kinds: tuple[str, ...] = ("box", "points", "none")
+    score_kinds: tuple[str, ...] = ("box", "points", "none", "mask")
     questions: tuple[str, ...] = ()
     monitor: str = "iou"
     scores: Mapping[str, str] = field(default_factory=dict)
@@ -187,7 +187,7 @@ class MetricEntry:
     of: Literal["counts", "answer"] = "counts"
     over_set: str = ""
     column: str = ""
-    kinds: tuple[str, ...] = ("box", "points", "none")
+    kinds: tuple[str, ...] = ("box", "points", "none", "mask")
     distance: bool = False
     one_mask: bool = False
 

@@ -163,7 +163,7 @@ class TrainConfig(
             "of the two out."
             if self.embedding_cache and self.tile
             else None,
-            "correction_rounds: boxes and points are corrected, and the run has none; choose another --prompt."
+            "correction_rounds: answers to prompts are corrected, and the run has none; choose another --prompt."
             if self.correction_rounds and self.prompt == "none"
             else None,
             self._multimask_problem(),

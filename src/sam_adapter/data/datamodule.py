@@ -81,7 +81,7 @@ class PairDataModule(lightning.LightningDataModule):
             )
             remarks += torn
         for remark in remarks:
-            if remark.kind != "several_objects" or config.prompt != "none":  # that one is about prompts
+            if remark.kind != "several_objects" or config.prompt not in ("none", "mask"):  # that one is about boxes
                 log.warning("%s", remark.in_words())
         trained, validated = len(self.train_records), len(self.val_records)
         log.info("%s, %s", amount(trained, "training pair"), amount(validated, "validation pair"))

@@ -236,13 +236,20 @@ class PictureDataset(Dataset[Sample | DataError]):
         except DataError as error:
             return error
         asked, labels = self.prompts.get(path, ([], None))
+        size = size_of(picture)
+        for one in asked:
+            if one.mask is not None and one.mask.size != size:  # it was compared with the first page
+                return DataError(
+                    f"{path}: page {self.pages[index] + 1} is {size[1]}x{size[0]} and the mask of its prompt "
+                    f"{one.mask.size[1]}x{one.mask.size[0]}; masks must match. Save the pages as pictures of their own."
+                )
         return Sample(
             index=index,
             name=str(path),
             pixel_values=None if self.tiled else self.preprocessing.pixel_values(picture),
             annotation=None,
             queries=[] if self.task is None else self.task.prediction_queries(asked, labels),
-            original_size=size_of(picture),
+            original_size=size,
             picture=torch.tensor(in_colour(picture)) if self.tiled else None,
         )
 

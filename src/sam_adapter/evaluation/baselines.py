@@ -1,4 +1,4 @@
-"""The plainest alternatives to a network: the box itself as the mask, and Otsu's threshold on grey values.
+"""The plainest alternatives to a network: the box as the mask, the mask as given, and Otsu's threshold on grey values.
 
 Otsu: "A threshold selection method from gray-level histograms", IEEE Trans. Systems, Man, and Cybernetics, 1979.
 """
@@ -15,7 +15,7 @@ from ..data.dataset import PairDataset
 from ..tasks.metrics import AddedScores, FullSizeAnswer, OverlapMetrics, count_pixels, scores_of
 from ..tasks.pixels import whole_target
 
-BASELINES = {"fill_box": "fill the box", "otsu": "Otsu's threshold"}
+BASELINES = {"fill_box": "fill the box", "otsu": "Otsu's threshold", "given_mask": "the mask as given"}
 """Names in files, and in words."""
 
 
@@ -30,8 +30,8 @@ def score_baselines(
         added: Scores beside those that every run has.
 
     Returns:
-        By name in `BASELINES`: ``fill_box`` for images asked with a box, ``otsu`` for those asked without a prompt;
-        only what was asked at least once.
+        By name in `BASELINES`: ``fill_box`` for images asked with a box, ``given_mask`` for those asked with a mask,
+        ``otsu`` for those asked without a prompt; only what was asked at least once.
     """
     scores: dict[str, OverlapMetrics] = {}
     added = added or AddedScores()
@@ -41,7 +41,9 @@ def score_baselines(
             prompt = query.prompt
             if query.learned is not None and query.label != ALL_OBJECTS:  # they know of no classes, and no cores
                 continue
-            if prompt.box is not None:
+            if prompt.mask is not None:
+                name, answer = "given_mask", prompt.mask.whole()
+            elif prompt.box is not None:
                 name, answer = "fill_box", filled_box(prompt.box.tolist(), image.shape)
             elif prompt.points is None:
                 name, answer = "otsu", otsu_mask(image)

@@ -11,7 +11,12 @@ from ..report.page import Case, error_legend
 from ..tasks.metrics import Answer, is_empty
 from .scoring import Scoring, telling_images, telling_queries
 
-WITH: dict[AskedKind, str] = {"box": "with box", "points": "with points", "none": "no prompt"}
+WITH: dict[AskedKind, str] = {
+    "box": "with box",
+    "points": "with points",
+    "none": "no prompt",
+    "mask": "with mask",
+}
 OUTLINES = 150
 """Outlines are this part of a picture's longer side, as pages show pictures small."""
 

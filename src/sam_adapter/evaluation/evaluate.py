@@ -12,10 +12,11 @@ from typing import Any
 from ..annotations.known import KIND as KNOWN_SET
 from ..annotations.listing import Record
 from ..annotations.reading.rules import ReadingRules
+from ..annotations.run_lengths import run_lengths_of_part
 from ..batch import Prompt, Query
 from ..checkpoints.adapter import known_classes, load
 from ..checkpoints.embeddings import embedding_folder, shared_embeddings
-from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
+from ..config.choices import ASKED_KINDS, MIXED_KINDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
 from ..config.registry import DEFAULT_TASK, TASKS, look_up
 from ..config.scores import HEADINGS
@@ -192,17 +193,20 @@ def prompts_as_json(
         Image to prompt, in the form that ``predict --prompts`` reads; images without a prompt have no entry. Where
         several kinds were asked: each kind to such a table, and 'none' to the list of images asked without a prompt.
     """
-    tables: dict[AskedKind, dict[str, Any]] = {"box": {}, "points": {}, "none": {}}
+    tables: dict[AskedKind, dict[str, Any]] = {kind: {} for kind in ASKED_KINDS}
     for index, asked in sorted(prompts.items()):
         name = f"{records[index].name}{records[index].image.suffix}"
         for prompt in asked:
             tables[prompt.kind][name] = _prompt_as_json(prompt)
     if config.prompt == "mixed":
-        return {**tables, "none": list(tables["none"])}
+        return {**{kind: tables[kind] for kind in MIXED_KINDS}, "none": list(tables["none"])}
     return tables[config.prompt] if config.prompt != "none" else {}
 
 
 def _prompt_as_json(prompt: Prompt) -> dict[str, Any]:
+    if prompt.mask is not None:
+        mask = prompt.mask
+        return {"mask": run_lengths_of_part(mask.pixels.numpy(), (mask.part.top, mask.part.left), mask.size)}
     if prompt.box is not None:
         return {"box": prompt.box.tolist()}
     if prompt.points is not None and prompt.point_labels is not None:

@@ -22,7 +22,7 @@ from .whole_pictures import confusion_rows, whole_scores
 
 MOST_ROWS = 5000
 """Longer tables make browsers slow; per_image.csv has them all."""
-IN_WORDS: dict[AskedKind, str] = {"box": "box", "points": "points", "none": "no prompt"}
+IN_WORDS: dict[AskedKind, str] = {"box": "box", "points": "points", "none": "no prompt", "mask": "mask"}
 
 
 def write_scores_page(

@@ -10,7 +10,7 @@ from .baselines import BASELINES
 from .published import published_text
 from .whole_pictures import whole_text
 
-IN_WORDS = {"box": "box", "points": "points", "none": "no prompt"}
+IN_WORDS = {"box": "box", "points": "points", "none": "no prompt", "mask": "mask"}
 INTERVAL = "95 %"
 ADDED_ABREAST = 4
 """Added scores side by side, so that lines fit a terminal."""

@@ -141,14 +141,15 @@ class Predictor:
         box: Sequence[float] | np.ndarray | None = None,
         points: Sequence[Any] | np.ndarray | None = None,
         labels: Sequence[Any] | np.ndarray | None = None,
+        mask: Sequence[Any] | np.ndarray | Tensor | None = None,
         mask_input: Tensor | None = None,
         multimask: bool = False,
         threshold: float | None = None,
     ) -> Prediction:
         """Answer one prompt about the picture, or N; without any argument, the prompt-free mask.
 
-        N prompts are N boxes, N rows of points, or N boxes with a row of points each, as SAM's users know them. They go
-        through the mask decoder in chunks, and of each answer a low-resolution mask is kept: `Prediction.part`,
+        N prompts are N boxes, N rows of points, N masks, or several of these for each, as SAM's users know them. They
+        go through the mask decoder in chunks, and of each answer a low-resolution mask is kept: `Prediction.part`,
         `Prediction.mask` and `Prediction.probability` bring one at a time to the picture's size, and only
         `Prediction.masks` holds all N of them.
 
@@ -157,6 +158,8 @@ class Predictor:
             points: ``(P, 2)`` XY pixels of the picture, all for one prompt; or ``(N, P, 2)`` for N prompts.
             labels: ``(P,)`` or ``(N, P)``: 1 foreground, 0 background; all foreground if left out. In ``(N, P)`` -1
                 stands for no point, where prompts differ in their number.
+            mask: ``(H, W)`` of the picture, or ``(N, H, W)`` for N prompts: a rough mask that is to be corrected, not 0
+                where the object is.
             mask_input: `Prediction.mask_logits` ``(N, h, w)`` of an earlier answer.
             multimask: Three masks for each prompt, for prompts that can mean several things: those of the first prompt
                 come first; of SAM-HQ the best one.
@@ -176,7 +179,7 @@ class Predictor:
                 "predict: with tiles there is neither mask_input nor multimask, as tiles cannot agree on them; use "
                 "Predictor(..., tile=0)."
             )
-        prompts = make_prompts(box=box, points=points, labels=labels, mask_input=mask_input, size=self._size)
+        prompts = make_prompts(box=box, points=points, labels=labels, mask=mask, mask_input=mask_input, size=self._size)
         chosen = self.segmenter.threshold if threshold is None else threshold
         queries = [Query(prompt=prompt.to(self.machine.device)) for prompt in prompts]
         if tiled:

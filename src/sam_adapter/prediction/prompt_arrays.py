@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batch import Prompt, Size
+from ..batch import GivenMask, Prompt, Size
 from ..config.ranges import shortened
 from ..errors import DataError
 
@@ -21,13 +21,14 @@ def make_prompts(
     box: Any = None,
     points: Any = None,
     labels: Any = None,
+    mask: Any = None,
     mask_input: Tensor | None = None,
     size: Size,
 ) -> list[Prompt]:
     """Check a user's prompts against the picture's size; see `Predictor.predict` for the arguments.
 
     Returns:
-        One for each box, or for each row of points, or one alone.
+        One for each box, each row of points or each mask, or one alone.
 
     Raises:
         DataError: If a shape is wrong, or a coordinate is not in the picture.
@@ -44,7 +45,8 @@ def make_prompts(
         clicked = _points_of_each(points, labels, size) if several else [_points_of_one(points, labels, size)]
     elif labels is not None:
         raise DataError("labels: given without points.")
-    count = max(len(boxes), len(clicked))
+    given: list[GivenMask | None] = [None] if mask is None else _masks(mask, size)
+    count = max(len(boxes), len(clicked), len(given))
     if box is not None and points is not None and len(boxes) != len(clicked):
         raise DataError(
             f"box and points: with points expected one box for each prompt, got {len(boxes)} boxes for points of "
@@ -52,6 +54,14 @@ def make_prompts(
         )
     if box is None and any(at is None for at, _ in clicked) and points is not None:
         raise DataError("labels: a prompt has -1 for each of its points; expected a point with label 1 or 0, or a box.")
+    for name, asked, several in (("box", box, boxes), ("points", points, clicked)):
+        if mask is not None and asked is not None and len(several) != len(given):
+            raise DataError(
+                f"mask and {name}: expected as many of both, got {len(given)} of mask and {len(several)} of {name}; N "
+                "masks have the shape (N, H, W), N boxes (N, 4), and the points of N prompts (N, P, 2)."
+            )
+    if mask is not None and mask_input is not None:
+        raise DataError("mask and mask_input: give one of them, a mask of the picture or an earlier answer's logits.")
     boxes = boxes if len(boxes) == count else boxes * count
     clicked = clicked if len(clicked) == count else clicked * count
     masks: list[Tensor | None] = [None] * count
@@ -62,9 +72,10 @@ def make_prompts(
                 f"is asked for, got {tuple(mask_input.shape)}."
             )
         masks = list(mask_input[:, None].float())
+    given = given if len(given) == count else given * count
     return [
-        Prompt(box=one, points=at, point_labels=kinds, mask_input=mask)
-        for one, (at, kinds), mask in zip(boxes, clicked, masks, strict=True)
+        Prompt(box=one, points=at, point_labels=kinds, mask_input=logits, mask=own)
+        for one, (at, kinds), logits, own in zip(boxes, clicked, masks, given, strict=True)
     ]
 
 
@@ -107,6 +118,34 @@ def _points_of_each(points: Any, labels: Any, size: Size) -> list[Points]:
             continue
         found.append((_coordinates("points", own[there], 2, size, most=MOST_POINTS), torch.tensor(kind[there])))
     return found
+
+
+def _masks(mask: Any, size: Size) -> list[GivenMask | None]:
+    """A mask ``(H, W)``, or N ``(N, H, W)``, of a picture ``(H, W)``."""
+    try:
+        array = np.asarray(mask)
+    except (TypeError, ValueError) as error:
+        raise DataError("mask: expected an array of (H, W) or (N, H, W) on the CPU.") from error
+    if array.ndim not in (2, 3) or not len(array) or array.dtype.kind not in "biuf":
+        raise DataError(f"mask: expected (H, W) for one prompt or (N, H, W) for N, got {array.shape} {array.dtype}.")
+    if array.shape[-2:] != size:
+        raise DataError(
+            f"mask: is {array.shape[-1]}x{array.shape[-2]}, and the picture {size[1]}x{size[0]}; masks must match, and "
+            "are brought to the model's size with the picture."
+        )
+    return [_given_mask(one) for one in array.reshape(-1, *size)]
+
+
+def _given_mask(array: np.ndarray) -> GivenMask:
+    there = array != 0
+    if not there.any():
+        raise DataError("mask: has no foreground; expected a value but 0 where the object is.")
+    if array.dtype != bool and not (array[there] == array[there][0]).all():
+        raise DataError(
+            "mask: has several values but 0, as a map of probabilities or of numbered objects; expected a mask of one "
+            "object, for example map > 0.5 or labels == 3."
+        )
+    return GivenMask.of(there)
 
 
 def _depth(values: Any) -> int:

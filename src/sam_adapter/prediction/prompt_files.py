@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from ..annotations.reading.files import image_size
 from ..batch import Prompt, Size
-from ..config.choices import ASKED_KINDS
+from ..config.choices import MIXED_KINDS
 from ..config.ranges import shortened
 from ..config.registry import TASKS
 from ..errors import ConfigError, DataError, amount, quoted
+from .mask_files import named_mask
 from .prompt_arrays import make_prompts
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Giv
     A picture with an empty list is one without a prompt, as if it were not named.
 
     Args:
-        path: JSON of file name to a prompt, or to a list of prompts; or a COCO file, whose boxes are the prompts.
+        path: JSON of file name to a prompt, or to a list of prompts; or a COCO file, whose boxes are the prompts. Masks
+            that are named lie below its folder.
         pictures: Files and their names.
 
     Raises:
@@ -76,7 +78,7 @@ def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, Giv
             empty.append(given)
             continue
         try:
-            found[file] = _given(entry, image_size(file))
+            found[file] = _given(entry, image_size(file), path.parent)
         except DataError as error:
             problems.append(f"prompts: '{name}': {error}")
     if problems:
@@ -131,7 +133,7 @@ def _entries(path: Path) -> dict[str, Any]:
         raise ConfigError(f"prompts: '{path}' should map file names to prompts.")
     if {"images", "annotations"} <= set(entries):
         return _coco_boxes(path, entries)
-    if set(entries) == set(ASKED_KINDS):
+    if set(entries) == set(MIXED_KINDS):
         raise ConfigError(
             f"prompts: '{path}' has a table for each kind of prompt, as 'evaluate --prompt mixed' writes. Give a file "
             'with what stands under "box" or "points" alone.'
@@ -159,29 +161,32 @@ def _coco_boxes(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: entries for name, entries in found.items() if entries}
 
 
-_KNOWN = {"box", "points", "labels", "class", "object", "learned"}
+_KNOWN = {"box", "points", "labels", "mask", "class", "object", "learned"}
 
 
-def _given(entry: Any, size: Size) -> GivenPrompts:
+def _given(entry: Any, size: Size, folder: Path) -> GivenPrompts:
     """A prompt, or a list of prompts; those that ask by a learned prompt alone, as `evaluate` writes, are left out."""
     several = isinstance(entry, list)
     found = GivenPrompts([], [])
     for one in entry if several else [entry]:
         fields = one if isinstance(one, Mapping) else {}
-        asked = {name: fields[name] for name in ("box", "points", "labels") if name in fields}
+        asked = {name: fields[name] for name in ("box", "points", "labels", "mask") if name in fields}
         if several and not asked and fields.get("learned"):
             continue
         if not asked or set(fields) - _KNOWN or None in asked.values():
             raise DataError(
-                f"expected {{'box': [x1, y1, x2, y2]}} or {{'points': [[x, y]], 'labels': [1]}}, or a list of such, "
-                f"got {shortened(one)}."
+                "expected {'box': [x1, y1, x2, y2]}, {'points': [[x, y]], 'labels': [1]} or {'mask': 'a_mask.png'}, or "
+                f"a list of such, got {shortened(one)}."
             )
+        if "mask" in asked:
+            asked["mask"] = named_mask(asked["mask"], folder, size)
         prompts = make_prompts(**asked, size=size)
         if len(prompts) != 1:
             raise DataError(f"box: expected one box for a prompt, got {len(prompts)}.")
-        if prompts[0].box is None and not (prompts[0].point_labels == 1).any():
+        if prompts[0].kind == "points" and not (prompts[0].point_labels == 1).any():
             raise DataError(
-                "labels: expected a point with label 1, or a box; points of the background alone ask for nothing."
+                "labels: expected a point with label 1, a box or a mask; points of the background alone ask for "
+                "nothing."
             )
         found.prompts.append(prompts[0])
         found.classes.append(None if fields.get("class") is None else str(fields["class"]))

@@ -11,6 +11,9 @@ from ..segmenter import SamSegmenter
 
 log = logging.getLogger(__name__)
 
+GIVEN = {"box": "boxes", "points": "points", "mask": "masks"}
+"""Kinds of prompt that a user gives, several of each in words."""
+
 
 def require_prompts(
     config: PredictConfig, segmenter: SamSegmenter, pictures: Collection[Path], prompted: Collection[Path]
@@ -36,9 +39,9 @@ def require_prompts(
             amount(len(set(pictures)) - len(bare), "picture"),
             len(set(pictures)),
         )
-    if (segmenter.adapter is None and segmenter.learned_prompts is None) or segmenter.prompt not in ("box", "points"):
+    if (segmenter.adapter is None and segmenter.learned_prompts is None) or segmenter.prompt not in GIVEN:
         return
-    kind = "boxes" if segmenter.prompt == "box" else "points"
+    kind = GIVEN[segmenter.prompt]
     without = f"the adapter was trained with {kind} alone, and {amount(len(bare), 'picture')} of {len(pictures)} "
     without += "would be answered without a prompt"
     if TASKS[segmenter.task].objects and not config.grid:

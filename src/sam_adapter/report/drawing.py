@@ -137,7 +137,7 @@ def error_map(image: np.ndarray, mask: np.ndarray, target: np.ndarray, valid: np
 
 
 def with_prompt(image: np.ndarray, prompt: "Prompt") -> np.ndarray:
-    """The picture with a prompt's box and points: yellow, points of the background red and crossed.
+    """The picture with a prompt's box, points and outlined mask: yellow, points of the background red and crossed.
 
     Args:
         image: ``(H, W, 3)`` uint8.
@@ -152,6 +152,12 @@ def with_prompt(image: np.ndarray, prompt: "Prompt") -> np.ndarray:
         box = prompt.box.round().int().tolist()
         for colour, width in (((0, 0, 0), thickness + 2), (PROMPT_COLOUR, thickness)):
             cv2.rectangle(drawn, box[:2], box[2:], colour, width)
+    if prompt.mask is not None:
+        corner = (prompt.mask.part.left, prompt.mask.part.top)
+        pixels = prompt.mask.pixels.cpu().numpy().astype(np.uint8)
+        outlines, _ = cv2.findContours(pixels, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=corner)
+        for colour, width in (((0, 0, 0), thickness + 2), (PROMPT_COLOUR, thickness)):
+            cv2.drawContours(drawn, outlines, -1, colour, width)
     if prompt.points is not None and prompt.point_labels is not None:
         points = prompt.points.round().int().tolist()
         for point, label in zip(points, prompt.point_labels.tolist(), strict=True):

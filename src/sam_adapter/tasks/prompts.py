@@ -1,4 +1,4 @@
-"""Prompts made from a ground-truth mask: its box, points, none, or a mixture of the three."""
+"""Prompts made from a ground-truth mask: its box, points, none, a mixture of the three, or itself with an error."""
 
 from dataclasses import dataclass, replace
 
@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from ..batch import Prompt
-from ..config.choices import ASKED_KINDS, AskedKind, PromptKind, asked_kinds
+from ..config.choices import MIXED_KINDS, AskedKind, PromptKind, asked_kinds
 from ..config.options import PromptOptions
 from ..errors import DataError
+from .coarse_masks import coarse_mask
 
 
 def box_from_mask(mask: np.ndarray, *, scale: float = 1.0) -> np.ndarray:
@@ -96,6 +97,7 @@ class PromptMaker:
         box_jitter: In training, see `jitter_box`.
         positive_points: Points inside the mask.
         negative_points: Points outside the mask.
+        mask_error: See `coarse_mask`.
     """
 
     kind: PromptKind
@@ -103,6 +105,7 @@ class PromptMaker:
     box_jitter: float = 0.0
     positive_points: int = 1
     negative_points: int = 0
+    mask_error: float = 0.25
 
     def drawn(
         self, mask: np.ndarray, rng: np.random.Generator, counted: np.ndarray | None = None, *, count: int = 1
@@ -121,15 +124,15 @@ class PromptMaker:
         """
         kinds: tuple[AskedKind, ...] = (self.kind,) * count if self.kind != "mixed" else ()
         if self.kind == "mixed":
-            first = int(rng.integers(3))
-            kinds = tuple(ASKED_KINDS[(first + turn) % 3] for turn in range(count))
+            first = int(rng.integers(len(MIXED_KINDS)))
+            kinds = tuple(MIXED_KINDS[(first + turn) % len(MIXED_KINDS)] for turn in range(count))
         return [self._prompt(kind, mask, counted, rng, exact=False) for kind in kinds]
 
     def exact(self, mask: np.ndarray, rng: np.random.Generator, counted: np.ndarray | None = None) -> list[Prompt]:
         """Prompts for evaluation, one of each kind, or none alone if the mask is empty; for the arguments see `drawn`.
 
-        The box is exact, the first positive point is the mask's innermost one, and the rest follows from the random
-        numbers.
+        The box is exact, the first positive point is the mask's innermost one, and the rest, also the error of a mask,
+        follows from the random numbers.
         """
         kinds = asked_kinds(self.kind) if mask.any() else ("none",)
         return [self._prompt(kind, mask, counted, rng, exact=True) for kind in kinds]
@@ -148,7 +151,7 @@ class PromptMaker:
         """A prompt for an object from the part of a picture around it.
 
         Args:
-            kind: box or points.
+            kind: box, points or mask.
             mask: ``(h, w)`` bool, the object.
             rng: Source of randomness.
             place: Left and top pixel of the part in the picture.
@@ -164,6 +167,8 @@ class PromptMaker:
             if self.box_jitter and not exact:
                 box = jitter_box(box, self.box_jitter, size, rng)
             return Prompt(box=torch.from_numpy(box))
+        if kind == "mask":
+            return Prompt(mask=coarse_mask(mask, self.mask_error, rng, corner=(place[1], place[0]), size=size))
         prompt = self._prompt("points", mask, counted, rng, exact=exact)
         assert prompt.points is not None
         return replace(prompt, points=prompt.points + torch.tensor(place))
@@ -178,6 +183,8 @@ class PromptMaker:
             if self.box_jitter and not exact:
                 box = jitter_box(box, self.box_jitter, mask.shape, rng)
             return Prompt(box=torch.from_numpy(box))
+        if kind == "mask":
+            return Prompt(mask=coarse_mask(mask, self.mask_error, rng))
         if exact:
             more = draw_points(mask, self.positive_points - 1, rng)
             points = np.concatenate([innermost_point(mask), more])
@@ -199,6 +206,7 @@ def maker_of(options: PromptOptions) -> PromptMaker:
         box_jitter=options.box_jitter,
         positive_points=options.positive_points,
         negative_points=options.negative_points,
+        mask_error=options.mask_error,
     )
 
 

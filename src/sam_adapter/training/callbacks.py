@@ -10,7 +10,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from ..config.choices import ASKED_KINDS
+from ..config.choices import ASKED_KINDS, MIXED_KINDS, PromptKind, asked_kinds
 from ..config.registry import TASKS
 from ..config.scores import headings, with_kinds
 from ..system.writing import written_beside
@@ -28,15 +28,17 @@ class MetricsTable(Callback):
     Args:
         path: The file.
         task: Whose scores have columns.
+        prompt: Kind that the run asks with.
         added: Scores that ``--metrics`` adds.
     """
 
     TRAINING = ("step", "lr", "train_loss", "train_iou")
 
-    def __init__(self, path: Path, task: str, added: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, task: str, prompt: PromptKind, added: Sequence[str] = ()) -> None:
         self.path = path
         self.shown = (*TASKS[task].scores, *headings(added))
-        self.validation = [f"val_{name}" for name in ("loss", *with_kinds(ASKED_KINDS, task, added), "empty_correct")]
+        kinds = dict.fromkeys((*MIXED_KINDS, *asked_kinds(prompt)))  # the columns of most runs are the same
+        self.validation = [f"val_{name}" for name in ("loss", *with_kinds(kinds, task, added), "empty_correct")]
         self._began = 0.0
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,7 +85,7 @@ class MetricsTable(Callback):
 
 def _shown(row: Mapping[str, Any], scores: Sequence[str]) -> str:
     """The scores of a row for people, IoU by kind of prompt; where one kind is scored, it is not said twice."""
-    kinds = [kind for kind in ASKED_KINDS if row[f"val_iou_{kind}"] != ""]
+    kinds = [kind for kind in ASKED_KINDS if row.get(f"val_iou_{kind}", "") != ""]
     names = ["train_loss", "train_iou", "val_loss"]
     for name in scores:
         names.append(f"val_{name}")

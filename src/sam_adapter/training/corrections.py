@@ -14,7 +14,7 @@ from ..tasks.pixels import bands
 
 
 def prompted(batch: Batch) -> list[int]:
-    """Positions of the queries that a user's prompt asks, box or points; without one there is nothing to correct."""
+    """Positions of the queries that a user's prompt asks; without one there is nothing to correct."""
     return [at for at, query in enumerate(batch.queries) if query.prompt.kind != "none"]
 
 
@@ -34,7 +34,7 @@ def corrected(
     """The same queries again, each with one more point and with its former answer.
 
     Args:
-        batch: With annotations; each query has a box or points.
+        batch: With annotations; each query has a prompt.
         mask_logits: ``(Q, h, w)``, the former answers.
         preprocessing: How logits come to original size.
         mask_side: Side of the masks that the model takes.
@@ -51,7 +51,7 @@ def corrected(
 
 def _again(query: Query, mask: Tensor, point: Tensor | None) -> Query:
     """A query with its former answer ``(1, h, w)`` and a point ``(3,)``, X, Y and label."""
-    prompt: Prompt = replace(query.prompt, mask_input=mask)
+    prompt: Prompt = replace(query.prompt.boxed(), mask_input=mask)
     if point is None:
         return replace(query, prompt=prompt)
     place, label = point[None, :2], point[2:].long()

@@ -9,8 +9,8 @@ from ..config.scores import headings
 from ..system.writing import written_beside
 from .run_folder import read_metrics
 
-LABELS = {"box": "box", "points": "points", "none": "no prompt"}
-COLOURS = ("#0072b2", "#c24e00", "#007a5a", "#8a3a8f")
+LABELS = {"box": "box", "points": "points", "none": "no prompt", "mask": "mask"}
+COLOURS = ("#0072b2", "#c24e00", "#007a5a", "#8a3a8f", "#7a6200")
 """Of training and of the kinds of prompt; apart for colour-blind readers too."""
 
 

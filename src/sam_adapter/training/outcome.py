@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ..config.choices import ASKED_KINDS, AskedKind
 
-OF_KIND = {"box": "with a box", "points": "with points", "none": "without a prompt"}
+OF_KIND = {"box": "with a box", "points": "with points", "none": "without a prompt", "mask": "with a mask"}
 
 
 def comparison(scores: Mapping[str, float], frozen: Mapping[str, float]) -> str:

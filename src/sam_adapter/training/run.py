@@ -166,7 +166,7 @@ def _trainer(
     callbacks: list[Callback] = [
         TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 0),
         *own,
-        MetricsTable(config.output / METRICS, config.task, config.added_metrics),
+        MetricsTable(config.output / METRICS, config.task, config.prompt, config.added_metrics),
         CollapseWatch(),
         ProgressLines(),
         ModelCheckpoint(
