@@ -9,7 +9,8 @@ Objects are split as each adapter says, by what was best on the pictures that it
 FOLDER holds images/ and instances/ of the same names; sorted by name every fifth is a test picture. All runs have equal
 steps: an epoch in tiles draws several a picture, so that runs on whole pictures have more epochs. Of whole pictures the
 decoder alone is given kept embeddings, so that nothing is augmented. Beside them stand the frozen model, the filled
-box, and Otsu's threshold split by the watershed of its distance transform. Writes benchmarks/nuclei.md; a run whose scores are there is not done again, so a call can be stopped and repeated.
+box, and Otsu's threshold split by the watershed of its distance transform. Writes benchmarks/nuclei.md; a run whose
+scores are there is not done again, so a call can be stopped and repeated.
 """
 
 import argparse
