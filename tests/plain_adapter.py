@@ -52,26 +52,28 @@ def adapter_prompts(adapter: Any, pixels: Tensor, embedding: Tensor, positioned:
         embedding: ``(B, H, W, C)`` patch embedding before the position embedding.
         positioned: ``(B, H, W, C)`` after it.
     """
+    source = embedding if adapter.settings.embedding_from == "before_position" else positioned
+    blocks = sum(name.startswith("down.") and name.endswith(".weight") for name, _ in adapter.named_parameters())
+    return [adapter_prompt(adapter, pixels, source, block) for block in range(blocks)]
+
+
+def adapter_prompt(adapter: Any, pixels: Tensor, source: Tensor, block: int) -> Tensor:
+    """The prompt ``(B, H, W, C)`` of one block, made from what is read ``(B, H, W, C)``, and from the picture."""
     settings, weights = adapter.settings, dict(adapter.named_parameters())
 
     def linear(name: str, x: Tensor) -> Tensor:
         return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
-    batch, height, width, _ = embedding.shape
+    batch, height, width, _ = source.shape
     features: Any = 0
     if settings.use_embedding:
-        source = embedding if settings.embedding_from == "before_position" else positioned
         features = features + linear("embedding_tune", source)
     if settings.use_high_frequency:
         side = adapter.patch_size
         columns = functional.unfold(high_pass(pixels, settings.high_frequency_rate), side, stride=side)
         features = features + linear("high_frequency_tune", columns.transpose(1, 2).reshape(batch, height, width, -1))
-    blocks = sum(name.startswith("down.") and name.endswith(".weight") for name in weights)
-    activation = ACTIVATIONS[settings.activation]
-    return [
-        linear("shared_up" if settings.share_up else f"up.{block}", activation(linear(f"down.{block}", features)))
-        for block in range(blocks)
-    ]
+    narrow = ACTIVATIONS[settings.activation](linear(f"down.{block}", features))
+    return linear("shared_up" if settings.share_up else f"up.{block}", narrow)
 
 
 def encode(segmenter: Any, pixels: Tensor) -> Tensor:
@@ -79,12 +81,18 @@ def encode(segmenter: Any, pixels: Tensor) -> Tensor:
     encoder, adapter = sam_of(segmenter).vision_encoder, segmenter.adapter
     embedding = encoder.patch_embed(pixels)
     positioned = embedding + encoder.pos_embed
-    prompts = adapter_prompts(adapter, pixels, embedding, positioned)
+    once = adapter_prompts(adapter, pixels, embedding, positioned)
+
+    def prompted(hidden_states: Tensor, block: int) -> Tensor:
+        if adapter.settings.embedding_read == "once":
+            return hidden_states + once[block]
+        return hidden_states + adapter_prompt(adapter, pixels, hidden_states, block)
+
     hidden_states = positioned
-    for layer, prompt in zip(encoder.layers, prompts, strict=False):
-        hidden_states = layer(hidden_states + prompt)
+    for block, layer in enumerate(encoder.layers):
+        hidden_states = layer(prompted(hidden_states, block))
         if isinstance(hidden_states, tuple):
             hidden_states = hidden_states[0]
     if adapter.settings.neck_prompt:
-        hidden_states = hidden_states + prompts[len(encoder.layers)]
+        hidden_states = prompted(hidden_states, len(encoder.layers))
     return encoder.neck(hidden_states)

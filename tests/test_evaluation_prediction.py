@@ -51,7 +51,7 @@ def test_metrics_are_those_of_the_masks_that_predict_writes(trained, tmp_path: P
         PredictConfig(
             adapter=adapter,
             input=str(pairs / "images"),
-            prompts=tmp_path / "scores/prompts.json",
+            prompts=tmp_path / "scores/prompts.json" if prompt != "none" else None,
             output=tmp_path / "out",
             save="masks,overlays,probabilities",
             accelerator="cpu",
@@ -245,9 +245,9 @@ def test_results_are_reported_in_order_however_long_they_take_to_write(trained, 
         seen.append((done, total))
         assert all(path.exists() for path in expected[:done])
 
-    assert predict(writing(adapter, tmp_path, tmp_path / "out"), progress) == expected
+    assert predict(writing(adapter, tmp_path, tmp_path / "out").but(precision="32"), progress) == expected
     assert seen == [(done, 9) for done in range(1, 10)]
-    predictor = Predictor(load(adapter), device="cpu")
+    predictor = Predictor(load(adapter), device="cpu", precision="32")
     for path in expected:
         predictor.set_image(tmp_path / path.name)
         assert np.array_equal(np.asarray(Image.open(path)) > 0, predictor.predict().masks[0].numpy())

@@ -43,6 +43,7 @@ def wide_sam(tmp_path_factory: pytest.TempPathFactory) -> str:
         {"preset": "paper"},
         {"embedding_from": "before_position"},
         {"preset": "paper", "embedding_from": "after_position", "neck_prompt": True},
+        {"embedding_read": "once"},
         {"neck_prompt": False},
         {"activation": "relu", "high_frequency_rate": 0.04},
         {"share_up": False, "tune_dim": 7, "hidden_dim": 5},
@@ -78,8 +79,14 @@ def test_presets(sam_folder: str, hidden_size: int, width: int):
         share_up=True,
         adapter_init="paper",
     )
-    wide = replace(
-        paper, tune_dim=192, hidden_dim=32, embedding_from="after_position", neck_prompt=True, adapter_init="default"
+    wide = AdapterSettings(
+        tune_dim=192,
+        hidden_dim=32,
+        high_frequency_rate=0.25,
+        embedding_from="after_position",
+        embedding_read="every_block",
+        neck_prompt=True,
+        adapter_init="default",
     )
     backbone, method = load_backbone(sam_folder), SamAdapterMethod()
     backbone.blocks = (BlockShape(hidden_size),) * 2
@@ -91,7 +98,8 @@ def test_presets(sam_folder: str, hidden_size: int, width: int):
 def test_switches_of_the_adapter_reach_its_settings(sam_folder: str, name: str):
     backbone, method = load_backbone(sam_folder), SamAdapterMethod()
     usual, off = method.settings(AdapterOptions(), backbone), {name: False}
-    assert method.settings(AdapterOptions().but(**off), backbone) == replace(usual, **off)
+    read = "once" if name == "use_embedding" else "every_block"
+    assert method.settings(AdapterOptions().but(**off), backbone) == replace(usual, embedding_read=read, **off)
 
 
 def test_a_folder_in_half_precision_is_loaded_in_single(tmp_path: Path):

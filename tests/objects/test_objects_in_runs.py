@@ -183,7 +183,7 @@ def test_a_list_of_prompts_or_a_coco_file_asks_for_one_object_each(run: Path, sc
 def test_wrong_prompts_are_named(run: Path, scenes: Path, tmp_path: Path):
     box = {"box": [1, 1, 20, 20]}
     for entry, said in (
-        ([{**box, "mask": 1}], "expected {'box'"),
+        ([{**box, "masks": 1}], "expected {'box'"),
         ([box, {"box": [1, 1, 900, 20]}], "not inside the picture"),
         ([box, {}], "expected {'box'"),
     ):
