@@ -1,6 +1,7 @@
 """`predict` and `evaluate` find objects by a grid of points, or ask again for those of the maps, as options say."""
 
 import json
+import re
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -130,7 +131,10 @@ def test_peaks_are_those_that_the_adapter_says_unless_others_are_asked_for(
         output = tmp_path / f"scores {rise}"
         scores = evaluate(EvaluateConfig(output=output, **own, **asked))
         assert (set(rises), scores["core_rise"]) == ({rise, asked.get("core_rise") or None}, rise or 0)
-        assert ("peaks of their cores" in (output / "report.html").read_text()) == (rise is not None)
+        said = re.findall(r"Objects.{0,10} were split at peaks[^.]*[.]\d", (output / "report.html").read_text())
+        whose = "" if asked else " of run"
+        assert said == ([f"Objects{whose} were split at peaks of their cores that rise by {rise}"] if rise else [])
+        assert scores["frozen"].get("core_rise") == (rise if asked else None)
         rises.clear()
     predictor = Predictor(load(adapter), precision="32")
     predictor.set_image(few / "images/03.png")

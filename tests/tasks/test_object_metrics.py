@@ -313,17 +313,17 @@ def test_scores_where_nothing_is_true():
     assert metrics.per_image_objects()[1]["f1"] == 0
 
 
-def test_scores_are_of_the_way_in_which_most_objects_are_found():
+def test_scores_are_of_the_setting_with_which_most_objects_are_found():
     metrics = ObjectMetrics()
     for index, truth in ((4, squares(0, 20)), (7, squares(50, 80, 110))):
-        metrics.add_objects(index, truth, found_at(0), way=0)
-        for way in (2, 1):
-            metrics.add_objects(index, truth, FoundObjects(truth, np.ones(truth.max(), np.float32)), way=way)
-    assert metrics.best_way() == 1  # the first of two that are equally good
+        metrics.add_objects(index, truth, found_at(0), setting=0)
+        for setting in (2, 1):
+            metrics.add_objects(index, truth, FoundObjects(truth, np.ones(truth.max(), np.float32)), setting=setting)
+    assert metrics.best_setting() == 1  # the first of two that are equally good
     assert metrics.compute()["f1"] == metrics.compute()["ap"] == 1
     assert metrics.per_image_objects()[7]["found"] == 3
-    metrics.add_objects(9, squares(), found_at(0, 30, 60, 90, 120), way=1)
-    assert metrics.best_way() == 2
+    metrics.add_objects(9, squares(), found_at(0, 30, 60, 90, 120), setting=1)
+    assert metrics.best_setting() == 2
 
 
 @pytest.mark.parametrize(("truth", "rise"), [((5, 30), 0.1), ((5,), None)])

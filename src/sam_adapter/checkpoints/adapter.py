@@ -63,20 +63,15 @@ def save_adapter(
         core_rise: The best one on validation, see `split_objects`; None keeps the segmenter's.
     """
     backbone = segmenter.backbone
-    thresholds = segmenter.best_thresholds if best_thresholds is None else best_thresholds
     description: dict[str, Any] = {
         "method": asdict(segmenter.method),
-        "base": {
-            "family": backbone.family,
-            "name": backbone.identity.name,
-            "sha256": backbone.identity.sha256,
-        },
+        "base": {"family": backbone.family, "name": backbone.identity.name, "sha256": backbone.identity.sha256},
         "preprocessing": asdict(segmenter.preprocessing),
         "reading": None if segmenter.reading is None else segmenter.reading.to_json(),
         "task": segmenter.task,
         "prompt": segmenter.prompt,
         "threshold": segmenter.threshold,
-        "best_thresholds": dict(thresholds),
+        "best_thresholds": dict(segmenter.best_thresholds if best_thresholds is None else best_thresholds),
         "core_rise": segmenter.core_rise if core_rise is None else core_rise,
         "classes": segmenter.class_names or NO_CLASSES,
         "class_tokens": segmenter.class_tokens,

@@ -121,13 +121,13 @@ def _fitted_to_one(value: Any, hints: list[Any]) -> Any:
     return _fitted(value, hints[-1])
 
 
+_MEANINGS = {"tile": "a number of pixels, 0 for whole pictures, or (in check and train) auto"}
+"""Options whose type does not say what their values mean."""
+
+
 def expected(name: str, hint: Any) -> str:
     """What an option takes, by its name and type, in plain words."""
     return _MEANINGS.get(name) or shown_type(hint)
-
-
-_MEANINGS = {"tile": "a number of pixels, 0 for whole pictures, or (in check and train) auto"}
-"""Options whose type does not say what their values mean."""
 
 
 def shown_type(hint: Any) -> str:

@@ -24,6 +24,8 @@ ASKED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none", "mask")
 """All kinds of prompt, in the order of tables."""
 MIXED_KINDS: tuple[AskedKind, ...] = ("box", "points", "none")
 """The kinds that 'mixed' stands for. A mask is asked for by name: whoever has one wants it corrected."""
+KINDS_IN_WORDS: Mapping[AskedKind, str] = {"box": "box", "points": "points", "none": "no prompt", "mask": "mask"}
+"""What tables and figures call them."""
 if TYPE_CHECKING:
     MethodName = str
     TaskName = str

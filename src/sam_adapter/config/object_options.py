@@ -26,9 +26,10 @@ class ObjectOptions(Config):
     overlap_threshold: float = 0.7
     """With a grid: IoU of two answers above which only the better one is kept; SAM's box_nms_thresh."""
     core_rise: float | None = None
-    """Split objects at the peaks of their cores that rise by so much, as .1, above the pass to a higher one: round
-    objects that touch are then told apart better, and long ones may be cut. 0 takes no peaks: cores must then not
-    touch. Without the option it is what found most objects of the validation pictures when the adapter was trained."""
+    """Split objects at the peaks of their cores that rise by so much, such as .1, above the pass to a higher peak:
+    round objects that touch are told apart better, and long ones may be cut. 0 takes no peaks: objects are then apart
+    only where their cores do not touch. Without the option it is what found most objects of the validation pictures
+    when the adapter was trained."""
     refine: Refine = "none"
     """Ask for each object that the maps are split into by its box again: 'scores' multiplies its score by the quality
     that is predicted of the answer, which ranks objects better; 'outlines' takes the answer's outline too."""

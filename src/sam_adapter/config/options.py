@@ -170,8 +170,8 @@ class PromptOptions(Config):
     """Prompts that are made from the ground truth."""
 
     prompt: PromptKind = "box"
-    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, scored apart (the default in
-    training). 'mask': the mask itself with an error, which is to be corrected."""
+    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of these three, scored apart (the default in
+    training). 'mask': the mask itself with a random error, which is to be corrected."""
     box_scale: float = 1.0
     """Enlarge the box about its centre by this factor."""
     box_jitter: float = 0.0
@@ -182,15 +182,16 @@ class PromptOptions(Config):
     objects_per_image: int = 8
     """Training only, of a task with objects: objects that a picture is asked for in a step, of all sizes."""
     with_class: Literal["auto", "always", "never"] = "auto"
-    """Of a task with classes: whether a box or points come with the learned prompt of their class. 'auto': in half of
-    the queries of training, and in none of those that scores are taken of."""
+    """Of a task with classes: whether a box, points or a mask come with the learned prompt of their class. 'auto': in
+    half of the queries of training, and in none of those that scores are taken of."""
     positive_points: int = 1
     """Points drawn inside the mask when the prompt is points."""
     negative_points: int = 0
     """Points drawn outside the mask when the prompt is points."""
     mask_error: float = 0.25
-    """When the prompt is mask, also in evaluation: its outline is moved at random by up to this part of the object's
-    half width, three times over: all of it in or out, here and there, and to a side."""
+    """Largest error of a mask when the prompt is mask, also in evaluation, as a share of the distance of its innermost
+    pixel from the outline: by up to so much the whole outline moves in or out, parts of it move in or out, and the mask
+    is shifted along rows and along columns."""
 
     @property
     def training_prompts(self) -> int:
@@ -250,11 +251,11 @@ class AdapterOptions(Config):
     high_frequency_rate: float = 0.25
     """Share of the spectrum's area, around zero frequency, that the high-pass removes."""
     embedding_from: Literal["before_position", "after_position"] | None = None
-    """Read the patch embedding before or after the position embedding is added."""
+    """Where the patch embedding is read once: before or after the position embedding is added."""
     embedding_read: Literal["once", "every_block"] | None = None
-    """Read it once, before the first block, or before every block in the hidden states there, as SAM3-Adapter does;
-    then embedding_from has no meaning. Left out, 'wide' reads at every block, and 'paper', encoders of several stages
-    and an adapter with embedding_from read once."""
+    """What an adapter prompt is made from beside the high frequencies: 'once' the patch embedding, the same for all
+    blocks; 'every_block' the input of its own block, as SAM3-Adapter does. Without it 'every_block' with preset wide,
+    'once' with paper, with embedding_from, and on encoders of several stages, which read once a stage."""
     neck_prompt: bool | None = None
     """Add one more adapter prompt after the last block, before the neck."""
     activation: Literal["gelu", "relu", "silu"] = "gelu"
@@ -262,7 +263,7 @@ class AdapterOptions(Config):
     use_high_frequency: bool = True
     """Feed the high-frequency part of the image."""
     use_embedding: bool = True
-    """Feed the patch embedding."""
+    """Feed the embedding that embedding_read says."""
     share_up: bool = True
     """Share one up projection between all blocks, or give each block its own."""
     adapter_init: Literal["default", "paper", "zero"] | None = None

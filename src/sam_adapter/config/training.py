@@ -36,8 +36,9 @@ class TrainConfig(
     output: Path
     """Folder of the run: adapter/, last.ckpt, config.yaml, metrics.csv, curves.png, inspection.npz."""
     prompt: PromptKind = "mixed"
-    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of the three, so that an adapter learns to
-    work with any of them; each is validated apart."""
+    """Prompt given to SAM: the mask's box, points, none, or 'mixed': each of these three, so that an adapter learns to
+    work with any of them; each is validated apart. 'mask': the mask itself with a random error, so that an adapter
+    learns to correct rough masks."""
     val_images: Path | None = None
     """Folder of validation images; without validation masks, annotations, table, known set or split a fraction of the
     training images is held out."""

@@ -134,7 +134,7 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     result |= {**_scores(first), "image_size": first.image_size}
     if first.tiling is not None:
         result |= asdict(first.tiling)
-    result |= config.finding | ({} if first.core_rise is None else {"core_rise": first.core_rise})
+    result |= config.finding
     if config.added_metrics:
         result |= {"metrics": list(config.added_metrics), "spacing": list(config.pixel_spacing)}
     if config.with_frozen:
@@ -260,12 +260,13 @@ def _thresholds(segmenter: SamSegmenter, config: EvaluateConfig) -> Thresholds:
 
 
 def _scores(scoring: Scoring) -> dict[str, Any]:
-    """Means with the thresholds they were taken at; ``threshold`` is 'best' where kinds of prompt have their own."""
+    """Means, and the thresholds and peaks that they were taken at; ``threshold`` is 'best' if kinds have their own."""
     scores: dict[str, Any] = {**scoring.metrics.compute()}
     asked = {kind: value for kind, value in scoring.thresholds.items() if f"iou_{kind}" in scores}
     asked = asked or dict(scoring.thresholds)
     values = set(asked.values())
     scores |= scoring.metrics.details()
+    scores |= {} if scoring.core_rise is None else {"core_rise": scoring.core_rise}
     return {**scores, "threshold": values.pop() if len(values) == 1 else "best", "thresholds": asked}
 
 

@@ -1,6 +1,6 @@
 """Pictures of the images whose objects were missed, merged or split most."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -35,16 +35,20 @@ def object_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Case
     ]
 
 
-def found_in_words(options: ObjectOptions, core_rise: float | None) -> str:
+def found_in_words(options: ObjectOptions, rises: Mapping[str, float | None]) -> str:
     """How objects were found without prompts, as sentences; empty where maps were split at cores and nothing more.
 
     Args:
         options: As they were asked for.
-        core_rise: Of the peaks that they were split at; None took no peaks.
+        rises: By model, of the peaks that its objects were split at; None took no peaks.
     """
     if options.grid:
         return f"Objects were found by a grid of {options.grid} x {options.grid} points in each picture or tile."
-    split = "" if core_rise is None else f"Objects were split at peaks of their cores that rise by {core_rise:g}. "
+    split = ""
+    for rise in dict.fromkeys(one for one in rises.values() if one is not None):
+        models = [name for name, one in rises.items() if one == rise]
+        whose = "" if len(models) == len(rises) else f" of {', '.join(models)}"
+        split += f"Objects{whose} were split at peaks of their cores that rise by {rise:g}. "
     more = {
         "none": "",
         "scores": "Objects were ranked by asking for each by its box.",

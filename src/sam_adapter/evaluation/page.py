@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..config.choices import ASKED_KINDS, AskedKind, asked_kinds
+from ..config.choices import ASKED_KINDS, KINDS_IN_WORDS, AskedKind, asked_kinds
 from ..config.commands import EvaluateConfig
 from ..config.registry import METRICS, TASKS
 from ..config.scores import DETAILED, LOWER_IS_BETTER, headings, unit_sentence
@@ -22,7 +22,6 @@ from .whole_pictures import confusion_rows, whole_scores
 
 MOST_ROWS = 5000
 """Longer tables make browsers slow; per_image.csv has them all."""
-IN_WORDS: dict[AskedKind, str] = {"box": "box", "points": "points", "none": "no prompt", "mask": "mask"}
 
 
 def write_scores_page(
@@ -42,10 +41,12 @@ def write_scores_page(
         baselines: Scores of what needs no network, by name in `BASELINES`.
     """
     first, kinds = scorings[0], asked_kinds(config.prompt)
-    asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
+    asked = ", ".join(KINDS_IN_WORDS[kind] for kind in kinds) + (
+        ", each image once with each" if len(kinds) > 1 else ""
+    )
     place = config.known or config.images or config.place
     lead = f"{amount(len(dataset), 'image')} from {place}, prompt: {asked}. Scored: {_listed(scorings)}."
-    lead = f"{lead} {found_in_words(config, first.core_rise)}".strip()
+    lead = f"{lead} {found_in_words(config, {one.name: one.core_rise for one in scorings})}".strip()
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [
@@ -93,7 +94,7 @@ def _whole_pictures(models: Mapping[str, OverlapMetrics], task: str, kinds: Sequ
         if kind in confusion:
             headings, shares = confusion_rows(confusion, kind)
             cells: list[list[Cell]] = [list(row) for row in shares]
-            body += table(list(headings), cells, caption=f"What {name} answered for each class, {IN_WORDS[kind]}")
+            body += table(list(headings), cells, caption=f"What {name} answered for each class, {KINDS_IN_WORDS[kind]}")
     return [Section(TASKS[task].scores_title, TASKS[task].scores_text, body)]
 
 
@@ -151,7 +152,7 @@ def _scores(models: Mapping[str, OverlapMetrics]) -> str:
         kinds: list[AskedKind] = [kind for kind in ASKED_KINDS if f"iou_{kind}" in means]
         lines: list[tuple[str, AskedKind | None]] = [(name, None)]
         if len(kinds) > 1:
-            lines = [(f"{name}, mean", None), *((f"{name}, {IN_WORDS[kind]}", kind) for kind in kinds)]
+            lines = [(f"{name}, mean", None), *((f"{name}, {KINDS_IN_WORDS[kind]}", kind) for kind in kinds)]
         for title, kind in lines:
             suffix = "" if kind is None else f"_{kind}"
             ious = _ious(metrics, kind)
@@ -197,7 +198,7 @@ def _with_curves(
 ) -> list[tuple[str, Scoring, AskedKind, ThresholdCurve]]:
     """Title, scoring, kind and curve of each kind that each model was asked with."""
     return [
-        (one.name if len(kinds) == 1 else f"{one.name}, {IN_WORDS[kind]}", one, kind, curves[kind])
+        (one.name if len(kinds) == 1 else f"{one.name}, {KINDS_IN_WORDS[kind]}", one, kind, curves[kind])
         for kind in kinds
         for one in scorings
         if kind in (curves := one.metrics.curves or {})
@@ -218,7 +219,7 @@ def _curves(scorings: Sequence[Scoring], kinds: Sequence[AskedKind]) -> list[str
             for _, one, _, curve in _with_curves(scorings, [kind])
         ]
         if lines:
-            words = "" if len(kinds) == 1 else f", {IN_WORDS[kind]}"
+            words = "" if len(kinds) == 1 else f", {KINDS_IN_WORDS[kind]}"
             title = f"Precision and recall over all pixels{words}"
             charts.append(line_chart(lines, title=title, x=Axis("recall"), y=Axis("precision")))
     return charts
@@ -280,7 +281,7 @@ def _every_image(dataset: PairDataset, scorings: Sequence[Scoring], kinds: Seque
         empty = is_empty(row)
         cells: list[Cell] = [dataset.records[answer.index].name]
         cells += [task.asked_name(answer.label)] if task.asked_for else []
-        cells += [IN_WORDS[answer.kind]] if len(kinds) > 1 else []
+        cells += [KINDS_IN_WORDS[answer.kind]] if len(kinds) > 1 else []
         cells += [
             None if empty and name in (*METRICS, *added.means) else row[name] for name in (*METRICS, *added.columns)
         ]

@@ -36,7 +36,7 @@ class Scoring:
         image_size: Side of the encoder's input.
         tiling: How pictures were cut; None if they were whole.
         thresholds: Those that the scores were taken at.
-        core_rise: See `split_objects`, of objects that are found without prompts; None where none are split so.
+        core_rise: See `split_objects`, of objects that are found without prompts; None took no peaks, or found none.
         metrics: Its scores, and for a report those at every threshold.
         queries: What each image was asked, by index, in pixels of the original.
         masks: Answers ``(H, W)`` about the images that a report shows.
@@ -96,8 +96,7 @@ def score_records(
     ).finding(config, thresholds)
     added = AddedScores(config.added_metrics, spacing=config.pixel_spacing)
     metrics = dataset.task.metrics(thresholds, curves=config.report, added=added).to(machine.device)
-    metrics.finder = inference.finder
-    finder = inference.finder if "none" in asked_kinds(config.prompt) else None
+    metrics.finder = finder = inference.finder
     scoring = Scoring(
         name=name,
         base=segmenter.backbone.identity.name,
@@ -106,7 +105,7 @@ def score_records(
         image_size=segmenter.preprocessing.image_size,
         tiling=segmenter.tiling,
         thresholds=thresholds,
-        core_rise=None if finder is None else finder.core_rise,
+        core_rise=finder.core_rise if finder is not None and "none" in asked_kinds(config.prompt) else None,
         metrics=metrics,
     )
     pin = machine.device.type == "cuda"

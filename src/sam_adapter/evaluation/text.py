@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..config.choices import ASKED_KINDS
+from ..config.choices import ASKED_KINDS, KINDS_IN_WORDS, AskedKind
 from ..config.scores import DETAILED, DISTANCES, HEADINGS, headings, unit_sentence
 from ..errors import amount
 from .baselines import BASELINES
 from .published import published_text
 from .whole_pictures import whole_text
 
-IN_WORDS = {"box": "box", "points": "points", "none": "no prompt", "mask": "mask"}
 INTERVAL = "95 %"
 ADDED_ABREAST = 4
 """Added scores side by side, so that lines fit a terminal."""
@@ -48,10 +47,10 @@ def _table(models: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) ->
     """Some scores of all models, by name and heading: a line for each model and, if there are several, each kind."""
     lines = [("", _headers(names))]
     for model, scores in models.items():
-        kinds = [kind for kind in ASKED_KINDS if f"iou_{kind}" in scores]
+        kinds: list[AskedKind] = [kind for kind in ASKED_KINDS if f"iou_{kind}" in scores]
         lines.append((f"{model}, mean" if len(kinds) > 1 else model, _cells(scores, "", names)))
         if len(kinds) > 1:
-            lines += [(f"  {IN_WORDS[kind]}", _cells(scores, f"_{kind}", names)) for kind in kinds]
+            lines += [(f"  {KINDS_IN_WORDS[kind]}", _cells(scores, f"_{kind}", names)) for kind in kinds]
     width = max(10, *(len(title) + 2 for title, _ in lines))
     columns = [
         max(12 if header == INTERVAL else max(8, len(header) + 2), *(len(cells[at]) + 1 for _, cells in lines))

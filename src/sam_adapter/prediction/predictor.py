@@ -96,11 +96,11 @@ class Predictor:
 
         Args:
             threshold: Probability above which a pixel is foreground; None takes the segmenter's.
-            objects: Of a task with objects: by a grid of points, or refined; None splits the maps.
+            objects: Of a task with objects: how they are found; None splits the maps as the adapter says.
 
         Raises:
             DataError: If no image was set.
-            ConfigError: If objects are to be found otherwise and the task has none.
+            ConfigError: If ``objects`` asks for anything and the task has none.
         """
         inference = self._inference
         queries = inference.task.prediction_queries([])

@@ -1,5 +1,6 @@
 """Prompts that a user gives as arrays, checked against the picture."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,14 +55,13 @@ def make_prompts(
         )
     if box is None and any(at is None for at, _ in clicked) and points is not None:
         raise DataError("labels: a prompt has -1 for each of its points; expected a point with label 1 or 0, or a box.")
-    for name, asked, several in (("box", box, boxes), ("points", points, clicked)):
-        if mask is not None and asked is not None and len(several) != len(given):
+    if mask is not None:
+        beside = (("box", box, boxes), ("points", points, clicked))
+        _require_as_many(len(given), {name: len(own) for name, asked, own in beside if asked is not None})
+        if mask_input is not None:
             raise DataError(
-                f"mask and {name}: expected as many of both, got {len(given)} of mask and {len(several)} of {name}; N "
-                "masks have the shape (N, H, W), N boxes (N, 4), and the points of N prompts (N, P, 2)."
+                "mask and mask_input: give one of them, a mask of the picture or an earlier answer's logits."
             )
-    if mask is not None and mask_input is not None:
-        raise DataError("mask and mask_input: give one of them, a mask of the picture or an earlier answer's logits.")
     boxes = boxes if len(boxes) == count else boxes * count
     clicked = clicked if len(clicked) == count else clicked * count
     masks: list[Tensor | None] = [None] * count
@@ -81,6 +81,16 @@ def make_prompts(
 
 Points = tuple[Tensor | None, Tensor | None]
 """Points ``(P, 2)`` of one prompt and their labels ``(P,)``; None for a prompt without points."""
+
+
+def _require_as_many(masks: int, beside: Mapping[str, int]) -> None:
+    """Compare the number of masks with those of what is given beside them, by name."""
+    for name, count in beside.items():
+        if count != masks:
+            raise DataError(
+                f"mask and {name}: expected as many of both, got {masks} of mask and {count} of {name}; N masks have "
+                "the shape (N, H, W), N boxes (N, 4), and the points of N prompts (N, P, 2)."
+            )
 
 
 def _points_of_one(points: Any, labels: Any, size: Size) -> Points:

@@ -115,7 +115,7 @@ class Task(ABC, Generic[P]):
     def finder(
         self, options: ObjectOptions, running: RunningModel, thresholds: Mapping[AskedKind, float]
     ) -> ObjectFinder | None:
-        """What finds objects otherwise than by splitting maps, as options ask for it; None where nothing is to.
+        """What finds objects as options and the model ask for it; None where maps are split at cores that do not touch.
 
         Args:
             options: Of a command.

@@ -1,4 +1,4 @@
-"""Masks with a random error, as users give them as prompts: from a threshold, another model, or a picture before."""
+"""Masks with a random error, in place of those that users give: of a threshold, another model, a picture before."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from ..batch import GivenMask, Size
 
 ROUGHNESS = 6
-"""Random values along a mask's longer side by which its outline goes in and out."""
+"""Random values along a mask's longer side, by which parts of its outline move in and out."""
 LONGEST_SIDE = 512
 """Larger masks are changed at this size, which is finer than the mask input of a model."""
 
@@ -19,10 +19,10 @@ def coarse_mask(
     corner: tuple[int, int] = (0, 0),
     size: Size | None = None,
 ) -> GivenMask:
-    """A mask whose outline is moved at random: all of it in or out, here and there, and the whole to a side.
+    """A mask whose outline is moved at random.
 
-    Each of the three moves the outline by at most ``error`` times the mask's half width, and by half of that on
-    average. The half width is the distance of the innermost pixel from the outline.
+    The whole outline moves in or out, parts of it move in or out, and the mask is shifted along rows and along columns:
+    each of the four by at most ``error`` times the distance of the innermost pixel from the outline.
 
     Args:
         mask: ``(h, w)`` bool, which has foreground.
@@ -30,6 +30,9 @@ def coarse_mask(
         rng: Source of randomness; as many numbers are drawn for every mask.
         corner: Row and column of the mask's first pixel in the picture.
         size: ``(H, W)`` of the picture; None if it is a mask of all of it.
+
+    Returns:
+        The changed mask, cut to the picture.
     """
     exact = GivenMask.of(mask, corner=corner, size=size)
     swelling, *towards = rng.uniform(-1, 1, 3)

@@ -26,7 +26,7 @@ class Inference(RunningModel, Generic[P]):
     Attributes:
         task: What is asked, and what the answers mean.
         frozen: Without what the method adds.
-        finder: What finds objects otherwise than by splitting maps; None where nothing does.
+        finder: See `Task.finder`.
     """
 
     task: Task[P]

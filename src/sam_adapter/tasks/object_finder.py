@@ -52,7 +52,7 @@ class ObjectFinder:
 def finder_asked(
     options: ObjectOptions, running: RunningModel, thresholds: Mapping[AskedKind, float]
 ) -> ObjectFinder | None:
-    """What finds objects as a command's options ask for it; None where the maps alone are split.
+    """What finds objects as a command's options ask for it; None where maps are split at cores that do not touch.
 
     Where the options say nothing of peaks of cores, the model's own `core_rise` holds.
     """

@@ -35,7 +35,7 @@ class ObjectPrediction:
         preprocessing: How logits come to original size.
         threshold: Probability above which a pixel is foreground.
         classes: Of the objects; None if they have none.
-        known_objects: The objects, where they were found otherwise than by splitting maps.
+        known_objects: The objects, where an `ObjectFinder` found them.
     """
 
     mask_logits: MaskLogits

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..config.choices import KINDS_IN_WORDS
 from ..config.scores import headings
 from ..system.writing import written_beside
 from .run_folder import read_metrics
 
-LABELS = {"box": "box", "points": "points", "none": "no prompt", "mask": "mask"}
 COLOURS = ("#0072b2", "#c24e00", "#007a5a", "#8a3a8f", "#7a6200")
 """Of training and of the kinds of prompt; apart for colour-blind readers too."""
 
@@ -49,7 +49,7 @@ def draw_curves(metrics: Path, picture: Path, added: Sequence[str] = ()) -> None
     for axes, score in zip(figure.subplots(lines, 2).flat, scores, strict=False):
         names = {f"train_{score}": "training"}
         names |= {"val_loss": "validation"} if score == "loss" else {}
-        names |= {f"val_{score}_{kind}": f"validation, {label}" for kind, label in LABELS.items()}
+        names |= {f"val_{score}_{kind}": f"validation, {label}" for kind, label in KINDS_IN_WORDS.items()}
         for (column, label), colour in zip(names.items(), COLOURS, strict=False):
             points = [point for point in read_curve(rows, column) if point[0]]
             frozen = [value for epoch, value in read_curve(rows, column) if not epoch]

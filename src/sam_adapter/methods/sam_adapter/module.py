@@ -1,4 +1,6 @@
-"""SAM-Adapter: a tensor for every encoder block, made from the image's patch embedding and its high frequencies.
+"""SAM-Adapter: a tensor for every encoder block, made from hidden states and the image's high frequencies.
+
+The hidden states are those that come to the block, or for all blocks the patch embedding.
 
 After Chen et al., *SAM-Adapter: Adapting Segment Anything in Underperformed Scenes* (ICCV-W 2023).
 """
@@ -88,7 +90,7 @@ class SamAdapter(Added):
         return AdapterPrompts(self, pixel_values)
 
     def features(self, pixel_values: Tensor, patch_embedding: Tensor, positioned: Tensor) -> Tensor:
-        """What all prompts are made from.
+        """What all prompts are made from where the embedding is read once.
 
         Args:
             pixel_values: Normalised input ``(B, 3, S, S)``.
@@ -165,9 +167,10 @@ class SamAdapter(Added):
 
 
 class AdapterPrompts:
-    """The adapter prompts of some images, made from the images and their patch embedding before the first block.
+    """The adapter prompts of some images.
 
-    With ``embedding_read`` ``every_block`` the hidden states at each block take the embedding's place.
+    With ``embedding_read`` ``once`` they are all made before the first block, from the image and its patch embedding;
+    with ``every_block`` each one as its block begins, from the image and the hidden states that come to the block.
 
     Args:
         adapter: The side path.

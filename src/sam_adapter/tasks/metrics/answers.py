@@ -74,7 +74,7 @@ class ObjectAnswers(ObjectMetrics):
             )
             truth = annotation.labels.cpu().numpy()
             of_classes = [maps.map_of(objects_of_class(one + 1)) for one in range(len(self.names))]
-            for way, found in enumerate(self._found(maps, batch, at)):
+            for setting, found in enumerate(self._found(maps, batch, at)):
                 kinds = class_of_objects(found, of_classes)
                 self.add_objects(
                     index,
@@ -82,11 +82,11 @@ class ObjectAnswers(ObjectMetrics):
                     found,
                     true_classes=annotation.object_classes if self.names else None,
                     found_classes=kinds if self.names else None,
-                    way=way,
+                    setting=setting,
                 )
 
     def _found(self, maps: ObjectPrediction, batch: Batch, at: int) -> Iterator[FoundObjects]:
-        """The objects of one image, in each way of which the best one is looked for."""
+        """The objects of one image: as `finder` gives them, or with each of `TRIED_RISES` where `search` is on."""
         if self.finder is not None:
             yield self.finder(batch, at, maps.split)
             return
@@ -104,12 +104,12 @@ class ObjectAnswers(ObjectMetrics):
         Returns:
             ``object_iou_box``, ``object_iou_box_small`` and so on by COCO's sizes, absent where there are no such
             objects. ``empty_correct`` is the share of images without objects in which no object is found without
-            prompts: a speck that is too small for an object is none. Where a best way is searched for,
-            ``best_core_rise`` is that of `TRIED_RISES` with which the objects of all these scores are split, and absent
-            if it is None.
+            prompts: a speck that is too small for an object is none. Where `search` is on,
+            ``best_core_rise`` is the best of `TRIED_RISES`, with which the objects of all these scores are split; it is
+            absent if that is None.
         """
         result = super().compute()
-        if self.search and (rise := TRIED_RISES[self.best_way()]) is not None:
+        if self.search and (rise := TRIED_RISES[self.best_setting()]) is not None:
             result["best_core_rise"] = rise
         empty = [row["found"] for row in self.per_image_objects().values() if not row["true"]]
         if "empty_correct" in result and empty:

@@ -91,7 +91,7 @@ def means_over_images(answers: Mapping[Answer, Mapping[str, float]], added: Sequ
 def bootstrap_weights(images: int) -> np.ndarray:
     """How often each image is in a sample, ``(1 + samples, images)``; the first row is the set itself.
 
-    Of one image there are no samples: it says nothing about others.
+    One image has no samples: it says nothing about others.
     """
     draws = np.random.default_rng(0).multinomial(
         images, np.full(images, 1 / images), size=RESAMPLES if images > 1 else 0
@@ -100,11 +100,15 @@ def bootstrap_weights(images: int) -> np.ndarray:
 
 
 def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
-    """A score by its name and, with ``_low`` and ``_high``, between what 95 % of its samples lie, if there are any.
+    """A score and its 95 % interval.
 
     Args:
         name: Of the score.
         values: ``(1 + samples,)`` under the weights of `bootstrap_weights`.
+
+    Returns:
+        The value by its name, and the ends of the interval by the name with ``_low`` and ``_high``; they are absent if
+        there is no finite sample.
     """
     result = {name: float(values[0])}
     known = values[1:][np.isfinite(values[1:])]

@@ -24,8 +24,9 @@ class ObjectMetrics(OverlapMetrics):
     """Scores of single answers, as `OverlapMetrics`, and of the objects that are found in whole images.
 
     Of each image the areas of its objects and their intersections are kept, no mask. The rows of an image follow one
-    another in each state, and ``object_images`` says how many they are. Objects may be found in several ways; scores
-    are those of the way with the best F1, and of the first of those that are equally good.
+    another in each state, and ``object_images`` says how many they are. The objects of a set may be found with
+    several settings, which are numbered; scores are those of the setting with the best F1, and of the lowest number of
+    those that are equally good.
 
     Args:
         thresholds: Probability above which a pixel is foreground, for each kind of prompt.
@@ -59,7 +60,7 @@ class ObjectMetrics(OverlapMetrics):
         true_classes: Mapping[int, int] | None = None,
         found_classes: Sequence[int] | None = None,
         crowd: Collection[int] = (),
-        way: int = 0,
+        setting: int = 0,
     ) -> None:
         """Add the objects of one image; where they have classes, objects of different ones are never matched.
 
@@ -71,7 +72,7 @@ class ObjectMetrics(OverlapMetrics):
             found_classes: Labels of the found objects 1..N.
             crowd: Numbers of the true objects that are regions of many: what is found in them is neither right nor
                 wrong.
-            way: In which they were found.
+            setting: Number of the setting that they were found with.
 
         Raises:
             ValueError: If the maps differ in shape.
@@ -84,7 +85,9 @@ class ObjectMetrics(OverlapMetrics):
             found_classes=found_classes,
             crowd=crowd,
         )
-        counts = np.array([[index, way, len(one.true_numbers), len(one.found_numbers), len(one.pairs)]], dtype=np.int64)
+        counts = np.array(
+            [[index, setting, len(one.true_numbers), len(one.found_numbers), len(one.pairs)]], dtype=np.int64
+        )
         true = np.stack([one.true_numbers, one.true_areas, one.true_classes, one.crowd.astype(np.int64)], axis=1)
         answered = np.stack([one.found_numbers, one.found_areas, one.found_void, one.found_classes], axis=1)
         self._append(counts, true, answered, one.scores, one.pairs)
@@ -103,23 +106,26 @@ class ObjectMetrics(OverlapMetrics):
             state.append(torch.from_numpy(values).to(device_with_float64(self.device)))
 
     def by_image(self) -> dict[int, Overlaps]:
-        """The objects of each image by index, found in the best way."""
-        ways = self._by_way()
-        return ways[self._best(ways)] if ways else {}
+        """The objects of each image by index, found with the best setting."""
+        settings = self._by_setting()
+        return settings[self._best(settings)] if settings else {}
 
-    def best_way(self) -> int:
-        """That in which most objects were found by F1, of all images together; 0 where there are none."""
-        return self._best(self._by_way())
+    def best_setting(self) -> int:
+        """The number of the setting with the best F1 over the objects of all images; 0 where there are no images."""
+        return self._best(self._by_setting())
 
-    def _best(self, ways: Mapping[int, Mapping[int, Overlaps]]) -> int:
-        """See `best_way`."""
-        if len(ways) < 2:
-            return next(iter(ways), 0)
-        f1 = {way: object_scores(self._counts(images).sum(axis=(0, 1)))["f1"] for way, images in ways.items()}
-        return max(f1, key=lambda way: (np.nan_to_num(f1[way]), -way))
+    def _best(self, settings: Mapping[int, Mapping[int, Overlaps]]) -> int:
+        """See `best_setting`."""
+        if len(settings) < 2:
+            return next(iter(settings), 0)
+        f1 = {
+            setting: np.nan_to_num(object_scores(self._counts(images).sum(axis=(0, 1)))["f1"])
+            for setting, images in settings.items()
+        }
+        return max(sorted(f1), key=lambda setting: f1[setting])
 
-    def _by_way(self) -> dict[int, dict[int, Overlaps]]:
-        """For each way the objects of each image by index; an image that two processes saw counts once."""
+    def _by_setting(self) -> dict[int, dict[int, Overlaps]]:
+        """For each setting the objects of each image by index; an image that two processes saw counts once."""
         images, true, found, scores, pairs = (
             joined(state).cpu().numpy()
             for state in (
@@ -134,13 +140,13 @@ class ObjectMetrics(OverlapMetrics):
             return {}
         starts = np.cumsum(images[:, 2:], axis=0) - images[:, 2:]
         result: dict[int, dict[int, Overlaps]] = {}
-        for (index, way, *counts), begins in zip(images.tolist(), starts.tolist(), strict=True):
+        for (index, setting, *counts), begins in zip(images.tolist(), starts.tolist(), strict=True):
             of_true, of_found, of_pairs = (
                 slice(begin, begin + count) for begin, count in zip(begins, counts, strict=True)
             )
             true_numbers, true_areas, true_classes, crowd = true[of_true].T
             found_numbers, found_areas, found_void, found_classes = found[of_found].T
-            result.setdefault(way, {})[index] = Overlaps(
+            result.setdefault(setting, {})[index] = Overlaps(
                 true_numbers=true_numbers,
                 true_areas=true_areas,
                 true_classes=true_classes,
@@ -152,7 +158,7 @@ class ObjectMetrics(OverlapMetrics):
                 scores=scores[of_found],
                 pairs=pairs[of_pairs],
             )
-        return {way: dict(sorted(images.items())) for way, images in result.items()}
+        return {setting: dict(sorted(images.items())) for setting, images in result.items()}
 
     @property
     def labels(self) -> range:

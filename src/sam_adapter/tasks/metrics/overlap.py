@@ -37,13 +37,13 @@ class OverlapMetrics(Metric):
 
     Args:
         thresholds: Probability above which a pixel is foreground, for each kind of prompt.
-        search: Whether the best threshold of each kind is looked for.
+        search: Whether the best threshold of each kind is looked for, and with objects the best way to split them.
         curves: Whether scores at every threshold are collected for each kind, in this process alone.
         added: Scores beside those that every run has.
         **kwargs: Of torchmetrics' ``Metric``.
 
     Attributes:
-        finder: From `Task.finder`; None where objects are split from maps, or there are none.
+        finder: From `Task.finder`; None where maps are split at cores that do not touch, or there are no objects.
     """
 
     full_state_update = False
