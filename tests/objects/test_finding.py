@@ -1,6 +1,7 @@
 """`predict` and `evaluate` find objects by a grid of points, or ask again for those of the maps, as options say."""
 
 import json
+import re
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -141,6 +142,12 @@ def test_peaks_are_those_that_the_adapter_says_unless_others_are_asked_for(
         assert set(rises) == {rise}
         rises.clear()
     assert "core_rise" not in evaluate(EvaluateConfig(output=tmp_path / "box", **{**own, "prompt": "box"}))
+    both = evaluate(EvaluateConfig(output=tmp_path / "both", **{**own, "compare": (run / "adapter",)}))
+    (other,) = both["compared"].values()
+    assert (both["core_rise"], "core_rise" in other, "core_rise" in both["frozen"]) == (0.2, False, False)
+    assert re.search(
+        "peaks of their cores: [^,]* rise by 0.2, [^,]* no peaks\\.", (tmp_path / "both/report.html").read_text()
+    )
 
 
 def test_the_best_peaks_of_validation_go_into_the_adapter(
@@ -182,4 +189,6 @@ def test_ways_to_find_objects_need_to_be_asked_without_prompts(tmp_path: Path):
         EvaluateConfig(**asked, prompt="none", grid=4, refine="outlines")
     with pytest.raises(ConfigError, match="grid and core_rise: with a grid nothing is split"):
         EvaluateConfig(**asked, prompt="none", grid=4, core_rise=0.1)
+    with pytest.raises(ConfigError, match=r"core_rise: expected a number from 0 for no peaks to 1, or .*, got 'none'"):
+        EvaluateConfig(**{**asked, "prompt": "none", "core_rise": "none"})
     assert EvaluateConfig(**asked, prompt="mixed", grid=4).finding == {"grid": 4}

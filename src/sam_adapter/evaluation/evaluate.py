@@ -131,10 +131,12 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     """What metrics.json holds of the scores."""
     first = scorings[0]
     result: dict[str, Any] = {"task": first.task, "prompt": config.prompt, "model": first.base, "method": first.method}
+    if config.prompt == "mask":
+        result["mask_error"] = config.mask_error
     result |= {**_scores(first), "image_size": first.image_size}
     if first.tiling is not None:
         result |= asdict(first.tiling)
-    result |= config.finding | ({} if first.core_rise is None else {"core_rise": first.core_rise})
+    result |= config.finding
     if config.added_metrics:
         result |= {"metrics": list(config.added_metrics), "spacing": list(config.pixel_spacing)}
     if config.with_frozen:
@@ -266,6 +268,8 @@ def _scores(scoring: Scoring) -> dict[str, Any]:
     asked = asked or dict(scoring.thresholds)
     values = set(asked.values())
     scores |= scoring.metrics.details()
+    if scoring.core_rise is not None and scoring.method != "none":
+        scores["core_rise"] = scoring.core_rise
     return {**scores, "threshold": values.pop() if len(values) == 1 else "best", "thresholds": asked}
 
 

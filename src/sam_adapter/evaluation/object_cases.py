@@ -1,6 +1,6 @@
 """Pictures of the images whose objects were missed, merged or split most."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -35,16 +35,23 @@ def object_cases(dataset: PairDataset, scorings: Sequence[Scoring]) -> list[Case
     ]
 
 
-def found_in_words(options: ObjectOptions, core_rise: float | None) -> str:
+def found_in_words(options: ObjectOptions, core_rises: Mapping[str, float | None]) -> str:
     """How objects were found without prompts, as sentences; empty where maps were split at cores and nothing more.
 
     Args:
         options: As they were asked for.
-        core_rise: Of the peaks that they were split at; None took no peaks.
+        core_rises: By name of the adapter, of the peaks that its objects were split at; None took no peaks.
     """
     if options.grid:
         return f"Objects were found by a grid of {options.grid} x {options.grid} points in each picture or tile."
-    split = "" if core_rise is None else f"Objects were split at peaks of their cores that rise by {core_rise:g}. "
+    rises = {name: "no peaks" if rise is None else f"rise by {rise:g}" for name, rise in core_rises.items()}
+    split = "Objects were split at peaks of their cores"
+    if set(core_rises.values()) <= {None}:
+        split = ""
+    elif len(set(rises.values())) == 1:
+        split += f" that {next(iter(rises.values()))}. "
+    else:
+        split += f": {', '.join(f'{name} {words}' for name, words in rises.items())}. "
     more = {
         "none": "",
         "scores": "Objects were ranked by asking for each by its box.",

@@ -43,9 +43,12 @@ def write_scores_page(
     """
     first, kinds = scorings[0], asked_kinds(config.prompt)
     asked = ", ".join(IN_WORDS[kind] for kind in kinds) + (", each image once with each" if len(kinds) > 1 else "")
+    if config.prompt == "mask":
+        asked += f" (--mask-error {config.mask_error:g})"
     place = config.known or config.images or config.place
     lead = f"{amount(len(dataset), 'image')} from {place}, prompt: {asked}. Scored: {_listed(scorings)}."
-    lead = f"{lead} {found_in_words(config, first.core_rise)}".strip()
+    rises = {one.name: one.core_rise for one in scorings if one.method != "none"}
+    lead = f"{lead} {found_in_words(config, rises)}".strip()
     models = {one.name: one.metrics for one in scorings}
     models |= {BASELINES[name]: metrics for name, metrics in baselines.items()}
     sections = [
