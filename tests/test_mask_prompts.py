@@ -71,7 +71,7 @@ def test_a_binary_run_is_trained_scored_and_predicts_by_masks(pairs: Path, sam_f
     result = scored(
         pairs, run.output / "adapter", scores, prompt="mask", with_frozen=True, report=True, threshold="best"
     )
-    assert result["iou"] == result["iou_mask"]
+    assert (result["iou"], result["mask_error"]) == (result["iou_mask"], 0.25)
     assert result["thresholds"] == {"mask": best}
     asked = json.loads((scores / "prompts.json").read_text())
     ious = [overlap(mask_of(one["mask"]), truth_of(pairs, int(name[4:6])))[0] for name, one in asked.items()]
@@ -154,16 +154,29 @@ def test_a_file_run_lengths_and_an_array_mean_the_same(pairs: Path, adapter: Pat
     assert not torch.allclose(boxed.probability(), answer.probability(), atol=1e-3)
 
 
+def test_masks_beside_the_pictures_are_not_answered(pairs: Path, adapter: Path, tmp_path: Path):
+    shutil.copytree(pairs / "images", tmp_path / "photos")
+    for at, name in ((1, f"photos/rough/{PICTURE}"), (3, "photos/rough.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(truth_of(pairs, at)).save(tmp_path / name)
+    prompts = {PICTURE: {"mask": f"photos/rough/{PICTURE}"}, "img_03.png": {"mask": "photos/rough.png"}}
+    written = predicted(adapter, tmp_path / "photos", tmp_path / "out", prompts)
+    answered = {path.relative_to(written / "masks").as_posix() for path in (written / "masks").rglob("*.png")}
+    assert answered == {path.name for path in (pairs / "images").iterdir()}
+
+
 def test_all_that_is_wrong_with_masks_of_a_file_is_reported(pairs: Path, adapter: Path, tmp_path: Path):
     truth = truth_of(pairs, 1)
     Image.fromarray(truth[:-1].astype(np.uint8) * 255).save(tmp_path / "small.png")
     Image.fromarray(np.zeros_like(truth, np.uint8)).save(tmp_path / "empty.png")
+    Image.fromarray((truth + 2 * truth[::-1]).astype(np.uint8)).save(tmp_path / "numbered.png")
     (lengths,) = run_lengths_of(truth.astype(np.int32)).values()
     height, width = truth.shape
     cases: list[tuple[Any, str]] = [
         ("nowhere.png", f"mask: there is no file '{tmp_path / 'nowhere.png'}'"),
         ("small.png", f"is {width}x{height - 1}, and the picture {width}x{height}"),
         ("empty.png", "mask: has no foreground"),
+        ("numbered.png", "has the values 0, 1, "),
         (17, "mask: expected the name of a file, or COCO's run lengths"),
         ({**lengths, "size": [height, width + 1]}, f"run lengths of {width + 1}x{height} pixels for an image of"),
         ({**lengths, "counts": "not"}, "mask: has run lengths"),
@@ -175,6 +188,7 @@ def test_all_that_is_wrong_with_masks_of_a_file_is_reported(pairs: Path, adapter
         first, second = error.value.problems
         assert first.startswith(f"prompts: '{PICTURE}': ")
         assert message in first
+        assert "--mask-rule" not in first  # which predict has not
         assert "'mask'" in second
     with pytest.raises(ConfigError, match=r"no best threshold for the prompt 'mask' \(known: box"):
         predicted(adapter, pairs / "images" / PICTURE, tmp_path / "o", {PICTURE: {"mask": lengths}}, threshold="best")

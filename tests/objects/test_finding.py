@@ -145,6 +145,11 @@ def test_peaks_are_those_that_the_adapter_says_unless_others_are_asked_for(
         assert set(rises) == {rise}
         rises.clear()
     assert "core_rise" not in evaluate(EvaluateConfig(output=tmp_path / "box", **{**own, "prompt": "box"}))
+    both = evaluate(EvaluateConfig(output=tmp_path / "both", **{**own, "compare": (run / "adapter",)}))
+    (other,) = both["compared"].values()
+    assert (both["core_rise"], "core_rise" in other, "core_rise" in both["frozen"]) == (0.2, False, False)
+    page = (tmp_path / "both/report.html").read_text()
+    assert re.search(r"Objects of [^.]* were split at peaks of their cores that rise by 0\.2\.", page)
 
 
 def test_the_best_peaks_of_validation_go_into_the_adapter(
@@ -186,4 +191,6 @@ def test_ways_to_find_objects_need_to_be_asked_without_prompts(tmp_path: Path):
         EvaluateConfig(**asked, prompt="none", grid=4, refine="outlines")
     with pytest.raises(ConfigError, match="grid and core_rise: with a grid nothing is split"):
         EvaluateConfig(**asked, prompt="none", grid=4, core_rise=0.1)
+    with pytest.raises(ConfigError, match=r"core_rise: expected a number from 0 for no peaks to 1, or .*, got 'none'"):
+        EvaluateConfig(**{**asked, "prompt": "none", "core_rise": "none"})
     assert EvaluateConfig(**asked, prompt="mixed", grid=4).finding == {"grid": 4}

@@ -121,7 +121,10 @@ def _fitted_to_one(value: Any, hints: list[Any]) -> Any:
     return _fitted(value, hints[-1])
 
 
-_MEANINGS = {"tile": "a number of pixels, 0 for whole pictures, or (in check and train) auto"}
+_MEANINGS = {
+    "core_rise": "a number from 0 for no peaks to 1, or the option left out for the adapter's own",
+    "tile": "a number of pixels, 0 for whole pictures, or (in check and train) auto",
+}
 """Options whose type does not say what their values mean."""
 
 

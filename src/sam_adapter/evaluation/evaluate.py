@@ -131,6 +131,8 @@ def _result(config: EvaluateConfig, scorings: list[Scoring], baselines: Mapping[
     """What metrics.json holds of the scores."""
     first = scorings[0]
     result: dict[str, Any] = {"task": first.task, "prompt": config.prompt, "model": first.base, "method": first.method}
+    if config.prompt == "mask":
+        result["mask_error"] = config.mask_error
     result |= {**_scores(first), "image_size": first.image_size}
     if first.tiling is not None:
         result |= asdict(first.tiling)

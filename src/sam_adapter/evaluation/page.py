@@ -44,6 +44,8 @@ def write_scores_page(
     asked = ", ".join(KINDS_IN_WORDS[kind] for kind in kinds) + (
         ", each image once with each" if len(kinds) > 1 else ""
     )
+    if config.prompt == "mask":
+        asked += f" (--mask-error {config.mask_error:g})"
     place = config.known or config.images or config.place
     lead = f"{amount(len(dataset), 'image')} from {place}, prompt: {asked}. Scored: {_listed(scorings)}."
     lead = f"{lead} {found_in_words(config, {one.name: one.core_rise for one in scorings})}".strip()

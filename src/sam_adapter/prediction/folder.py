@@ -28,7 +28,7 @@ from ..tasks.base import Task
 from ..tasks.inference import Inference
 from ..tiling.grid import Tiling
 from .objects import TABLES
-from .prompt_files import labels_of, read_prompts
+from .prompt_files import GivenPrompts, labels_of, read_prompts
 from .unprompted import require_prompts
 from .writers import Writers
 
@@ -55,7 +55,7 @@ def predict(config: PredictConfig, progress: Callable[[int, int], None] | None =
     remove_leftovers(*(config.output / kind for kind in config.saved))
     found = _without_results(find_pictures(config.input), config)
     given = read_prompts(config.prompts, found) if config.prompts else {}
-    pictures = list_pages(found, config.pages)
+    pictures = list_pages(_without_masks(found, given), config.pages)
     segmenter = load(config.adapter, model=config.model, image_size=config.image_size)
     segmenter.tiling = Tiling.asked(config.tile, config.overlap, segmenter.tiling)
     prompts = labels_of(given, segmenter.task, segmenter.class_names)
@@ -181,5 +181,17 @@ def _without_results(found: list[tuple[Path, str]], config: PredictConfig) -> li
             "%d pictures lie where results are written, below '%s', and are left out.",
             len(found) - len(kept),
             config.output,
+        )
+    return kept
+
+
+def _without_masks(found: list[tuple[Path, str]], given: Mapping[Path, GivenPrompts]) -> list[tuple[Path, str]]:
+    """Pictures but for those that are there as masks of other pictures' prompts."""
+    masks = {file.resolve() for one in given.values() for file in one.mask_files}
+    kept = [one for one in found if one[0] in given or one[0].resolve() not in masks]
+    if len(kept) < len(found):
+        log.info(
+            "prompts: %s below --input as masks of prompts, and not answered as pictures.",
+            amount(len(found) - len(kept), "file", "are"),
         )
     return kept

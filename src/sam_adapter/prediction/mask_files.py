@@ -8,7 +8,11 @@ import numpy as np
 
 from ..annotations.objects import AnnotatedObject
 from ..annotations.problems import EntryError
-from ..annotations.reading.files import image_size, read_mask
+from ..annotations.reading.decoding import decode
+from ..annotations.reading.files import image_size, mask_meanings
+from ..annotations.reading.mask_values import counted
+from ..annotations.reading.table import decide
+from ..annotations.reading.values import FOREGROUND, shown
 from ..annotations.run_lengths import checked
 from ..batch import Size
 from ..config.ranges import shortened
@@ -46,4 +50,15 @@ def named_mask(value: Any, folder: Path, size: Size) -> np.ndarray:
             f"mask: '{path}' is {own[1]}x{own[0]}, and the picture {size[1]}x{size[0]}; masks must match, and are "
             "brought to the model's size with the picture."
         )
-    return read_mask(path)[0]
+    raster = decode(path)
+    found = counted(path, raster)
+    decision = decide([found])
+    if decision.troubles:
+        values = [shown(tuple(one)) for one in found.visible.tolist()]
+        listed = ", ".join(values[:8]) + (f" and {len(values) - 8} more" if len(values) > 8 else "")
+        raise DataError(
+            f"mask: '{path}' has the values {listed}; expected a mask of one object, with 0 and 255. What "
+            "helps: of numbered objects or classes save one (map == 3), of probabilities those above a threshold "
+            "(map > 0.5)."
+        )
+    return mask_meanings(path, raster, decision.table) == FOREGROUND

@@ -30,10 +30,12 @@ class GivenPrompts(NamedTuple):
     Attributes:
         prompts: In pixels of the picture.
         classes: The class that each of them asks for, where one is given.
+        mask_files: Those that are named as masks.
     """
 
     prompts: list[Prompt]
     classes: list[str | None]
+    mask_files: list[Path]
 
 
 def read_prompts(path: Path, pictures: list[tuple[Path, str]]) -> dict[Path, GivenPrompts]:
@@ -167,7 +169,7 @@ _KNOWN = {"box", "points", "labels", "mask", "class", "object", "learned"}
 def _given(entry: Any, size: Size, folder: Path) -> GivenPrompts:
     """A prompt, or a list of prompts; those that ask by a learned prompt alone, as `evaluate` writes, are left out."""
     several = isinstance(entry, list)
-    found = GivenPrompts([], [])
+    found = GivenPrompts([], [], [])
     for one in entry if several else [entry]:
         fields = one if isinstance(one, Mapping) else {}
         asked = {name: fields[name] for name in ("box", "points", "labels", "mask") if name in fields}
@@ -178,6 +180,8 @@ def _given(entry: Any, size: Size, folder: Path) -> GivenPrompts:
                 "expected {'box': [x1, y1, x2, y2]}, {'points': [[x, y]], 'labels': [1]} or {'mask': 'a_mask.png'}, or "
                 f"a list of such, got {shortened(one)}."
             )
+        if isinstance(file := asked.get("mask"), str):
+            found.mask_files.append(folder / file)
         if "mask" in asked:
             asked["mask"] = named_mask(asked["mask"], folder, size)
         prompts = make_prompts(**asked, size=size)
