@@ -47,7 +47,8 @@ class Inference(RunningModel, Generic[P]):
             The batch, with what the encoder gave where a finder asks about its pictures again; and the answers.
         """
         with self.machine.autocast():
-            if self.finder is not None and batch.encoded is None and batch.pixel_values is not None:
+            again = self.finder is not None and self.finder.asks_again
+            if again and batch.encoded is None and batch.pixel_values is not None:
                 batch = replace(batch, encoded=self.model.encode(batch.pixel_values, frozen=self.frozen))
             return batch, self.model(batch, frozen=self.frozen)
 

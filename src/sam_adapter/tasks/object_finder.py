@@ -33,6 +33,11 @@ class ObjectFinder:
     core_rise: float | None = None
     refine: Refine = "none"
 
+    @property
+    def asks_again(self) -> bool:
+        """Whether the model is asked about a picture once more."""
+        return self.grid is not None or self.refine != "none"
+
     def __call__(self, batch: Batch, at: int, split: Split) -> FoundObjects:
         """The objects of a picture.
 
@@ -41,7 +46,7 @@ class ObjectFinder:
             at: Position of the picture.
             split: What splits its maps.
         """
-        if self.grid is None and self.refine == "none":
+        if not self.asks_again:
             return split(self.core_rise)
         seen = SeenPicture.of(batch, at, self.running)
         if self.grid is not None:
