@@ -62,9 +62,6 @@ def finder_asked(
     Where the options say nothing of peaks of cores, the model's own `core_rise` holds.
     """
     chosen = running.model.core_rise if options.core_rise is None else options.core_rise
-    core_rise = None if options.grid else chosen or None
-    if not options.grid and options.refine == "none" and core_rise is None:
-        return None
     grid = Grid(
         points=options.grid,
         multimask=options.grid_multimask,
@@ -72,10 +69,11 @@ def finder_asked(
         stability=options.stability_threshold,
         overlap=options.overlap_threshold,
     )
-    return ObjectFinder(
+    finder = ObjectFinder(
         running=running,
         thresholds=thresholds,
         grid=grid if options.grid else None,
-        core_rise=core_rise,
+        core_rise=None if options.grid else chosen or None,
         refine=options.refine,
     )
+    return finder if finder.asks_again or finder.core_rise is not None else None
