@@ -111,9 +111,10 @@ class ObjectAnswers(ObjectMetrics):
         result = super().compute()
         if self.search and (rise := TRIED_RISES[self.best_setting()]) is not None:
             result["best_core_rise"] = rise
-        empty = [row["found"] for row in self.per_image_objects().values() if not row["true"]]
-        if "empty_correct" in result and empty:
-            result["empty_correct"] = sum(not found for found in empty) / len(empty)
+        if "empty_correct" in result:
+            empty = [row["found"] for row in self.per_image_objects().values() if not row["true"]]
+            if empty:
+                result["empty_correct"] = sum(not found for found in empty) / len(empty)
         for name in TASKS["instance"].scores:  # found without prompts
             result |= {f"{name}_none{end}": result[f"{name}{end}"] for end in ENDS if f"{name}{end}" in result}
         return {**result, **self._means_over_objects()}
